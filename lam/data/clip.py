@@ -1,0 +1,75 @@
+"""The clip: the record that travels from shards to models and evaluations."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Clip:
+    """A batch of windows of video, with what was recorded beside them. Models read frames only.
+
+    Attributes:
+        frames: Pixels, (B, F, 3, H, W) uint8.
+        times: When each frame was taken, (B, F) float64, seconds from the start of the source.
+        position: Place of each window in the order of its stream, (B,) int64. In training no two draws share one, so it
+            keys all noise of a step; in validation it identifies the window, so gathered results can be made unique.
+        key: Name of the sample that each window was cut from, unique in the data set, length B.
+        source: The video or episode each sample came from, length B; splits and probes keep it together.
+        actions: Recorded actions between frames, (B, F-1, U) float32, or None where none were recorded or asked for.
+        causes: Recorded causes between frames by name, each (B, F-1, ...): float32 for continuous causes, int64 for
+            discrete ones.
+    """
+
+    frames: Tensor
+    times: Tensor
+    position: Tensor
+    key: list[str]
+    source: list[str]
+    actions: Tensor | None = None
+    causes: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Number of windows B."""
+        return len(self.frames)
+
+    def to(self, device: torch.device | str) -> Clip:
+        """The same clip with its tensors on a device; times stay float64 unless the device has none (MPS)."""
+        return dataclasses.replace(
+            self,
+            frames=self.frames.to(device, non_blocking=True),
+            times=self.times.to(device, non_blocking=True),
+            position=self.position.to(device, non_blocking=True),
+            actions=None if self.actions is None else self.actions.to(device, non_blocking=True),
+            causes={name: value.to(device, non_blocking=True) for name, value in self.causes.items()},
+        )
+
+    def pin_memory(self) -> Clip:
+        """The same clip in page-locked memory, called by the data loader."""
+        return dataclasses.replace(
+            self, frames=self.frames.pin_memory(), times=self.times.pin_memory(), position=self.position.pin_memory()
+        )
+
+    def labels(self, frames_per_state: int) -> dict[str, Tensor]:
+        """Causes and actions between states instead of frames, each (B, T-1, ...).
+
+        Several frames make one state in video encoders, so several recorded steps lie between two states: continuous
+        ones add up (displacements), of discrete ones the largest counts (an event happened). Step i leads from frame i
+        to frame i + 1; the steps from the last frame of state t to the last frame of state t + 1 belong to
+        transition t. Recorded actions appear under the name ``action``.
+        """
+        recorded = dict(self.causes) if self.actions is None else {**self.causes, "action": self.actions}
+        return {name: _between_states(value, frames_per_state) for name, value in recorded.items()}
+
+
+def _between_states(steps: Tensor, frames_per_state: int) -> Tensor:
+    """Joins the steps between frames, (B, F-1, ...), to steps between states, (B, T-1, ...)."""
+    if frames_per_state == 1:
+        return steps
+    inner = steps[:, frames_per_state - 1 :]  # (B, (T-1) * frames_per_state, ...)
+    groups = inner.unflatten(1, (-1, frames_per_state))
+    return groups.sum(dim=2) if steps.is_floating_point() else groups.amax(dim=2)

@@ -1,0 +1,77 @@
+"""The encoder: turns frames into states, and never sees the future."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from lam.data.schema import DataIndex
+
+
+class StateShape(NamedTuple):
+    """Layout of one state: a grid of tokens.
+
+    Attributes:
+        rows: Rows of the grid.
+        columns: Columns of the grid; N = rows * columns.
+        dim: Width D of a token.
+    """
+
+    rows: int
+    columns: int
+    dim: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens N of a state."""
+        return self.rows * self.columns
+
+
+class Encoder(nn.Module, ABC):
+    """Turns frames into states.
+
+    State t depends on frames of state t and before, never on later ones. An encoder is frozen: it stays in eval mode and
+    has no gradients. Pretrained or pre-trained weights live in a sub-module called ``backbone``, which checkpoints leave
+    out (the config says where it came from); small statistics of the training data are buffers outside it and are saved.
+
+    Attributes:
+        dim: Width D of a token.
+        grid: Rows and columns of a state; N = rows * columns.
+        frames_per_state: Frames that make one state (2 for tubelets of two frames).
+        image_size: Height and width the frames must have, in pixels.
+    """
+
+    dim: int
+    grid: tuple[int, int]
+    frames_per_state: int = 1
+    image_size: int
+
+    @property
+    def shape(self) -> StateShape:
+        """Layout of the states this encoder makes."""
+        return StateShape(*self.grid, self.dim)
+
+    @abstractmethod
+    def forward(self, frames: Tensor) -> Tensor:
+        """States (B, T, N, D), float, of frames (B, F, 3, H, W) uint8, with F = T * frames_per_state."""
+
+    def use_index(self, index: DataIndex) -> None:
+        """Reads what it needs of the training set's index before training; called once, before the first step.
+
+        Raises:
+            ValueError: The frames do not have the size the encoder was built for.
+        """
+        if (index.height, index.width) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"{index.path} holds frames of {index.height} x {index.width} pixels, the encoder is set to image_size "
+                f"{self.image_size}. Set model.encoder.image_size or prepare the data with --size {self.image_size}."
+            )
+
+    @abstractmethod
+    def picture(self, states: Tensor) -> Tensor:
+        """Pictures (B, T, 3, h, w), float in [0, 1], of states (B, T, N, D), for people to look at.
+
+        Pixels where the encoder can be undone; else three fixed directions of the features as red, green and blue.
+        """
