@@ -1,0 +1,1 @@
+"""Data preparation: turns videos, robot data and generated worlds into shards."""
