@@ -1,0 +1,227 @@
+"""Blocks the heads share: attention with rotary positions, MLPs, frame-wise AdaLN-zero."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lam.encoders.base import StateShape
+
+# Letters of this file: S tokens of a sequence, C channels of one attention head.
+
+
+class Rotation(NamedTuple):
+    """Angles of rotary positions, ready to apply: cosines and signed sines, each (S, C)."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+class RoPE(nn.Module):
+    """Rotary positions over time, height and width (Su et al., https://arxiv.org/abs/2104.09864).
+
+    Channel i of a head is paired with channel i + C/2. A third of the pairs turns with each axis, as in V-JEPA 2; the
+    C/2 mod 3 pairs left over do not turn. Frequencies fall from 1 to about 1/100 a step: grids have tens of rows, not
+    the thousands of words that the usual 1/10000 is made for.
+
+    Args:
+        head_dim: Channels C of a head.
+    """
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__()
+        if head_dim < 6 or head_dim % 2:
+            raise ValueError(
+                f"Heads have {head_dim} channels, rotary positions need an even number >= 6: change heads."
+            )
+        pairs = head_dim // 6
+        frequencies = torch.zeros(3, head_dim // 2)
+        for axis in range(3):
+            frequencies[axis, axis * pairs : (axis + 1) * pairs] = 100.0 ** -(torch.arange(pairs) / pairs)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.frequencies: Tensor
+
+    def forward(self, positions: Tensor) -> Rotation:
+        """Rotation of tokens at positions (S, 3): time, row, column."""
+        angles = (positions[:, :, None] * self.frequencies).sum(dim=1)  # (S, C/2), in float32 under autocast too
+        cos, sin = angles.cos(), angles.sin()
+        return Rotation(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
+
+
+def grid_positions(shape: StateShape, num_states: int, device: torch.device) -> Tensor:
+    """Time, row and column of the tokens of consecutive states, (num_states * N, 3)."""
+    axes = [torch.arange(n, device=device, dtype=torch.float32) for n in (num_states, shape.rows, shape.columns)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turns queries or keys (..., S, C), so that their products depend on differences of positions only."""
+    return x * rotation.cos.to(x.dtype) + x.roll(x.shape[-1] // 2, dims=-1) * rotation.sin.to(x.dtype)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention softmax(q k^T / sqrt(C)) v over (B, heads, S, C), by what is fastest on the tensors' device.
+
+    Fused on accelerators; written out on the CPU, where the fused kernel's backward pass is the slower one in bfloat16
+    (``benchmarks/train_step.py --attention``).
+    """
+    if q.device.type == "cpu":
+        return attend_explicitly(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def attend_explicitly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention as it is written; the softmax sums in float32 whatever it is given."""
+    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+
+
+def attend_to_past(q: Tensor, k: Tensor, v: Tensor, num_states: int) -> Tensor:
+    """Block-causal attention: tokens of a state see all tokens of that state and of earlier ones, never later ones.
+
+    State by state on the keys it may see: nothing is computed to be masked, and fused kernels without masks apply.
+    """
+    if num_states == 1:
+        return attend(q, k, v)
+    tokens = q.shape[-2] // num_states
+    ends = [(t + 1) * tokens for t in range(num_states)]
+    return torch.cat(
+        [attend(q[:, :, end - tokens : end], k[:, :, :end], v[:, :, :end]) for end in ends],
+        dim=-2,
+    )
+
+
+class Attention(nn.Module):
+    """Self-attention, block-causal over states.
+
+    Args:
+        width: Channels of a token.
+        heads: Attention heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        check_heads(width, heads)
+        self.heads = heads
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.to_out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, rotation: Rotation | None, num_states: int = 1) -> Tensor:
+        """Mixes tokens x, (B, S, width), that belong to num_states consecutive states."""
+        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).transpose(1, 3).unbind(dim=2)  # (B, heads, S, C)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        return self.to_out(attend_to_past(q, k, v, num_states).transpose(1, 2).flatten(2))
+
+
+class CrossAttention(nn.Module):
+    """Attention from tokens to a context.
+
+    Args:
+        width: Channels of a token and of the context.
+        heads: Attention heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        check_heads(width, heads)
+        self.heads = heads
+        self.to_q = nn.Linear(width, width)
+        self.to_kv = nn.Linear(width, 2 * width)
+        self.to_out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """What tokens x, (B, S, width), read from a context (B, n, width)."""
+        q = self.to_q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.to_kv(context).unflatten(-1, (2, self.heads, -1)).transpose(1, 3).unbind(dim=2)
+        return self.to_out(attend(q, k, v).transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Sequential):
+    """Two layers with a GELU between them, four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block.
+
+    Args:
+        width: Channels of a token.
+        heads: Attention heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = MLP(width)
+
+    def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
+        """Tokens (B, S, width) in and out."""
+        x = x + self.attention(self.norm_attention(x), rotation)
+        return x + self.mlp(self.norm_mlp(x))
+
+
+class CrossBlock(nn.Module):
+    """Pre-norm block that looks at a context between its self-attention and its MLP.
+
+    Args:
+        width: Channels of a token and of the context.
+        heads: Attention heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm_cross = nn.LayerNorm(width)
+        self.cross = CrossAttention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = MLP(width)
+
+    def forward(self, x: Tensor, rotation: Rotation, context: Tensor) -> Tensor:
+        """Tokens (B, S, width) in and out, with a context (B, n, width)."""
+        x = x + self.attention(self.norm_attention(x), rotation)
+        x = x + self.cross(self.norm_cross(x), context)
+        return x + self.mlp(self.norm_mlp(x))
+
+
+class AdaLNBlock(nn.Module):
+    """Block whose norms and gates are set by a condition, one a state; the identity at the start (AdaLN-zero).
+
+    DiT's block (Peebles and Xie, https://arxiv.org/abs/2212.09748), frame-wise as in https://arxiv.org/abs/2601.05230:
+    the tokens of a state are modulated by that state's own condition.
+
+    Args:
+        width: Channels of a token and of the condition.
+        heads: Attention heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.attention = Attention(width, heads)
+        self.mlp = MLP(width)
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, rotation: Rotation, condition: Tensor) -> Tensor:
+        """States (B, T-1, N, width) in and out, with conditions (B, T-1, width)."""
+        modulation = self.modulation(F.silu(condition))[:, :, None]  # (B, T-1, 1, 6 * width)
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=-1)
+        num_states = x.shape[1]
+        mixed = self.attention(torch.addcmul(shift_1, self.norm(x), 1 + scale_1).flatten(1, 2), rotation, num_states)
+        x = x + gate_1 * mixed.unflatten(1, (num_states, -1))
+        return x + gate_2 * self.mlp(torch.addcmul(shift_2, self.norm(x), 1 + scale_2))
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raises ValueError where heads do not share the width evenly."""
+    if heads < 1 or width % heads:
+        raise ValueError(f"width {width} cannot be shared by {heads} heads: choose a width divisible by heads.")
