@@ -1,0 +1,58 @@
+# One way to run anything. `make help` lists what there is.
+SETTING ?= demo
+SEEDS   ?= 0
+PYTHON  ?= python3
+BIN     := .venv/bin
+
+include experiments/sweeps.mk
+sweep   = $(or $(SWEEP_$(1)_$(SETTING)),$(SWEEP_$(1)))
+ROWS   ?= $(foreach f,$(FAMILIES),$(if $(KNOB_$(f)),$(addprefix $(f):$(KNOB_$(f))@,$(call sweep,$(f))),$(f)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format table report tensorboard clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+setup: .venv/.installed  ## make .venv with everything that is needed
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup shards/demo/index.json  ## from nothing to a table of all bottlenecks, in minutes on two cores
+	@$(MAKE) --no-print-directory table SETTING=demo SEEDS="$(SEEDS)"
+	@echo "Look at predictions and curves:  make tensorboard   (tensorboard --logdir runs)"
+
+shards/demo/index.json: | .venv/.installed
+	$(BIN)/python -m data_prep world shards/demo --regime demo
+
+table: setup  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, then the table and figures
+	-$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS)
+	@$(MAKE) --no-print-directory report SETTING=$(SETTING)
+
+report: setup  ## SETTING=demo: the table and figures of what has been run
+	$(BIN)/python -m lam.report runs/$(SETTING)
+
+test: setup  ## the default test suite: small, two cores, no network
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+test-slow: setup  ## tests that train or start several processes for long
+	$(BIN)/python -m pytest -q -m slow
+
+lint: setup  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tensorboard: setup  ## curves and pictures of all runs, in a browser
+	$(BIN)/tensorboard --logdir runs
+
+clean:  ## remove runs, generated shards and caches; .venv stays
+	rm -rf runs shards .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,18 @@
+# Which knob a family turns and which values a table shows, loose to tight or small to large as the knob goes.
+# A new family: its name in FAMILIES, a KNOB_ line and a SWEEP_ line. SWEEP_<family>_<setting> narrows a setting's sweep.
+FAMILIES := none identity noisy sparse vq nsvq fsq rvq residual
+
+KNOB_noisy     := beta
+SWEEP_noisy    := 5e-3 1e-3 5e-4 1e-4 5e-5 1e-5 5e-6 1e-6
+KNOB_sparse    := lambda_l1
+SWEEP_sparse   := 0.4 0.1 0.08 0.06 0.05 0.04 0.02 0.01
+KNOB_vq        := num_codes
+SWEEP_vq       := 16 1024 4096 32768
+KNOB_nsvq      := num_codes
+SWEEP_nsvq     := 8 64 1024
+KNOB_fsq       := num_levels
+SWEEP_fsq      := 2 3 5 8
+KNOB_rvq       := num_quantizers
+SWEEP_rvq      := 1 2 4 8
+KNOB_residual  := num_floats
+SWEEP_residual := 2 8 64 2048

@@ -1,0 +1,137 @@
+"""The command line: ``lam fit | validate | test | predict``, one LightningCLI over one model and one data module."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+import lam.bottlenecks
+import lam.encoders
+import lam.evals
+import lam.optimizers  # noqa: F401  parts are imported so that their short names work in YAML and on the command line
+from lam.data.datamodule import ClipDataModule
+from lam.model import LatentActionModel
+from lam.results import Provenance, code_revision, split_name, write_results
+from lam.writer import LatentWriter
+
+SHAPES_WEIGHTS = (
+    *("precision", "max_steps", "max_epochs", "max_time", "accumulate_grad_batches"),
+    *("gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches", "overfit_batches"),
+)
+"""Trainer settings that change what a run learns; the rest changes only how fast, where and how loudly."""
+
+
+class LamCLI(LightningCLI):
+    """Runs live in runs/<name>/seed<k>: config.yaml and checkpoints from fit, metrics.json and its like from validate."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``--name``, what follows from it and from the seed, and where ``predict`` writes."""
+        parser.add_argument(
+            "--name", type=str, default="scratch/row", help="Run directory under runs/: <setting>/<family>@<knob>."
+        )
+        parser.link_arguments("name", "trainer.logger.init_args.name")
+        parser.link_arguments("seed_everything", "trainer.logger.init_args.version", compute_fn=_seed_folder)
+        parser.link_arguments("seed_everything", "data.seed")
+        parser.add_lightning_class_args(LatentWriter, "latents")
+
+    def before_instantiate_classes(self) -> None:
+        """Lets only a fresh fit write config.yaml; validation and resumption read it and must not replace it."""
+        if self.subcommand != "fit" or self.settings["ckpt_path"] or self.settings["trainer"]["fast_dev_run"]:
+            self.save_config_callback = None
+        elif (self.run_directory / "config.yaml").exists():
+            raise FileExistsError(
+                f"{self.run_directory} already holds a run. Choose another --name, remove that folder, or resume it with "
+                f"--ckpt_path {self.run_directory}/checkpoints/last.ckpt."
+            )
+
+    @property
+    def settings(self) -> Any:
+        """The resolved settings of the subcommand."""
+        return self.config[str(self.subcommand)]
+
+    @property
+    def run_directory(self) -> Path:
+        """Folder of this run, known before anything is built."""
+        save_dir = self.settings["trainer"]["logger"]["init_args"]["save_dir"]
+        return Path(save_dir, self.settings["name"], _seed_folder(self.settings["seed_everything"]))
+
+    def provenance(self, data_hash: str) -> Provenance:
+        """What makes this run, before it is made."""
+        setting, family, knob = split_name(self.settings["name"])
+        text = self._parser(self.subcommand).dump(self.settings, skip_link_targets=False, skip_none=False)
+        settings = yaml.safe_load(text)
+        for key in ("shards", "num_workers"):  # the data's hash stands for the folder
+            settings["data"].pop(key)
+        trainer = {key: settings["trainer"][key] for key in SHAPES_WEIGHTS}
+        return Provenance(
+            setting=setting,
+            family=family,
+            knob=knob,
+            seed=int(settings["seed_everything"]),
+            config_hash=_digest(settings["model"], settings["data"], settings["seed_everything"], trainer),
+            evaluation_hash=_digest(settings["trainer"]["callbacks"]),
+            data_hash=data_hash,
+            code_revision=code_revision(),
+        )
+
+    def before_fit(self) -> None:
+        """Notes what this run is, so that a killed one can be told from a stale one."""
+        if not self.settings["trainer"]["fast_dev_run"]:
+            self.run_directory.mkdir(parents=True, exist_ok=True)
+            self.provenance(self.datamodule.index.digest).write(self.run_directory / "started.json")
+
+    def after_fit(self) -> None:
+        """Saves the last step, wherever it fell between two scheduled checkpoints."""
+        if not self.settings["trainer"]["fast_dev_run"]:
+            self.trainer.save_checkpoint(self.run_directory / "checkpoints" / "last.ckpt")
+
+    def after_validate(self) -> None:
+        """Writes what the evaluations found, for tables that are made from files."""
+        write_results(self.run_directory, self.trainer, self.provenance(self.datamodule.index.digest))
+
+
+def _seed_folder(seed: int | bool) -> str:
+    return f"seed{int(seed)}"
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def run(args: ArgsType = None, cli_class: type[LamCLI] = LamCLI, **trainer_defaults: Any) -> LamCLI:
+    """Builds and runs what the arguments say; errors are raised, not printed.
+
+    Args:
+        args: Arguments as typed on the command line; those of the process if not given.
+        cli_class: The command line to build.
+        trainer_defaults: Defaults of the trainer that are no settings of the run, such as a progress bar.
+    """
+    return cli_class(
+        LatentActionModel,
+        ClipDataModule,
+        args=args,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        trainer_defaults=trainer_defaults,
+    )
+
+
+def main() -> None:
+    """What ``lam`` runs: an error that a person can mend is one line, without a traceback.
+
+    LAM_TRACEBACK=1 shows where it came from.
+    """
+    try:
+        run()
+    except (ValueError, OSError, ArgumentError) as error:
+        if os.environ.get("LAM_TRACEBACK"):
+            raise
+        sys.exit(f"lam: error: {str(error).strip().splitlines()[-1]}")

@@ -1,0 +1,203 @@
+"""The latent action model: learns what happened between two states by having to predict the second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from lam.bottlenecks.base import Bottleneck, BottleneckOutput
+from lam.data.clip import Clip
+from lam.distributed import gather
+from lam.encoders.base import Encoder, StateShape
+from lam.evals.base import Observation
+from lam.forward import ForwardModel
+from lam.inverse import InverseModel
+from lam.noise import mix
+from lam.optimizers import parameter_groups, warmup_cosine
+
+
+class NonFiniteLossError(ValueError):
+    """Training produced a loss that is not a number."""
+
+
+class LatentActionModel(pl.LightningModule):
+    """Learns what happened between two states by having to predict the second.
+
+    Everything but the bottleneck is shared by all rows of a table. The loss is the prediction error, in units of the error
+    of predicting that nothing changes, plus what the bottleneck charges.
+
+    Args:
+        encoder: Turns frames into states; frozen.
+        inverse_model: Makes the inverse dynamics model, given the layout of a state, num_latents and latent_dim.
+        bottleneck: Makes the bottleneck, given latent_dim and num_latents.
+        forward_model: Makes the forward model, given the layout of a state, num_latents and latent_dim.
+        optimizer: Makes the optimizer, given parameter groups.
+        distance: Element-wise distance between predicted and true states.
+        latent_dim: Width A of a latent token.
+        num_latents: Latent tokens L of a transition.
+        warmup: Share of the steps over which the learning rate rises linearly; then it falls to zero along a cosine.
+        copy_error_clips: Training clips on which the unit of the loss, the copy-last-state error, is measured once.
+    """
+
+    copy_error: Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        inverse_model: Callable[[StateShape, int, int], InverseModel],
+        bottleneck: Callable[[int, int], Bottleneck],
+        forward_model: Callable[[StateShape, int, int], ForwardModel],
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        distance: nn.Module,
+        latent_dim: int = 128,
+        num_latents: int = 1,
+        warmup: float = 0.1,
+        copy_error_clips: int = 1024,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False).eval()
+        self.inverse_model = inverse_model(encoder.shape, num_latents, latent_dim)
+        self.bottleneck = bottleneck(latent_dim, num_latents)
+        self.forward_model = forward_model(encoder.shape, num_latents, latent_dim)
+        self.distance = distance
+        self.make_optimizer = optimizer
+        self.warmup = warmup
+        self.copy_error_clips = copy_error_clips
+        self.register_buffer("copy_error", torch.tensor(float("nan")))
+
+    # ------------------------------------------------------------------ the parts, in the order data flows
+
+    def encode(self, clip: Clip) -> Tensor:
+        """States (B, T, N, D) of a clip's frames."""
+        with torch.no_grad():
+            return self.encoder(clip.frames)
+
+    def infer(self, states: Tensor) -> Tensor:
+        """What the inverse model says of each transition, (B, T-1, L, A)."""
+        return self.inverse_model(states[:, :-1], states[:, 1:])
+
+    def limit(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
+        """What the bottleneck lets through."""
+        return self.bottleneck(latent, sample=sample)
+
+    def predict(self, states: Tensor, z: Tensor) -> Tensor:
+        """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2 and z."""
+        return self.forward_model(states, z)
+
+    def error(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Error of each transition, (B, T-1), in units of the copy-last-state error."""
+        return self.distance(predicted.float(), target.float()).mean(dim=(-2, -1)) / self.copy_error
+
+    # ------------------------------------------------------------------ training
+
+    def on_fit_start(self) -> None:
+        """Measures the unit of the loss on the training shards, once; a resumed run has it already."""
+        if not self.copy_error.isnan():
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.encoder.use_index(data.index)
+        self.copy_error.copy_(self._measure_copy_error(data.training_sample(self.copy_error_clips)))
+
+    def _measure_copy_error(self, clips: Iterator[Clip]) -> Tensor:
+        """Mean distance between consecutive states; the same on every process, as all read the same clips."""
+        total, count = torch.zeros((), dtype=torch.float64), 0
+        for clip in clips:
+            states = self.encode(clip.to(self.device)).float()
+            errors = self.distance(states[:, :-1], states[:, 1:]).mean(dim=(-2, -1))
+            total += errors.double().sum().cpu()
+            count += errors.numel()
+        error = total / count
+        if not error > 0:
+            raise ValueError(
+                f"Consecutive states of {count} training transitions differ by {error.item()} on average, nothing can be "
+                "learned from that. Is the video static, or the frame rate far too high? Prepare it with a lower --fps."
+            )
+        return error
+
+    def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
+        """Teacher forcing on every transition at once."""
+        states = self.encode(clip)
+        with self.bottleneck.keyed(mix(clip.position + torch.initial_seed())):
+            limited = self.limit(self.infer(states))
+        prediction = self.error(self.predict(states[:, :-1], limited.z), states[:, 1:]).mean()
+        self._check_finite(prediction=prediction, bottleneck=limited.loss)
+        loss = prediction + limited.loss
+        self.log("train/prediction", prediction)
+        self.log("train/bottleneck", limited.loss)
+        for name, value in limited.stats.items():
+            self.log(f"train/{name}", value)
+        return loss
+
+    def _check_finite(self, **terms: Tensor) -> None:
+        """Stops training before a loss that is not finite reaches the weights."""
+        for name, value in terms.items():
+            if not torch.isfinite(value):
+                raise NonFiniteLossError(
+                    f"The {name} loss is {value.item()} at step {self.global_step}. The last checkpoint is intact. Lower the "
+                    "learning rate or the bottleneck's weight, set trainer.gradient_clip_val, or train in 32-true."
+                )
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Lets the bottleneck tidy up after the optimizer's step."""
+        self.bottleneck.after_step(self.optimizers(use_pl_optimizer=False))  # type: ignore[arg-type]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The configured optimizer under a linear warm-up and a cosine to zero, stepped each batch."""
+        optimizer = self.make_optimizer(parameter_groups(self))
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = LambdaLR(optimizer, warmup_cosine(steps, self.warmup))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # ------------------------------------------------------------------ validation and prediction
+
+    def validation_step(self, clip: Clip, batch_idx: int) -> Observation:
+        """Runs the model without learning; evaluations watch what it returns."""
+        states = self.encode(clip)
+        latent = self.infer(states)
+        limited = self.limit(latent)
+        predicted = self.predict(states[:, :-1], limited.z)
+        return Observation(
+            clip=clip,
+            states=states,
+            latent=latent,
+            limited=limited,
+            predicted=predicted,
+            error=self.error(predicted, states[:, 1:]),
+            copy_error=self.error(states[:, :-1], states[:, 1:]),
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts a pass."""
+        self._validated: list[tuple[Tensor, Tensor]] = []
+
+    def on_validation_batch_end(self, outputs: Observation, batch: Clip, batch_idx: int) -> None:  # type: ignore[override]
+        """Keeps each clip's error, so that the mean over all processes is exact."""
+        self._validated.append((outputs.clip.position.cpu(), outputs.error.mean(dim=1).cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the mean error of all validation clips, each counted once."""
+        positions, errors = (torch.cat(column) for column in zip(*self._validated, strict=True))
+        self.log("val/prediction", gather(positions, errors)[1].mean())
+
+    def predict_step(self, clip: Clip, batch_idx: int) -> BottleneckOutput:
+        """Latent actions of a clip; ``LatentWriter`` puts them into a file."""
+        return self.limit(self.infer(self.encode(clip)))
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves the frozen encoder's weights out: the config says where they came from."""
+        for key in [key for key in checkpoint["state_dict"] if key.startswith("encoder.backbone.")]:
+            del checkpoint["state_dict"][key]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Puts the frozen encoder's weights back, so that loading can be strict about all others."""
+        for key, value in self.state_dict().items():
+            if key.startswith("encoder.backbone."):
+                checkpoint["state_dict"][key] = value

@@ -1,0 +1,98 @@
+"""Optimizers and the schedule: AdamW alone, or Muon for hidden matrices with AdamW for the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Trainable parameters in three groups: hidden matrices, other matrices, and vectors, which are not decayed.
+
+    A hidden matrix is a two-dimensional weight inside a ``blocks`` list: between the input and output maps, the matrices
+    that Muon is meant for. Any optimizer may take the groups; ``hidden`` is a note to ``MuonAdamW``.
+    """
+    hidden: list[Tensor] = []
+    other: list[Tensor] = []
+    vectors: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            matrix = hidden if ".blocks." in name else other
+            (matrix if parameter.ndim == 2 else vectors).append(parameter)
+    groups = [
+        {"params": hidden, "hidden": True},
+        {"params": other, "hidden": False},
+        {"params": vectors, "hidden": False, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def warmup_cosine(steps: int, warmup: float) -> Callable[[int], float]:
+    """Factor of the learning rate at each step: up linearly over a share of the steps, then down a cosine to zero."""
+    rise = max(1, round(steps * warmup))
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+
+    return factor
+
+
+class MuonAdamW(Optimizer):
+    """Muon for the matrices inside blocks, AdamW for embeddings, norms, biases, codebooks, input and output maps.
+
+    One optimizer to Lightning, so automatic optimization, clipping and checkpoints work as with any other. Recipe of Garrido et
+    al. (arXiv 2601.05230, appendix A): Muon 0.02, AdamW 6.25e-4, weight decay 0.04; the split is the usual one, theirs is not
+    stated. Muon is https://kellerjordan.github.io/posts/muon/, in the form that torch ships.
+
+    Args:
+        params: Parameter groups with a ``hidden`` entry, from ``parameter_groups``.
+        lr: Learning rate of Muon.
+        adamw_lr: Learning rate of AdamW.
+        weight_decay: Decoupled weight decay of both.
+        momentum: Momentum of Muon.
+        betas: Decay rates of AdamW's moments.
+    """
+
+    def __init__(
+        self,
+        params: list[dict[str, Any]],
+        lr: float = 0.02,
+        adamw_lr: float = 6.25e-4,
+        weight_decay: float = 0.04,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        hidden = [group for group in params if group["hidden"]]
+        rest = [group for group in params if not group["hidden"]]
+        self.muon = Muon(hidden, lr=lr, weight_decay=weight_decay, momentum=momentum)
+        self.adamw = AdamW(rest, lr=adamw_lr, weight_decay=weight_decay, betas=betas)
+        super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Makes the two halves work on this optimizer's groups and state, so that saving and schedules see one."""
+        self.muon.param_groups = [group for group in self.param_groups if group["hidden"]]
+        self.adamw.param_groups = [group for group in self.param_groups if not group["hidden"]]
+        self.muon.state = self.adamw.state = self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores both halves."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step of both halves, after one evaluation of the closure."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.muon.step()
+        self.adamw.step()
+        return loss

@@ -1,0 +1,135 @@
+"""The files of a run that tables are made from: metrics.json, clips.parquet, curves.json and run.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from lam.evals.base import Evaluation
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a run; a run whose hashes differ from today's settings is stale.
+
+    Attributes:
+        setting: First part of the run's name.
+        family: Bottleneck family, from the run's name.
+        knob: The knob's value as it was typed, empty for anchors.
+        seed: Seed of weights, order of data and noise.
+        config_hash: Hash of the settings that shape the weights.
+        evaluation_hash: Hash of the evaluations' settings; when only this changed, a run is validated again, not trained.
+        data_hash: Hash of the training data's index.
+        code_revision: Revision of the checkout; recorded, never a reason to train again.
+    """
+
+    setting: str
+    family: str
+    knob: str
+    seed: int
+    config_hash: str
+    evaluation_hash: str
+    data_hash: str
+    code_revision: str
+
+    def same_weights(self, other: Provenance) -> bool:
+        """Whether both would train to the same weights, as far as settings and data tell."""
+        return (self.config_hash, self.data_hash) == (other.config_hash, other.data_hash)
+
+    def write(self, path: Path) -> None:
+        """Writes it as JSON."""
+        _write(path, asdict(self))
+
+
+def split_name(name: str) -> tuple[str, str, str]:
+    """Setting, family and knob of a run's name ``<setting>/<family>@<knob>``."""
+    setting, _, row = name.rpartition("/")
+    family, _, knob = row.partition("@")
+    return setting, family, knob
+
+
+def code_revision() -> str:
+    """Short hash of the checked-out revision, or "unknown" outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git on this machine
+        return "unknown"
+    return result.stdout.strip() or "unknown"
+
+
+def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance) -> None:
+    """Writes what a validation pass found into a run's folder; run.json last, so that it vouches for the others.
+
+    Args:
+        folder: The run's folder.
+        trainer: The trainer after a validation pass.
+        provenance: What made the run.
+    """
+    if not trainer.is_global_zero:
+        return
+    metrics = {key: value.item() for key, value in sorted(trainer.callback_metrics.items())}
+    evaluations = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
+    _write(folder / "metrics.json", metrics)
+    _write(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
+    _write_clips(folder / "clips.parquet", evaluations, trainer.datamodule)  # type: ignore[attr-defined]
+    provenance.write(folder / "run.json")
+    _log_hparams(trainer, provenance, metrics)
+
+
+def read_provenance(path: Path) -> Provenance | None:
+    """What a run.json or started.json says, or None where there is none that can be read."""
+    try:
+        return Provenance(**json.loads(path.read_text()))
+    except (
+        FileNotFoundError,
+        TypeError,
+        json.JSONDecodeError,
+    ):  # nothing there, other fields, or cut off while written
+        return None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    os.replace(part, path)
+
+
+def _write_clips(path: Path, evaluations: list[Evaluation], data: Any) -> None:
+    """One line a clip and metric: position, clip, source, metric, value."""
+    import pandas as pd
+
+    parts = []
+    for evaluation in evaluations:
+        for key, (positions, values) in evaluation.results.clips.items():
+            part = pd.DataFrame({"position": positions.numpy(), "value": values.double().numpy()})
+            part["metric"] = f"eval/{evaluation.name}/{key}"
+            parts.append(part)
+    if not parts:
+        return
+    table = pd.concat(parts, ignore_index=True)
+    windows = data.validation_windows()
+    table["clip"] = [windows[position].key for position in table["position"]]
+    table["source"] = [windows[position].source for position in table["position"]]
+    table[["position", "clip", "source", "metric", "value"]].to_parquet(path, index=False)
+
+
+def _log_hparams(trainer: pl.Trainer, provenance: Provenance, metrics: dict[str, float]) -> None:
+    """A flat record that TensorBoard's HPARAMS tab compares runs by."""
+    from torch.utils.tensorboard.summary import hparams
+
+    for logger in trainer.loggers:
+        if isinstance(logger, pl.loggers.TensorBoardLogger):
+            settings = {name: getattr(provenance, name) for name in ("setting", "family", "knob", "seed")}
+            shown = {key: metrics[key] for key in ("val/prediction", "eval/capacity/error") if key in metrics}
+            writer = logger.experiment._get_file_writer()
+            for summary in hparams(settings, shown):
+                writer.add_summary(summary)
+            logger.experiment.flush()

@@ -1,0 +1,98 @@
+"""Latent actions in a file: what ``lam predict`` leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+
+from lam.bottlenecks.base import BottleneckOutput
+from lam.data.clip import Clip
+from lam.distributed import rank, world_size
+
+
+class LatentWriter(pl.Callback):
+    """Writes one line a transition to Parquet while ``lam predict`` runs: key, source, time, z, codes, bits.
+
+    ``time`` is when the transition starts, in seconds from the start of the source; z is flat, latent token by latent token;
+    codes and bits are empty for latents that have none. Several processes write a file each, ending in
+    ``-<rank>-of-<processes>.parquet``.
+
+    Args:
+        path: File to write; latents.parquet in the run's folder if not given.
+        npz: Also write the same columns as arrays to a .npz file beside it.
+    """
+
+    def __init__(self, path: Path | None = None, npz: bool = False) -> None:
+        self.path = path
+        self.npz = npz
+        self._writer: Any = None
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Opens the file."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._target = self.path or Path(trainer.log_dir or ".", "latents.parquet")
+        if world_size() > 1:
+            self._target = self._target.with_stem(f"{self._target.stem}-{rank()}-of-{world_size()}")
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._schema = pa.schema(
+            {
+                "key": pa.string(),
+                "source": pa.string(),
+                "time": pa.float64(),
+                "z": pa.list_(pa.float32()),
+                "codes": pa.list_(pa.int64()),
+                "bits": pa.float32(),
+            }
+        )
+        self._writer = pq.ParquetWriter(self._target, self._schema)
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: BottleneckOutput,
+        batch: Clip,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Appends a batch."""
+        import pyarrow as pa
+
+        transitions = outputs.z.shape[1]
+        step = pl_module.encoder.frames_per_state
+        starts = batch.times[:, step - 1 :: step][:, :transitions]
+        count = starts.numel()
+        columns = {
+            "key": [key for key in batch.key for _ in range(transitions)],
+            "source": [source for source in batch.source for _ in range(transitions)],
+            "time": starts.flatten().tolist(),
+            "z": list(outputs.z.float().flatten(2).flatten(0, 1).cpu().numpy()),
+            "codes": [None] * count if outputs.codes is None else outputs.codes.flatten(0, 1).tolist(),
+            "bits": [None] * count if outputs.rate_bits is None else outputs.rate_bits.float().flatten().tolist(),
+        }
+        self._writer.write_table(pa.table(columns, schema=self._schema))
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Closes the file and writes the arrays beside it if asked."""
+        self._writer.close()
+        if self.npz:
+            _write_npz(self._target)
+        print(f"Latent actions are in {self._target}")
+
+
+def _write_npz(path: Path) -> None:
+    """The columns of a Parquet file as arrays, in a .npz file of the same name; strings as fixed-width text, no pickles."""
+    import pandas as pd
+
+    table = pd.read_parquet(path)
+    arrays = {name: table[name].to_numpy() for name in ("time", "bits")}
+    arrays |= {name: table[name].to_numpy(dtype=str) for name in ("key", "source")}
+    arrays |= {
+        name: np.stack(table[name].to_list()) for name in ("z", "codes") if table[name].notna().all() and len(table)
+    }
+    np.savez(path.with_suffix(".npz"), allow_pickle=False, **arrays)

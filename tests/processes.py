@@ -1,0 +1,45 @@
+"""Runs a function in several gloo processes and brings back what they return."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def run_processes(
+    function: Callable[..., Any], *args: Any, folder: Path, count: int = 2, timeout: float = 60
+) -> list[Any]:
+    """What ``function(*args)`` returns in each of ``count`` processes of one gloo group; hangs become an error."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = mp.spawn(_worker, (count, port, folder, function, args), nprocs=count, join=False)
+    try:
+        deadline = time.monotonic() + timeout
+        while not context.join(timeout=1):  # true once all have ended; raises what a process raised
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{function.__name__} still ran after {timeout} s in {count} processes: a hang.")
+    finally:
+        for process in context.processes:
+            process.kill()
+    return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(count)]
+
+
+def _worker(
+    rank: int, count: int, port: int, folder: Path, function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(count))
+    dist.init_process_group("gloo", rank=rank, world_size=count)
+    result = function(*args)
+    torch.save(result, folder / f"result-{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
