@@ -20,11 +20,20 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def gather_objects(value: Any) -> list[Any]:
+    """What every process holds, in rank order; small Python objects and CPU tensors."""
+    shares: list[Any] = [value]
+    if world_size() > 1:
+        shares = [None] * world_size()
+        dist.all_gather_object(shares, value)
+    return shares
+
+
 def gather(positions: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
     """Joins per-clip values of all processes, ordered by position, each position once.
 
     Shares may differ in length, and a position may occur twice where a sampler padded the last batch; the result is the same
-    on every process and does not depend on their number.
+    on every process and does not depend on their number. A process without clips may leave the values out.
 
     Args:
         positions: Which clip each row belongs to, (n,) int64.
@@ -34,10 +43,8 @@ def gather(positions: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         Positions and values on the CPU, sorted by position.
     """
     rows = [positions.cpu(), *(value.detach().cpu() for value in values)]
-    if world_size() > 1:
-        shares: list[Any] = [None] * world_size()
-        dist.all_gather_object(shares, rows)
-        rows = [torch.cat(column) for column in zip(*shares, strict=True)]
+    shares = gather_objects(rows)
+    rows = [torch.cat(column) for column in zip(*([s for s in shares if len(s[0])] or shares[:1]), strict=True)]
     unique, inverse = torch.unique(rows[0], return_inverse=True)
     first = torch.full((len(unique),), len(inverse)).scatter_reduce(0, inverse, torch.arange(len(inverse)), "amin")
     return unique, *(value[first] for value in rows[1:])

@@ -1,7 +1,7 @@
 """Noise that belongs to a sample: the same on any device, rank or batch position.
 
 A counter-based generator in the manner of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), with the
-finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) as its mixing function: noise number i of a sample is a hash of
+finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) as its mixing function: noise number i of a sample is a hash of
 (key, i), so nothing has to be carried from step to step or kept equal between processes.
 """
 
@@ -19,7 +19,7 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def mix(x: Tensor) -> Tensor:
-    """Scrambles 64-bit integers; neighbours in, unrelated numbers out (SplitMix64's finaliser)."""
+    """Scrambles 64-bit integers; neighbours in, unrelated numbers out (SplitMix64's finalizer)."""
     x = (x ^ _shift_right(x, 30)) * _MIX_1
     x = (x ^ _shift_right(x, 27)) * _MIX_2
     return x ^ _shift_right(x, 31)

@@ -52,9 +52,7 @@ class Row:
         head, _, value = text.partition("@")
         family, _, knob = head.partition(":")
         if bool(knob) != bool(value):
-            raise ValueError(
-                f"A row is written family or family:knob@value, for example noisy:beta@1e-4, not {text!r}."
-            )
+            raise ValueError(f"A row is written family or family:knob@value, for example noisy:beta@1e-4, not {text!r}.")
         return cls(setting, family, knob, value, seed)
 
     @property
@@ -150,9 +148,7 @@ def main() -> None:
     rows = [Row.parse(options.setting, text, seed) for seed in options.seeds for text in options.rows]
     failed = sweep(rows, *extra)
     if failed:
-        sys.exit(
-            "lam.sweep: failed rows, left out of the table: " + ", ".join(f"{r.name} seed {r.seed}" for r in failed)
-        )
+        sys.exit("lam.sweep: failed rows, left out of the table: " + ", ".join(f"{r.name} seed {r.seed}" for r in failed))
 
 
 if __name__ == "__main__":

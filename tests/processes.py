@@ -14,9 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 
-def run_processes(
-    function: Callable[..., Any], *args: Any, folder: Path, count: int = 2, timeout: float = 60
-) -> list[Any]:
+def run_processes(function: Callable[..., Any], *args: Any, folder: Path, count: int = 2, timeout: float = 60) -> list[Any]:
     """What ``function(*args)`` returns in each of ``count`` processes of one gloo group; hangs become an error."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -33,9 +31,7 @@ def run_processes(
     return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(count)]
 
 
-def _worker(
-    rank: int, count: int, port: int, folder: Path, function: Callable[..., Any], args: tuple[Any, ...]
-) -> None:
+def _worker(rank: int, count: int, port: int, folder: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(count))
     dist.init_process_group("gloo", rank=rank, world_size=count)
