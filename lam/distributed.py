@@ -50,6 +50,11 @@ def gather(positions: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
     return unique, *(value[first] for value in rows[1:])
 
 
+def gather_mapping(mapping: dict[int, Any]) -> dict[int, Any]:
+    """The mappings of all processes in one, in order of their keys."""
+    return dict(sorted(item for share in gather_objects(mapping) for item in share.items()))
+
+
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, rows: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 from lam.data.clip import Clip
-from lam.distributed import gather
+from lam.distributed import gather, gather_mapping
 from lam.encoders.base import Encoder, StateShape
 from lam.evals.base import Observation
 from lam.forward import ForwardModel
@@ -174,16 +174,19 @@ class LatentActionModel(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Starts a pass."""
-        self._validated: list[tuple[Tensor, Tensor]] = []
+        self._errors: list[tuple[Tensor, Tensor]] = []
+        self.validated: dict[int, tuple[str, str]] = {}
 
     def on_validation_batch_end(self, outputs: Observation, batch: Clip, batch_idx: int) -> None:  # type: ignore[override]
-        """Keeps each clip's error, so that the mean over all processes is exact."""
-        self._validated.append((outputs.clip.position.cpu(), outputs.error.mean(dim=1).cpu()))
+        """Keeps each clip's error, so that the mean over all processes is exact, and which clip it was."""
+        self._errors.append((outputs.clip.position.cpu(), outputs.error.mean(dim=1).cpu()))
+        self.validated |= zip(batch.position.tolist(), zip(batch.key, batch.source, strict=True), strict=True)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean error of all validation clips, each counted once."""
-        positions, errors = (torch.cat(column) for column in zip(*self._validated, strict=True))
+        positions, errors = (torch.cat(column) for column in zip(*self._errors, strict=True))
         self.log("val/prediction", gather(positions, errors)[1].mean())
+        self.validated = gather_mapping(self.validated)
 
     def predict_step(self, clip: Clip, batch_idx: int) -> BottleneckOutput:
         """Latent actions of a clip; ``LatentWriter`` puts them into a file."""

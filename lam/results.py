@@ -78,7 +78,7 @@ def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance) -> 
     evaluations = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
     _write(folder / "metrics.json", metrics)
     _write(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
-    _write_clips(folder / "clips.parquet", evaluations, trainer.datamodule)  # type: ignore[attr-defined]
+    _write_clips(folder / "clips.parquet", evaluations, trainer.lightning_module.validated)
     provenance.write(folder / "run.json")
     _log_hparams(trainer, provenance, metrics)
 
@@ -102,8 +102,14 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-def _write_clips(path: Path, evaluations: list[Evaluation], data: Any) -> None:
-    """One line a clip and metric: position, clip, source, metric, value."""
+def _write_clips(path: Path, evaluations: list[Evaluation], validated: Any) -> None:
+    """One line a clip and metric: position, clip, source, metric, value.
+
+    Args:
+        path: File to write.
+        evaluations: What was found.
+        validated: Name and source of the clip at each position.
+    """
     import pandas as pd
 
     parts = []
@@ -115,9 +121,8 @@ def _write_clips(path: Path, evaluations: list[Evaluation], data: Any) -> None:
     if not parts:
         return
     table = pd.concat(parts, ignore_index=True)
-    windows = data.validation_windows()
-    table["clip"] = [windows[position].key for position in table["position"]]
-    table["source"] = [windows[position].source for position in table["position"]]
+    names = table["position"].map(validated)
+    table["clip"], table["source"] = names.str[0], names.str[1]
     table[["position", "clip", "source", "metric", "value"]].to_parquet(path, index=False)
 
 
