@@ -1,0 +1,117 @@
+"""A clip of a generated world: everything that happens in it, drawn and recorded."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.worlds.contact import BLOCK_RADIUS
+from data_prep.worlds.motion import POSES, Motion, move
+from data_prep.worlds.passive import Causes, balls, distractors, entrance, flicker, ground, numbered, vector_cause
+from data_prep.worlds.render import Scene, Sprite, render
+from data_prep.worlds.settings import EMBODIMENTS, Color, WorldSettings
+from data_prep.worlds.streams import Streams
+
+ARM_COLOR, BASE_RADIUS, LINK_RADIUS = (0.15, 0.15, 0.18), 0.07, 0.03
+MARK_COLOR, MARK_RADIUS = (0.10, 0.75, 0.75), 0.05
+BLOCK_COLORS: tuple[Color, ...] = ((0.20, 0.30, 0.80), (0.90, 0.75, 0.15), (0.25, 0.65, 0.30))
+
+
+class WorldClip(NamedTuple):
+    """What the shard writer takes.
+
+    Attributes:
+        frames: Pictures, (F, size, size, 3) uint8.
+        actions: Executed commands, (F-1, U) float32: the first agent's two numbers where there are agents, then the
+            camera's two where it pans; 1 is a full step. None where nothing acts.
+        causes: Recorded causes by name, (F-1, ...): movements over the ground in pixels, right and down.
+    """
+
+    frames: np.ndarray
+    actions: np.ndarray | None
+    causes: Causes
+
+
+def make_clip(settings: WorldSettings, seed: int, split: int, clip: int) -> WorldClip:
+    """One clip; a pure function of its arguments."""
+    streams = Streams(seed, split, clip)
+    motion = move(settings, streams)
+    sprites: list[Sprite] = []
+    causes = _agent_causes(settings, motion)
+    for layer, found in (
+        distractors(settings, streams, motion),
+        (_base(settings, motion), {}),
+        _blocks(settings, motion),
+        balls(settings, streams, motion),
+        entrance(settings, streams, motion),
+        (_agents(settings, motion), {}),
+    ):
+        sprites += layer
+        causes |= found
+    brightness, flickered = flicker(settings, streams)
+    colors, camera = ground(settings, streams, motion)
+    scene = Scene(colors, camera, sprites, brightness)
+    return WorldClip(render(scene, settings.size), _actions(settings, motion), causes | flickered)
+
+
+def _actions(settings: WorldSettings, motion: Motion) -> np.ndarray | None:
+    """Executed commands of agent and camera, (F-1, U) float32."""
+    parts = [motion.commands[:, 0]] if settings.agents else []
+    parts += [motion.pan / settings.pan] if settings.pan else []
+    return np.concatenate(parts, axis=1).astype(np.float32) if parts else None
+
+
+def _agent_causes(settings: WorldSettings, motion: Motion) -> Causes:
+    """Causes that come from the policy: agents, their bodies and pose, the camera."""
+    steps = settings.frames - 1
+    causes: Causes = vector_cause("pan", motion.pan, settings) if settings.pan else {}
+    for number in range(settings.agents):
+        name = numbered("agent", number)
+        causes |= vector_cause(name, motion.displacements[:, number], settings)
+        if settings.locations:
+            before = (motion.positions[:-1, number] * settings.size).astype(np.float32)
+            causes |= {f"{name}_x": before[:, 0], f"{name}_y": before[:, 1]}
+        if settings.embodiments > 1:
+            causes[f"{name}_body"] = np.full(steps, motion.bodies[number], dtype=np.int64)
+    if settings.poses > 1:
+        causes["pose"] = np.full(steps, motion.pose, dtype=np.int64)
+    return causes
+
+
+def _blocks(settings: WorldSettings, motion: Motion) -> tuple[list[Sprite], Causes]:
+    """Blocks, their movements, and ``block_contact``: 0 none, otherwise the side of the deflection."""
+    sprites: list[Sprite] = []
+    causes: Causes = {}
+    for number in range(settings.blocks):
+        name = numbered("block", number)
+        color = BLOCK_COLORS[number % len(BLOCK_COLORS)]
+        sprites.append(Sprite(0, color, BLOCK_RADIUS, motion.blocks[:, number]))
+        causes |= vector_cause(name, motion.block_displacements[:, number], settings)
+        causes[f"{name}_contact"] = motion.contacts[:, number]
+    return sprites, causes
+
+
+def _base(settings: WorldSettings, motion: Motion) -> list[Sprite]:
+    """What shows the pose: the arm's base, behind the agent in its own frame, and a mark on its right."""
+    if settings.poses == 1:
+        return []
+    still = np.ones((settings.frames, 1))
+    base, mark = POSES[motion.pose] @ [0, 0.5], POSES[motion.pose] @ [0.45, 0]
+    return [
+        Sprite(1, MARK_COLOR, MARK_RADIUS, 0.5 + still * mark),
+        Sprite(1, ARM_COLOR, BASE_RADIUS, 0.5 + still * base),
+    ]
+
+
+def _agents(settings: WorldSettings, motion: Motion) -> list[Sprite]:
+    """Agents, the first in front, each at the end of its arm where camera poses vary."""
+    sprites: list[Sprite] = []
+    base = 0.5 + POSES[motion.pose] @ [0, 0.5]
+    for number in reversed(range(settings.agents)):
+        path, body = motion.positions[:, number], EMBODIMENTS[motion.bodies[number]]
+        if settings.poses > 1:
+            links = np.linspace(0, 1, 7)[1:-1]
+            sprites += [Sprite(0, ARM_COLOR, LINK_RADIUS, base + share * (path - base)) for share in links]
+        sprites.append(Sprite(body.shape, body.color, body.radius, path))
+    return sprites

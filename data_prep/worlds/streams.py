@@ -1,0 +1,28 @@
+"""Random numbers of a clip: a function of (seed, split, clip), one stream a factor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_FACTORS = ("agents", "commands", "camera", "pose", "ball", "entrance", "blocks", "texture", "flicker", "distractors")
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Each factor draws from its own stream, so that one dial does not change the draws of another factor.
+
+    Args:
+        seed: Seed of the world, 0 to 2^32 - 1.
+        split: Number of the split.
+        clip: Number of the clip in its split.
+    """
+
+    seed: int
+    split: int
+    clip: int
+
+    def of(self, factor: str, number: int = 0) -> np.random.Generator:
+        """The generator of a factor, or of one of several things of its kind."""
+        return np.random.default_rng([self.seed, self.split, self.clip, _FACTORS.index(factor), number])
