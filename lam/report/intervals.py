@@ -1,0 +1,108 @@
+"""Intervals and paired tests where every seed is judged on the same clips: a two-way variance, clips crossed with seeds.
+
+Model: value = mean + clip + seed + rest. A plain bootstrap over three seeds covers about 74 % at a nominal 95 %; these
+intervals cover 93 to 98 % with three and five seeds, whatever share of the variance the seeds have (``tests/report``).
+
+Arrays are (..., n, S): n clips (or sources), S seeds; leading axes are independent problems.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+class Mean(NamedTuple):
+    """A mean over clips and seeds and how well it is known.
+
+    Attributes:
+        value: The mean.
+        error: Its standard error; NaN where one clip and one seed leave nothing to estimate it from.
+        freedom: Degrees of freedom of the t distribution to read it with.
+    """
+
+    value: Array
+    error: Array
+    freedom: Array
+
+
+def crossed_mean(values: ArrayLike) -> Mean:
+    """Mean of (..., n, S) and its standard error from the components of clips, seeds and the rest.
+
+    Components are cut off at 0. Degrees of freedom are Satterthwaite's, with the seeds' component counted twice: its
+    estimate from few seeds is by luck too small as often as too large, and only the first makes intervals too narrow. In
+    simulation with three seeds this covers 93.8 to 97.9 % where the plain formula covers 92.1 to 97.9 %. Two seeds are too
+    few for either (88 % at worst). With one seed, or one clip, it is the textbook t interval over the other.
+    """
+    y = np.asarray(values, dtype=np.float64)
+    n, seeds = y.shape[-2:]
+    mean = y.mean((-2, -1))
+    clip_means, seed_means = y.mean(-1), y.mean(-2)
+    if seeds == 1 or n == 1:
+        line = clip_means if seeds == 1 else seed_means
+        if line.shape[-1] == 1:
+            return Mean(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
+        count = line.shape[-1]
+        return Mean(mean, line.std(-1, ddof=1) / np.sqrt(count), np.full_like(mean, count - 1.0))
+    rest = y - clip_means[..., :, None] - seed_means[..., None, :] + mean[..., None, None]
+    ms_clip = seeds * clip_means.var(-1, ddof=1)
+    ms_seed = n * seed_means.var(-1, ddof=1)
+    ms_rest = np.square(rest).sum((-2, -1)) / ((n - 1) * (seeds - 1))
+    clip, seed = np.maximum(ms_clip - ms_rest, 0), np.maximum(ms_seed - ms_rest, 0)
+    squares = (
+        np.where(clip > 0, ms_clip, 0) ** 2 / (n - 1)
+        + np.where(seed > 0, 2 * ms_seed, 0) ** 2 / (seeds - 1)
+        + ms_rest**2 / ((n - 1) * (seeds - 1))
+    )
+    with np.errstate(invalid="ignore"):  # 0 / 0 where all values are equal
+        freedom = np.maximum(np.nan_to_num((clip + 2 * seed + ms_rest) ** 2 / squares, nan=1.0), 1.0)
+    return Mean(mean, np.sqrt((clip + seed + ms_rest) / (n * seeds)), freedom)
+
+
+def half_width(mean: Mean, confidence: float = 0.95) -> Array:
+    """Half the width of the interval around a mean; NaN where there is none."""
+    from scipy.stats import t
+
+    return t.ppf(0.5 + confidence / 2, mean.freedom) * mean.error
+
+
+def p_value(mean: Mean) -> Array:
+    """Two-sided probability of a mean at least this far from 0 if the truth is 0; NaN where it cannot be told."""
+    from scipy.stats import t
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * t.sf(np.abs(mean.value / mean.error), mean.freedom)
+    return np.where((mean.error == 0) & (mean.value == 0), 1.0, p)
+
+
+def by_source(values: ArrayLike, sources: ArrayLike) -> Array:
+    """Turns clips (..., n, S) into one line a source, (..., sources, S), as clips of one video are not independent.
+
+    A line is mean + (clips in the source / clips a source) x (source mean - mean), the linearised mean over clips: its
+    mean over sources is the mean over clips of each seed, however uneven the sources, and its spread is what a
+    cluster-robust variance is made of.
+    """
+    y = np.asarray(values, dtype=np.float64)
+    _, index, counts = np.unique(np.asarray(sources), return_inverse=True, return_counts=True)
+    member = np.zeros((len(counts), len(index)))
+    member[index, np.arange(len(index))] = 1.0
+    mean = y.mean(-2, keepdims=True)
+    return mean + member @ (y - mean) / counts.mean()
+
+
+def gap_closed_values(none: ArrayLike, row: ArrayLike, identity: ArrayLike) -> Array:
+    """What each clip contributes to gap closed, all three measured on the same clips and seeds, (..., n, S).
+
+    Gap closed of a seed is mean(none - row) / mean(none - identity). Its linearisation (delta method) is, for each clip,
+    gap + ((none - row) - gap x (none - identity)) / mean(none - identity). The mean of these values over clips is that
+    seed's gap closed, and ``crossed_mean`` of them gives the interval with the anchors' own noise included.
+    """
+    none, row, identity = (np.asarray(values, dtype=np.float64) for values in (none, row, identity))
+    closed, whole = none - row, none - identity
+    gap = whole.mean(-2, keepdims=True)
+    ratio = closed.mean(-2, keepdims=True) / gap
+    return ratio + (closed - ratio * whole) / gap

@@ -1,0 +1,108 @@
+"""Finished runs of a setting, read back from their folders."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row and seed of a comparison.
+
+    Attributes:
+        path: Its folder.
+        setting: Data and sizes it shares with the others.
+        family: Bottleneck family.
+        knob: The knob's text, empty for anchors.
+        seed: Its seed.
+        config_hash: Hash of its settings.
+        data_hash: Hash of its data's index.
+        code_revision: Revision of the code that made it.
+        metrics: Numbers by key.
+        clips: Values of single clips: one line a position, one column a key.
+        sources: Source of each position.
+    """
+
+    path: Path
+    setting: str
+    family: str
+    knob: str
+    seed: int
+    config_hash: str
+    data_hash: str
+    code_revision: str
+    metrics: dict[str, float]
+    clips: pd.DataFrame
+    sources: pd.Series
+
+
+def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """Finished runs under ``runs/<setting>``, and the names of those that did not finish.
+
+    A run that has settings but not both run.json and metrics.json failed or is still going; other folders are not runs.
+    """
+    seeds = sorted(path for path in folder.glob("*/seed*") if path.is_dir())
+    finished = [path for path in seeds if (path / "run.json").exists() and (path / "metrics.json").exists()]
+    unfinished = [str(path.relative_to(folder)) for path in seeds if path not in finished and (path / "config.yaml").exists()]
+    runs = [_read_run(path) for path in finished]
+    if not runs:
+        raise FileNotFoundError(
+            f"{folder} has no finished run. Expected <family>@<knob>/seed<k> with run.json and metrics.json; run lam fit first."
+        )
+    _check_same_data(runs)
+    return runs, unfinished
+
+
+def _read_run(path: Path) -> Run:
+    """Reads one run's folder."""
+    about = _read_json(path / "run.json")
+    fields = ("setting", "family", "knob", "seed", "config_hash", "data_hash", "code_revision")
+    missing = [field for field in fields if field not in about]
+    if missing:
+        raise ValueError(f"{path / 'run.json'} lacks {', '.join(missing)}. Validate the run again with lam validate.")
+    metrics = {key: float(value) for key, value in _read_json(path / "metrics.json").items()}
+    clips, sources = _read_clips(path / "clips.parquet")
+    for key in clips.columns.intersection(list(metrics)):
+        mean = clips[key].mean()
+        if not np.isclose(mean, metrics[key], rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise ValueError(
+                f"{path}: {key} is {metrics[key]:g} in metrics.json but its clips in clips.parquet average {mean:g}. "
+                "Values of clips must have the metric as their mean; validate the run again or rename them."
+            )
+    return Run(path, **{field: about[field] for field in fields}, metrics=metrics, clips=clips, sources=sources)
+
+
+def _read_json(path: Path) -> dict:
+    """Reads a JSON object; a file cut off while it was written is named."""
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}). Remove it and validate the run again.") from error
+
+
+def _read_clips(path: Path) -> tuple[pd.DataFrame, pd.Series]:
+    """Values by position and key, and the source of each position; empty where a run has none."""
+    if not path.exists():
+        return pd.DataFrame(), pd.Series(dtype=object)
+    lines = pd.read_parquet(path, columns=["position", "source", "metric", "value"])
+    repeated = lines.duplicated(["position", "metric"])
+    if repeated.any():
+        raise ValueError(f"{path} has {repeated.sum()} repeated (position, metric) pairs. Validate the run again.")
+    clips = lines.pivot(index="position", columns="metric", values="value")
+    return clips, lines.drop_duplicates("position").set_index("position")["source"].sort_index()
+
+
+def _check_same_data(runs: list[Run]) -> None:
+    """Rows can only be compared on the same data."""
+    first = runs[0]
+    for run in runs:
+        if run.data_hash != first.data_hash:
+            raise ValueError(
+                f"{run.path} was made from data {run.data_hash}, {first.path} from data {first.data_hash}. "
+                "Run the older one again, or give the new data a setting of its own."
+            )
