@@ -7,6 +7,7 @@ import io
 import json
 import re
 import tarfile
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,7 @@ import simplejpeg
 from webdataset.writer import TarWriter
 
 from lam.data.schema import (
+    KEY_FRAME_INTERVAL,
     MEMBERS,
     SPLITS,
     CauseInfo,
@@ -84,9 +86,7 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         for split in list(self._open):
             if error is None:
                 self._finish_shard(split)
@@ -151,16 +151,13 @@ class ShardWriter:
             raise ValueError(f"key {key!r} is taken or not 1 to 90 letters, digits, '_', '-', '/'.")
         if frames.dtype != np.uint8 or frames.shape[1:] != (self.height, self.width, 3) or len(frames) < 2:
             raise ValueError(
-                f"{key}: frames are {frames.dtype} {frames.shape}, expected uint8 (2 or more, {self.height}, "
-                f"{self.width}, 3)."
+                f"{key}: frames are {frames.dtype} {frames.shape}, expected uint8 (2 or more, {self.height}, {self.width}, 3)."
             )
         if times.shape != (len(frames),) or not (np.diff(times) > 0).all():
             raise ValueError(f"{key}: times {times.shape} must be increasing, one for each of {len(frames)} frames.")
         for name, value in (causes if actions is None else {**causes, "actions": actions}).items():
             if len(value) != len(frames) - 1:
-                raise ValueError(
-                    f"{key}: {name} has {len(value)} steps, expected {len(frames) - 1}, one between two frames."
-                )
+                raise ValueError(f"{key}: {name} has {len(value)} steps, expected {len(frames) - 1}, one between two frames.")
         kinds = {name: CauseInfo(value.shape[1:], _kind(value)) for name, value in causes.items()}
         action_dim = None if actions is None else actions.shape[1]
         if not self._started:
@@ -308,22 +305,20 @@ class _PixelStatistics:
 def encode_jpegs(frames: np.ndarray) -> bytes:
     """Packed JPEG row of frames (F, H, W, 3) uint8, quality 95 without chroma subsampling."""
     frames = np.ascontiguousarray(frames)
-    return pack_row(
-        [simplejpeg.encode_jpeg(frame, quality=95, colorspace="RGB", colorsubsampling="444") for frame in frames]
-    )
+    return pack_row([simplejpeg.encode_jpeg(frame, quality=95, colorspace="RGB", colorsubsampling="444") for frame in frames])
 
 
 def encode_mp4(frames: np.ndarray, fps: float) -> bytes:
-    """H.264 video of frames (F, H, W, 3) uint8; a key frame every 8, so that a window decodes few frames before it."""
+    """H.264 video of frames (F, H, W, 3) uint8; key frames are frequent, so that a window decodes few frames before it."""
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
         raise ValueError(f"mp4 needs even sizes, got {height} x {width}. Choose an even --size or --storage jpeg.")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        # frame i has time stamp i, whatever the frame rate: exact times are in the json, and seeking counts frames
-        stream = container.add_stream("libx264", rate=1)
+        # evenly spaced, whatever the times: those are in the json, and seeking counts frames
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.gop_size = 8
+        stream.codec_context.gop_size = KEY_FRAME_INTERVAL
         stream.codec_context.max_b_frames = 0
         stream.codec_context.thread_count = 1
         stream.options = {"preset": "veryfast", "crf": "18", "sc_threshold": "0", "threads": "1"}

@@ -27,11 +27,12 @@ from typing import Any, Literal
 import numpy as np
 
 SCHEMA_VERSION = 1
-SPLITS = ("train", "val")
+KEY_FRAME_INTERVAL = 8
+"""Frames from one key frame of an mp4 to the next: what a window may have to decode in vain before it begins."""
+Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
 MEMBERS = ("video", "json", "actions.npy", "causes.npz")
 """Members as side indices name them: columns ``<member>_offset`` and ``<member>_bytes``, bytes 0 where it is absent."""
-
-Split = Literal["train", "val"]
 
 
 class Storage(str, Enum):
