@@ -68,7 +68,7 @@ class Bottleneck(nn.Module, ABC):
         """Draws n latents (n, L, A) from what the bottleneck believes before seeing anything, on its own device."""
 
     def after_step(self, optimizer: Optimizer) -> None:
-        """Housekeeping after each optimiser step (dead codes); called on all ranks, ends with equal state on all."""
+        """Housekeeping after each optimizer step (dead codes); called on all ranks, ends with equal state on all."""
 
     @contextmanager
     def keyed(self, keys: Tensor) -> Iterator[None]:

@@ -1,0 +1,69 @@
+"""Finite scalar quantization: each channel rounded to a few levels, arXiv 2309.15505, through vector-quantize-pytorch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+from torch.optim import Optimizer
+
+from lam.bottlenecks.base import Bottleneck, BottleneckOutput
+from lam.bottlenecks.codebook import Usage, capacity
+from lam.bottlenecks.prior import draw_from
+from lam.bottlenecks.standardize import Standardize
+
+
+class FSQ(Bottleneck):
+    """Projects each latent token to a few channels, rounds each to evenly spaced levels, projects back. No loss, no codebook.
+
+    Args:
+        dim: Width A of a latent token.
+        num_latents: Latent tokens L of a transition, one code each.
+        num_levels: Levels a channel, 3 or more. The capacity knob: larger says more; a token has num_levels^num_channels codes.
+            The paper takes mostly 5, and finds fewer than 5 worse.
+        num_channels: Channels a token; the paper has 4 for its 1000 codes (8 * 5 * 5 * 5).
+    """
+
+    knob = "num_levels"
+
+    def __init__(self, dim: int, num_latents: int, num_levels: int = 5, num_channels: int = 4) -> None:
+        super().__init__(dim, num_latents)
+        if num_levels < 3:
+            raise ValueError(f"num_levels is {num_levels}, rounding needs 3 or more; for fewer codes lower num_channels.")
+        if num_channels < 1 or num_levels**num_channels > 2**24:
+            raise ValueError(
+                f"num_levels {num_levels} to the power num_channels {num_channels} must lie between 3 and 2^24 codes; "
+                "change one of them."
+            )
+        from vector_quantize_pytorch import FSQ as LibraryFSQ  # here, since importing it costs 3 s
+
+        self.num_codes = num_levels**num_channels
+        self.standardize = Standardize(dim, num_latents)
+        self.quantizer = LibraryFSQ(levels=[num_levels] * num_channels, dim=dim)
+        self.usage = Usage(self.num_codes, longest=300)
+        self._seen: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+        """Limits z to a grid."""
+        tokens = self.standardize(z).flatten(0, 1)  # (B * (T-1), L, A)
+        with torch.autocast(z.device.type, enabled=False):  # the library shuts off autocast on CUDA only
+            limited, codes = self.quantizer(tokens)
+        codes = codes.long().unflatten(0, z.shape[:2])
+        if self.training:
+            self._seen = (z.detach(), codes)
+        limited = limited.unflatten(0, z.shape[:2]).to(z.dtype)
+        loss = tokens.new_zeros(())
+        return BottleneckOutput(limited, loss, codes, capacity(codes, self.num_codes), self.usage.stats())
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Measures the scale of the latents once and counts codes."""
+        if self._seen is None:
+            return
+        z, codes = self._seen
+        self._seen = None
+        self.standardize.measure(z)
+        self.usage.count(codes.unsqueeze(-1))
+
+    @torch.no_grad()
+    def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
+        """Codes drawn evenly from those in use lately."""
+        return self.quantizer.indices_to_codes(draw_from(self.usage.used(), (n, self.num_latents), generator))

@@ -1,0 +1,26 @@
+"""The lower anchor: no latent action at all, the deterministic world model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from lam.bottlenecks.base import Bottleneck, BottleneckOutput
+
+
+class Nothing(Bottleneck):
+    """Says nothing: z = 0, at no cost and with no knob."""
+
+    origin: Tensor
+
+    def __init__(self, dim: int, num_latents: int) -> None:
+        super().__init__(dim, num_latents)
+        self.register_buffer("origin", torch.zeros(num_latents, dim), persistent=False)
+
+    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+        """Replaces z by 0; a product, so that parameters before it have a gradient of 0 rather than none (as DDP demands)."""
+        return BottleneckOutput(0 * z, self.origin.new_zeros(()), rate_bits=self.origin.new_zeros(z.shape[:2]))
+
+    def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
+        """Zeros."""
+        return self.origin.repeat(n, 1, 1)

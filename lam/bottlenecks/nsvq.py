@@ -1,0 +1,44 @@
+"""Noise substitution in vector quantization (NSVQ, Vali and Backstrom, IEEE Access 2022), the bottleneck of LAPA."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lam.bottlenecks.base import BottleneckOutput
+from lam.bottlenecks.codebook import Quantizer
+
+
+class NSVQ(Quantizer):
+    """Trains with noise as long as the quantization error in place of the code; evaluates with the code.
+
+    Noise carries gradients to latent and code without a straight-through estimate, so there is no other loss. Differs from
+    LAPA's code (arXiv 2410.11758) where that fails: codes start and restart on latents, at their scale and with jitter,
+    instead of far away or as copies of each other; every assignment counts; the norm has a gradient of 0, not NaN, where
+    a latent hits its code; all processes move the same codes; evaluation never sees noise.
+
+    Args:
+        dim: Width A of a latent token; LAPA's is 32.
+        num_latents: Latent tokens L of a transition, one code each out of one codebook; LAPA has 4.
+        num_codes: Codes K. The capacity knob: larger says more. LAPA's value is 8.
+        reset_every: Longest time between resets of dead codes, in optimizer steps, LAPA's 500; the first come sooner.
+        reset_until: Last step that resets, LAPA's 4500.
+    """
+
+    knob = "num_codes"
+
+    def __init__(self, dim: int, num_latents: int, num_codes: int = 8, reset_every: int = 500, reset_until: int = 4500) -> None:
+        super().__init__(dim, num_latents, num_codes, reset_every, reset_until)
+
+    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+        """Limits z to codes, or to noise around it in training."""
+        latent, codes, code = self.assign(z)
+        limited = substitute_noise(latent, code, self.normal_like(latent)) if self.training else code
+        stats = {"distance": (code - latent).detach().square().mean(), **self.usage.stats()}
+        return BottleneckOutput(limited.to(z.dtype), latent.new_zeros(()), codes, self.bits(codes), stats)
+
+
+def substitute_noise(latent: Tensor, code: Tensor, noise: Tensor) -> Tensor:
+    """Latent plus an error of the length of (code - latent) in the direction of noise, over the last axis."""
+    length = torch.linalg.vector_norm(code - latent, dim=-1, keepdim=True)  # gradient 0 at length 0
+    return latent + length * noise / torch.linalg.vector_norm(noise, dim=-1, keepdim=True)

@@ -1,0 +1,44 @@
+"""A narrow passage: the bottleneck of residual latent actions (RLA), which is their width."""
+
+from __future__ import annotations
+
+from torch import Generator, Tensor, nn
+
+from lam.bottlenecks.base import Bottleneck, BottleneckOutput
+from lam.bottlenecks.prior import draw_normal
+
+
+class Residual(Bottleneck):
+    """Projects the latent of a transition to a few numbers and back; nothing else limits it.
+
+    The published residual latent action also sees only the difference of two states and joins its tokens to those of the state,
+    which ``experiments/bottlenecks/residual.yaml`` sets; here is its width alone, so that the two can be told apart.
+
+    Args:
+        dim: Width A of a latent token.
+        num_latents: Latent tokens L of a transition.
+        num_floats: Numbers that pass. The capacity knob: larger says more, up to L A. Published: 32 tokens of 64, 2048 in all.
+    """
+
+    knob = "num_floats"
+
+    def __init__(self, dim: int, num_latents: int, num_floats: int = 64) -> None:
+        super().__init__(dim, num_latents)
+        if num_floats < 1:
+            raise ValueError(f"num_floats is {num_floats}, expected 1 or more; for no latent at all use the none bottleneck.")
+        self.num_floats = num_floats
+        self.narrow = nn.Linear(num_latents * dim, num_floats)
+        self.widen = nn.Linear(num_floats, num_latents * dim)
+        nn.init.orthogonal_(self.narrow.weight)  # keeps the scale of what passes
+        nn.init.orthogonal_(self.widen.weight)
+
+    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+        """Limits z to ``num_floats`` numbers."""
+        narrow = self.narrow(z.flatten(2))  # (B, T-1, num_floats)
+        limited = self.widen(narrow).unflatten(-1, z.shape[2:])
+        return BottleneckOutput(limited.to(z.dtype), limited.new_zeros((), dtype=self.narrow.weight.dtype))
+
+    def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
+        """N(0, I) in the narrow place, for want of a belief."""
+        narrow = draw_normal((n, self.num_floats), self.narrow.weight.device, generator)
+        return self.widen(narrow).detach().unflatten(-1, (self.num_latents, self.dim))

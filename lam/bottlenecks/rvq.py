@@ -1,0 +1,103 @@
+"""Residual vector quantization: each quantizer codes what the ones before left over (SoundStream, arXiv 2107.03312)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+from torch.optim import Optimizer
+
+from lam.bottlenecks.base import Bottleneck, BottleneckOutput
+from lam.bottlenecks.codebook import STRIDE, Usage, capacity, check_codebook, nearest, refill, straight_through, vq_loss
+from lam.bottlenecks.prior import draw_from
+from lam.bottlenecks.standardize import Standardize
+
+
+class RVQ(Bottleneck):
+    """Replaces each latent token by a sum of codes, one from each of several codebooks.
+
+    Codes are found by vector-quantize-pytorch's ResidualVQ. Its moving averages, k-means start, dead-code rule and loss stay
+    off: they act on each process alone when it is built before the process group, and its loss is 0 in eval mode. Codebooks
+    learn by gradient from the loss of ``VQ``, summed over quantizers, and are kept in use in the same way.
+
+    Args:
+        dim: Width A of a latent token.
+        num_latents: Latent tokens L of a transition; C = L * num_quantizers codes.
+        num_quantizers: Quantizers in a row. The capacity knob: larger says more. Four of 16 codes have the 16 bits of
+            UniVLA's four tokens of 16 codes; SoundStream has 8 of 1024 for audio.
+        num_codes: Codes K of each quantizer.
+        commitment: Weight of the commitment term.
+        reset_every: Longest time between resets of dead codes, in optimizer steps; the first come sooner.
+    """
+
+    knob = "num_quantizers"
+
+    def __init__(
+        self,
+        dim: int,
+        num_latents: int,
+        num_quantizers: int = 4,
+        num_codes: int = 16,
+        commitment: float = 0.25,
+        reset_every: int = 300,
+    ) -> None:
+        super().__init__(dim, num_latents)
+        check_codebook(num_codes, reset_every)
+        if num_quantizers < 1:
+            raise ValueError(f"num_quantizers is {num_quantizers}, expected 1 or more; for no latent use the none bottleneck.")
+        from vector_quantize_pytorch import ResidualVQ  # here, since importing it costs 3 s
+
+        self.num_quantizers = num_quantizers
+        self.num_codes = num_codes
+        self.commitment = commitment
+        self.standardize = Standardize(dim, num_latents)
+        self.quantizer = ResidualVQ(
+            dim=dim,
+            num_quantizers=num_quantizers,
+            codebook_size=num_codes,
+            learnable_codebook=True,
+            ema_update=False,
+            rotation_trick=False,
+            sync_codebook=False,
+        )
+        self.usage = Usage(num_codes, reset_every, num_books=num_quantizers)
+        self._seen: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+        """Limits z to sums of codes."""
+        latent = self.standardize(z)
+        tokens = latent.flatten(0, 1)  # (B * (T-1), L, A)
+        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+            codes = self.quantizer(tokens / STRIDE)[1]  # (B * (T-1), L, num_quantizers)
+        parts = STRIDE * self.quantizer.get_codes_from_indices(codes)  # (num_quantizers, B * (T-1), L, A)
+        loss = latent.new_zeros(())
+        left = tokens
+        for part in parts:
+            loss = loss + vq_loss(left, part, self.commitment)
+            left = left - part.detach()
+        codes = codes.flatten(1).unflatten(0, z.shape[:2])  # (B, T-1, L * num_quantizers)
+        if self.training:
+            self._seen = (z.detach(), codes)
+        stats = {"distance": left.detach().square().mean(), **self.usage.stats()}
+        limited = straight_through(latent, parts.sum(dim=0).unflatten(0, z.shape[:2])).to(z.dtype)
+        return BottleneckOutput(limited, loss, codes, capacity(codes, self.num_codes), stats)
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Counts codes and moves dead ones, quantizer after quantizer, since each must fit what the moved ones leave over."""
+        if self._seen is None:
+            return
+        z, codes = self._seen
+        self._seen = None
+        self.standardize.measure(z)
+        left = self.standardize(z).flatten(0, 2)  # (B * (T-1) * L, A)
+        if self.usage.count(codes.unflatten(-1, (self.num_latents, self.num_quantizers))):
+            for codebook, dead in zip(self.quantizer.parameters(), self.usage.dead, strict=True):
+                refill(codebook, dead, left, self.usage.steps, optimizer)
+                codes = STRIDE * codebook.detach()[0]
+                left = left - codes[nearest(left, codes)]
+
+    @torch.no_grad()
+    def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
+        """Codes drawn evenly from those in use lately, each quantizer for itself."""
+        shape = (n, self.num_latents)
+        codes = [draw_from(self.usage.used(book), shape, generator) for book in range(self.num_quantizers)]
+        return STRIDE * self.quantizer.get_output_from_indices(torch.stack(codes, dim=-1))
