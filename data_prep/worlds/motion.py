@@ -142,7 +142,7 @@ def _draw_blocks(settings: WorldSettings, streams: Streams, agents: np.ndarray, 
     if not settings.blocks:
         return np.zeros((0, 2))
     generator = streams.of("blocks")
-    angle = generator.uniform(0, 2 * np.pi, (settings.blocks, 1))
+    angle = 2 * np.pi * (generator.random() + np.arange(settings.blocks)[:, None] / settings.blocks)
     gap = generator.uniform(0, 0.2, (settings.blocks, 1))
     around = agents[0] + (radii[0] + BLOCK_RADIUS + gap) * np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
     return np.clip(around, BLOCK_RADIUS, 1 - BLOCK_RADIUS)

@@ -13,7 +13,7 @@ from data_prep.worlds.render import Scene, Sprite, render
 from data_prep.worlds.settings import EMBODIMENTS, Color, WorldSettings
 from data_prep.worlds.streams import Streams
 
-ARM_COLOR, BASE_RADIUS, LINK_RADIUS = (0.15, 0.15, 0.18), 0.07, 0.03
+ARM_COLOR, BASE_RADIUS, LINK_RADIUS = (0.15, 0.15, 0.18), 0.06, 0.035
 MARK_COLOR, MARK_RADIUS = (0.10, 0.75, 0.75), 0.05
 BLOCK_COLORS: tuple[Color, ...] = ((0.20, 0.30, 0.80), (0.90, 0.75, 0.15), (0.25, 0.65, 0.30))
 
@@ -97,7 +97,7 @@ def _base(settings: WorldSettings, motion: Motion) -> list[Sprite]:
     if settings.poses == 1:
         return []
     still = np.ones((settings.frames, 1))
-    base, mark = POSES[motion.pose] @ [0, 0.5], POSES[motion.pose] @ [0.45, 0]
+    base, mark = POSES[motion.pose] @ [0, 0.46], POSES[motion.pose] @ [0.45, 0]
     return [
         Sprite(1, MARK_COLOR, MARK_RADIUS, 0.5 + still * mark),
         Sprite(1, ARM_COLOR, BASE_RADIUS, 0.5 + still * base),
@@ -107,11 +107,11 @@ def _base(settings: WorldSettings, motion: Motion) -> list[Sprite]:
 def _agents(settings: WorldSettings, motion: Motion) -> list[Sprite]:
     """Agents, the first in front, each at the end of its arm where camera poses vary."""
     sprites: list[Sprite] = []
-    base = 0.5 + POSES[motion.pose] @ [0, 0.5]
+    base = 0.5 + POSES[motion.pose] @ [0, 0.46]
     for number in reversed(range(settings.agents)):
         path, body = motion.positions[:, number], EMBODIMENTS[motion.bodies[number]]
         if settings.poses > 1:
-            links = np.linspace(0, 1, 7)[1:-1]
+            links = np.linspace(0, 1, 8)[1:-1]
             sprites += [Sprite(0, ARM_COLOR, LINK_RADIUS, base + share * (path - base)) for share in links]
         sprites.append(Sprite(body.shape, body.color, body.radius, path))
     return sprites

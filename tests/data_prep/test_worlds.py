@@ -1,0 +1,124 @@
+"""Generated worlds: settings, determinism, and the way into shards and back."""
+
+import io
+import json
+from dataclasses import asdict, fields, replace
+from itertools import pairwise
+from typing import get_type_hints
+
+import numpy as np
+import pytest
+import simplejpeg
+from webdataset.tariterators import group_by_keys, tar_file_expander
+
+from data_prep.__main__ import main
+from data_prep.worlds import world
+from data_prep.worlds.scene import make_clip
+from data_prep.worlds.settings import EMBODIMENTS, REGIMES, Dials, WorldSettings
+from lam.data.schema import DataIndex, row_bounds
+
+
+def equal(a, b):
+    return (
+        np.array_equal(a.frames, b.frames)
+        and np.array_equal(a.actions, b.actions)
+        and a.causes.keys() == b.causes.keys()
+        and all(np.array_equal(a.causes[name], b.causes[name]) for name in a.causes)
+    )
+
+
+def samples(folder, split):
+    """Samples of a split's first shard as webdataset reads them, by key."""
+    with (folder / f"{split}-000000.tar").open("rb") as stream:
+        members = tar_file_expander([{"url": split, "stream": stream}])
+        return {sample["__key__"]: sample for sample in group_by_keys(members)}
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_a_clip_is_a_function_of_seed_split_and_number(regime):
+    settings = REGIMES[regime]
+    clip = make_clip(settings, 3, 0, 7)
+    assert equal(clip, make_clip(settings, 3, 0, 7))
+    for other in ((4, 0, 7), (3, 1, 7), (3, 0, 8)):
+        assert not np.array_equal(clip.frames, make_clip(settings, *other).frames)
+    assert clip.frames.shape == (settings.frames, settings.size, settings.size, 3)
+    assert clip.frames.dtype == np.uint8
+    for value in clip.causes.values():
+        assert len(value) == settings.frames - 1 and value.dtype in (np.float32, np.int64)
+
+
+def test_one_dial_leaves_the_other_factors_alone():
+    base = WorldSettings(frames=5)
+    everything = replace(base, agents=1, pan=0.0, balls=2, entrances=1.0, flicker=0.1, distractors=2, texture_cells=5, frames=5)
+    for i in range(3):
+        assert np.array_equal(make_clip(base, 0, 0, i).actions, make_clip(everything, 0, 0, i).actions)
+
+
+def test_a_second_agent_leaves_each_agent_its_way():
+    one, two = (make_clip(WorldSettings(agents=n, start=0.9), 0, 0, 1) for n in (1, 2))
+    ways = [two.causes[f"{name}_dx"].tolist() for name in ("agent", "agent2")]
+    assert one.causes["agent_dx"].tolist() in ways
+
+
+def test_shards_read_back_what_was_generated(tmp_path):
+    world(tmp_path / "a", regime="wild", train=3, val=2, seed=5, size=16, flicker_grid=4)
+    settings = replace(REGIMES["wild"], size=16, flicker_grid=4)
+    for number, (split, count) in enumerate((("train", 3), ("val", 2))):
+        found = samples(tmp_path / "a", split)
+        assert sorted(found) == [f"{split}-{i:06d}" for i in range(count)]
+        for i, (key, sample) in enumerate(sorted(found.items())):
+            expected = make_clip(settings, 5, number, i)
+            np.testing.assert_array_equal(np.load(io.BytesIO(sample["actions.npy"])), expected.actions)
+            causes = np.load(io.BytesIO(sample["causes.npz"]))
+            assert set(causes) == set(expected.causes)
+            for name in causes:
+                np.testing.assert_array_equal(causes[name], expected.causes[name])
+            record = json.loads(sample["json"])
+            assert record["source"] == record["episode"] == key
+            assert record["times"] == [frame / 4 for frame in range(8)]
+            row = sample["jpgs"]
+            frames = [simplejpeg.decode_jpeg(row[start:end]) for start, end in pairwise(row_bounds(row))]
+            assert np.abs(np.stack(frames).astype(int) - expected.frames).mean() < 4
+
+
+def test_a_longer_set_begins_with_the_shorter_one(tmp_path):
+    world(tmp_path / "short", train=2, val=1)
+    world(tmp_path / "long", train=4, val=1)
+    world(tmp_path / "again", train=4, val=1)
+    short, long = samples(tmp_path / "short", "train"), samples(tmp_path / "long", "train")
+    for key, sample in short.items():
+        assert sample == long[key]
+    assert (tmp_path / "long" / "index.json").read_bytes() == (tmp_path / "again" / "index.json").read_bytes()
+    assert (tmp_path / "long" / "train-000000.tar").read_bytes() == (tmp_path / "again" / "train-000000.tar").read_bytes()
+
+
+def test_the_command_line_replaces_single_dials_and_the_index_records_all(tmp_path):
+    out = tmp_path / "w"
+    arguments = ["--regime", "nav", "--train", "2", "--val", "1", "--size", "16", "--frames", "3", "--balls", "1"]
+    assert main(["world", str(out), *arguments]) == 0
+    index = DataIndex.load(out)
+    expected = replace(REGIMES["nav"], size=16, frames=3, balls=1)
+    assert {name: index.settings[name] for name in asdict(expected)} == asdict(expected)
+    assert index.settings["regime"] == "nav" and index.settings["seed"] == 0
+    assert set(index.causes) == {"pan_dx", "pan_dy", "ball_dx", "ball_dy"}
+    assert index.action_dim == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--agents", "-1"], ["--embodiments", "9"], ["--flicker_grid", "5"], ["--seed", "-3"], ["--blocks", "1", "--agents", "0"]],
+)
+def test_a_dial_out_of_range_is_one_line(tmp_path, capsys, wrong):
+    assert main(["world", str(tmp_path / "w"), "--train", "1", "--val", "1", *wrong]) == 1
+    message = capsys.readouterr().err.strip()
+    assert "\n" not in message and wrong[0].lstrip("-") in message
+    assert not (tmp_path / "w").exists()
+
+
+def test_every_setting_is_a_dial_with_an_explanation(capsys):
+    assert get_type_hints(Dials) == get_type_hints(WorldSettings)
+    with pytest.raises(SystemExit):
+        main(["world", "--help"])
+    assert {f"{field.name}:" in (Dials.__doc__ or "") for field in fields(WorldSettings)} == {True}
+    assert "Share of steps whose command ignores the state" in " ".join(capsys.readouterr().out.split())
+    assert len(EMBODIMENTS) == 4  # as the help says
