@@ -1,1 +1,9 @@
+"""Encoders: one file an idea. What is listed here can be named in YAML by its class name alone."""
 
+from lam.encoders.autoencoder import Autoencoder
+from lam.encoders.base import Encoder, StateShape
+from lam.encoders.patches import Patches
+from lam.encoders.vision import Vision
+from lam.encoders.vjepa import VJEPA
+
+__all__ = ["VJEPA", "Autoencoder", "Encoder", "Patches", "StateShape", "Vision"]

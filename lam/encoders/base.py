@@ -57,6 +57,10 @@ class Encoder(nn.Module, ABC):
     def forward(self, frames: Tensor) -> Tensor:
         """States (B, T, N, D), float, of frames (B, F, 3, H, W) uint8, with F = T * frames_per_state."""
 
+    def train(self, mode: bool = True) -> Encoder:
+        """Stays in eval mode whatever is asked, as a model in training asks all its parts."""
+        return super().train(False)
+
     def use_index(self, index: DataIndex) -> None:
         """Reads what it needs of the training set's index before training; called once, before the first step.
 

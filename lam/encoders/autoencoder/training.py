@@ -1,0 +1,107 @@
+"""Training the autoencoder, before anything else is trained on its states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import lightning.pytorch as pl
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from lam.data.clip import Clip
+from lam.data.datamodule import ClipDataModule
+from lam.encoders.autoencoder.export import save_export
+from lam.encoders.autoencoder.network import ConvAutoencoder, to_signal
+from lam.optimizers import warmup_cosine
+
+
+class AutoencoderTraining(pl.LightningModule):
+    """Learns to repaint single frames; at the end its run directory holds encoder.safetensors and encoder.json.
+
+    Args:
+        dim: Width D of a token.
+        width: Channels of the hidden layers.
+        num_halvings: Layers that halve the resolution; a token covers 2 ** num_halvings pixels a side.
+        learning_rate: Highest learning rate of AdamW, reached after a tenth of the steps; then it falls along a cosine.
+    """
+
+    def __init__(self, dim: int = 32, width: int = 64, num_halvings: int = 3, learning_rate: float = 5e-3) -> None:
+        super().__init__()
+        self.network = ConvAutoencoder(dim, width, num_halvings)
+        self.learning_rate = learning_rate
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the frames of the data set, in pixels.
+
+        Raises:
+            ValueError: They are not square, or do not divide into the network's features.
+        """
+        index, pixels = self.trainer.datamodule.index, self.network.pixels_per_feature  # type: ignore[attr-defined]
+        if index.height != index.width or index.height % pixels:
+            raise ValueError(
+                f"{index.path} holds frames of {index.height} x {index.width} pixels, the autoencoder needs squares of a "
+                f"multiple of {pixels}. Prepare the data with another --size or set model.num_halvings."
+            )
+        return index.height
+
+    def on_fit_start(self) -> None:
+        """Checks the data before time is spent on them."""
+        _ = self.image_size
+
+    def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
+        """Mean squared error of all frames of a batch of clips."""
+        error = self._error(clip)
+        self.log("train/error", error)
+        return error
+
+    def validation_step(self, clip: Clip, batch_idx: int) -> None:
+        """The same of validation clips."""
+        self.log("val/error", self._error(clip), batch_size=len(clip), sync_dist=True)
+
+    def _error(self, clip: Clip) -> Tensor:
+        """Mean squared error of pixels from 0 to 1."""
+        images = clip.frames.flatten(0, 1)
+        return (self.network(images) - to_signal(images)).square().mean() / 4
+
+    def on_fit_end(self) -> None:
+        """Exports the network."""
+        folder = self.trainer.log_dir  # every process has to ask
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            save_export(self.network, self.image_size, Path(str(folder)))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW under a linear warm-up and a cosine to zero, stepped each batch."""
+        optimizer = AdamW(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.95))
+        schedule = LambdaLR(optimizer, warmup_cosine(int(self.trainer.estimated_stepping_batches), 0.1))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class AutoencoderCLI(LightningCLI):
+    """The run directory is runs/<name>/seed<k>, as for all runs."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``--name`` and what follows from it and from the seed."""
+        parser.add_argument("--name", type=str, default="autoencoder", help="Run directory under runs/.")
+        parser.link_arguments("name", "trainer.logger.init_args.name")
+        parser.link_arguments("seed_everything", "trainer.logger.init_args.version", compute_fn=_seed_folder)
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def before_instantiate_classes(self) -> None:
+        """Refuses to train over an autoencoder that runs may depend on."""
+        settings = self.config[str(self.subcommand)]
+        save_dir = settings["trainer"]["logger"]["init_args"]["save_dir"]
+        folder = Path(save_dir, settings["name"], _seed_folder(settings["seed_everything"]))
+        if (folder / "config.yaml").exists():
+            raise FileExistsError(f"{folder} already holds a run. Choose another --name or remove that folder.")
+
+
+def _seed_folder(seed: int | bool) -> str:
+    return f"seed{int(seed)}"
+
+
+def run(args: ArgsType = None) -> None:
+    """Builds and runs what the arguments say, those of the process if none are given."""
+    AutoencoderCLI(AutoencoderTraining, ClipDataModule, args=args, seed_everything_default=0, auto_configure_optimizers=False)
