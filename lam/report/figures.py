@@ -44,17 +44,18 @@ def write_figures(folder: Path, comparison: Comparison) -> list[Path]:
         "probe": draw_probe,
         "codes": draw_codes,
     }
+    plain: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}  # whatever matplotlibrc says
     written = []
     for name, draw in drawings.items():
         paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-        with mpl.rc_context({**dict(mpl.rcParamsDefault), "backend": "agg", **STYLE}):
+        with mpl.rc_context(plain | STYLE):
             figure = draw(comparison)
             if figure is None:
                 for path in paths:
                     path.unlink(missing_ok=True)
                 continue
             figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # laid out once; both files keep it
+            figure.set_layout_engine(None)  # laid out once; both files keep it
             figure.savefig(paths[0], dpi=150, metadata={"Software": None})
             figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
         written += paths

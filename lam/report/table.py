@@ -47,9 +47,10 @@ held-out clips. {DASH} means that there is no such number.
 
 Families are in alphabetical order; knobs run in numerical order from the tighter end (larger error) to the looser one.
 Numbers are means ± half a 95 % interval over {{over}}; where single clips have no value it is over seeds, and with one
-seed there is none. **Bold** is the best bottleneck (anchors do not compete) where a paired t test on the same clips and seeds
-separates it from every other row (p < {ALPHA}, not corrected for the number of rows); otherwise it and all rows that the
-test cannot tell from it carry ≈, not distinguishable. A column without marks could not be tested or is no contest."""
+seed there is none. Rows share their clips, so a paired test may separate rows whose intervals overlap. **Bold** is the
+best bottleneck (anchors do not compete) where a paired t test on the same clips and seeds separates it from every other row
+(p < {ALPHA}, not corrected for the number of rows); otherwise it and all rows that the test cannot tell from it carry ≈,
+not distinguishable. A column without marks could not be tested or is no contest."""
 
 OVER = {
     "clips": "clips (one seed: this says nothing about other seeds)",

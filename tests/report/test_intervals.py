@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lam.report.intervals import by_source, crossed_mean, gap_closed_values, half_width, p_value
+
+
+def coverage(values: np.ndarray, truth: float) -> float:
+    mean = crossed_mean(values)
+    return float((np.abs(mean.value - truth) <= half_width(mean)).mean())
+
+
+def crossed(rng: np.random.Generator, shape: tuple[int, int, int], clip: float, seed: float, rest: float) -> np.ndarray:
+    problems, clips, seeds = shape
+    return (
+        clip * (rng.gamma(4, size=(problems, clips, 1)) / 2 - 2)  # errors of clips are skewed; variance 1, mean 0
+        + seed * rng.standard_normal((problems, 1, seeds))
+        + rest * rng.standard_normal(shape)
+    )
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("rest", [0.3, 2.0])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.8, 0.95])
+def test_intervals_cover_the_truth_whatever_share_of_the_variance_seeds_have(seeds, rest, share):
+    rng, clips = np.random.default_rng(0), 50
+    of_clips = 1 / clips + rest**2 / (clips * seeds)
+    seed = np.sqrt(seeds * of_clips * share / (1 - share))
+    values = 0.7 + crossed(rng, (3000, clips, seeds), clip=1.0, seed=seed, rest=rest)
+    assert 0.92 <= coverage(values, 0.7) <= 0.98
+
+
+def test_taking_clips_and_seeds_as_independent_would_not_cover():
+    values = crossed(np.random.default_rng(0), (2000, 50, 3), clip=1.0, seed=0.3, rest=0.3)
+    flat = crossed_mean(values.reshape(2000, 150, 1))
+    assert (np.abs(flat.value) <= half_width(flat)).mean() < 0.6
+
+
+def test_one_seed_gives_the_interval_of_a_t_test_over_clips_and_one_clip_that_over_seeds():
+    y = np.random.default_rng(0).gamma(4, size=12)
+    expected = stats.ttest_1samp(y, 0).confidence_interval(0.95)
+    for values in (y[:, None], y[None, :]):
+        mean = crossed_mean(values)
+        np.testing.assert_allclose(mean.value - half_width(mean), expected.low)
+        np.testing.assert_allclose(mean.value + half_width(mean), expected.high)
+        np.testing.assert_allclose(p_value(mean), stats.ttest_1samp(y, 0).pvalue)
+
+
+def test_the_variance_is_unbiased_where_no_component_is_cut_off():
+    values = crossed(np.random.default_rng(0), (20000, 20, 4), clip=1.0, seed=1.0, rest=0.5)
+    truth = 1 / 20 + 1 / 4 + 0.25 / 80
+    np.testing.assert_allclose(np.square(crossed_mean(values).error).mean(), truth, rtol=0.03)
+
+
+def test_one_clip_and_one_seed_have_no_interval():
+    mean = crossed_mean([[0.5]])
+    assert mean.value == 0.5
+    assert np.isnan(half_width(mean))
+    assert np.isnan(p_value(mean))
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    mean = crossed_mean(np.full((4, 3), 0.25))
+    assert half_width(mean) == 0
+    assert p_value(mean) == 0
+    assert p_value(crossed_mean(np.zeros((4, 3)))) == 1
+
+
+def test_the_paired_test_rejects_true_hypotheses_in_one_case_of_twenty():
+    rng = np.random.default_rng(0)
+    clips = rng.gamma(4, size=(4000, 40, 1))
+    a, b = (clips + crossed(rng, (4000, 40, 3), 0.0, 0.05, 0.3) for _ in range(2))
+    assert 0.02 <= (p_value(crossed_mean(a - b)) < 0.05).mean() <= 0.08
+    # the same clips make a difference visible that is far inside the interval of either
+    assert (p_value(crossed_mean(a - b + 0.3)) < 0.05).mean() > 0.6
+    assert np.median(half_width(crossed_mean(a))) > 0.6
+
+
+def test_sources_keep_the_mean_and_single_clips_stay_what_they_are():
+    values = np.random.default_rng(0).standard_normal((7, 3))
+    np.testing.assert_allclose(by_source(values, list("abcdefg")), values)
+    lines = by_source(values, list("aabcccc"))
+    assert lines.shape == (3, 3)
+    np.testing.assert_allclose(lines.mean(axis=0), values.mean(axis=0))
+    mean, counts = values.mean(axis=0), np.array([2, 1, 4])
+    sums = np.stack([values[:2].sum(0), values[2], values[3:].sum(0)])
+    np.testing.assert_allclose(lines, mean + (sums - counts[:, None] * mean) / (7 / 3))
+
+
+def test_clips_of_one_video_count_as_one_however_uneven():
+    rng = np.random.default_rng(0)
+    counts = np.tile([1, 2, 3, 6], 10)
+    sources = np.repeat(np.arange(40), counts)
+    values = rng.standard_normal((3000, 40, 1))[:, sources] + crossed(rng, (3000, 120, 3), 0.0, 0.1, 0.5)
+    assert coverage(values, 0.0) < 0.9
+    assert 0.92 <= coverage(by_source(values, sources), 0.0) <= 0.98
+
+
+def test_gap_closed_values_average_to_each_seeds_ratio_of_means():
+    none, row, identity = np.random.default_rng(0).random((3, 9, 2)) + np.array([2.0, 1.0, 0.0])[:, None, None]
+    values = gap_closed_values(none, row, identity)
+    expected = (none - row).mean(axis=0) / (none - identity).mean(axis=0)
+    np.testing.assert_allclose(values.mean(axis=0), expected)
+    assert (gap_closed_values(none, none, identity) == 0).all()
+    np.testing.assert_allclose(gap_closed_values(none, identity, identity), 1)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_intervals_of_gap_closed_cover_the_truth_with_the_anchors_noise_in_them(seeds):
+    rng, problems, clips = np.random.default_rng(0), 3000, 60
+    difficulty = rng.gamma(4, 0.25, size=(problems, clips, 1))
+    seed = 0.02 if seeds > 1 else 0.0  # one seed speaks of that seed alone
+    none, row, identity = (
+        level * difficulty + crossed(rng, (problems, clips, seeds), 0.05, seed, 0.1) for level in (1.0, 0.5, 0.2)
+    )
+    assert 0.92 <= coverage(gap_closed_values(none, row, identity), 0.5 / 0.8) <= 0.98
