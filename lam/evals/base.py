@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -44,7 +45,8 @@ class Results:
         metrics: Scalars by key; logged as ``eval/<name>/<key>`` and written to metrics.json.
         clips: Values of single clips by key: (positions (n,) int64, values (n,)); written to clips.parquet and used for
             intervals and paired tests.
-        curves: Lists of numbers by name, written to curves.json.
+        curves: Lists of numbers by name, written to curves.json; ``seconds``, what the evaluation itself took on this process,
+            is added to them.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -64,6 +66,7 @@ class Evaluation(pl.Callback, ABC):
 
     def __init__(self) -> None:
         self.results = Results()
+        self._seconds = 0.0
 
     @abstractmethod
     def reset(self) -> None:
@@ -71,14 +74,21 @@ class Evaluation(pl.Callback, ABC):
 
     @abstractmethod
     def observe(self, observation: Observation, module: Any) -> None:
-        """Takes in one validation batch. Keeps small CPU tensors, not states."""
+        """Takes in one validation batch. Keeps small CPU tensors, not states. Autocast is on where the run uses it."""
 
     @abstractmethod
     def compute(self, module: Any) -> Results:
         """Numbers of the whole pass, the same on every rank."""
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuses two evaluations of one name: Lightning would average what they log without a word."""
+        names = [callback.name for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
+        if names.count(self.name) > 1:
+            raise ValueError(f"Two evaluations are called {self.name!r}. Remove one of them from trainer.callbacks.")
+
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts a pass."""
+        self._seconds = 0.0
         self.reset()
 
     def on_validation_batch_end(
@@ -90,13 +100,19 @@ class Evaluation(pl.Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Hands the batch to ``observe``."""
-        self.observe(outputs, pl_module)
+        """Hands the batch to ``observe``, in the precision of the validation step."""
+        start = time.perf_counter()
+        with trainer.precision_plugin.forward_context():
+            self.observe(outputs, pl_module)
+        self._seconds += time.perf_counter() - start
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Computes and logs; the sanity check before training is too short to compute anything from."""
         if trainer.sanity_checking:
             return
+        start = time.perf_counter()
         self.results = self.compute(pl_module)
+        self.results.curves["seconds"] = self._seconds + time.perf_counter() - start
         for key, value in self.results.metrics.items():
-            pl_module.log(f"eval/{self.name}/{key}", value)
+            # equal on all ranks, so their mean changes nothing; without it Lightning warns
+            pl_module.log(f"eval/{self.name}/{key}", value, sync_dist=True)

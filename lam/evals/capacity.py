@@ -1,0 +1,66 @@
+"""E1, capacity: how well held-out video is predicted when the latent action has seen the answer.
+
+One-step and unrolled error, after section 4.1 of https://arxiv.org/abs/2601.05230. Errors of anchors and gap closed need
+several runs, so they are computed by the report.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lam.evals.base import Evaluation, Observation, Results
+from lam.evals.sample import ClipSample
+
+
+class Capacity(Evaluation):
+    """Prediction error of held-out clips, all in units of the copy-last-state error.
+
+    Keys: ``error``, mean over transitions; ``copy_error``, that nothing changes; ``unrolled@h``, error of the state h
+    steps after the first, predicted from the first state and inferred latents alone, predictions fed back. Curves:
+    ``unrolled`` and ``unrolled_copy`` (the first state stays) over the horizon. All keys have values of single clips.
+    """
+
+    name: ClassVar[str] = "capacity"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was observed."""
+        self.sample = ClipSample()
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """Keeps errors."""
+        states, z = observation.states, observation.limited.z
+        first = states[:, :1].expand_as(states[:, 1:])
+        values = {
+            "error": observation.error.mean(dim=1),
+            "copy_error": observation.copy_error.mean(dim=1),
+            "unrolled": module.error(unroll(module, states[:, :1], z), states[:, 1:]),
+            "unrolled_copy": module.error(first, states[:, 1:]),
+        }
+        self.sample.add(observation.clip.position, {name: value.double() for name, value in values.items()})
+
+    def compute(self, module: Any) -> Results:
+        """Means over all clips."""
+        positions, values = self.sample.gather()
+        if not len(positions):
+            return Results()
+        results = Results(clips={name: (positions, values[name]) for name in ("error", "copy_error")})
+        for h, column in enumerate(values["unrolled"].unbind(dim=1), start=1):
+            results.clips[f"unrolled@{h}"] = (positions, column)
+        results.metrics = {name: value.mean().item() for name, (_, value) in results.clips.items()}
+        results.curves = {name: values[name].mean(dim=0).tolist() for name in ("unrolled", "unrolled_copy")}
+        return results
+
+
+def unroll(module: Any, first: Tensor, z: Tensor) -> Tensor:
+    """Predictions of states 1..T-1, (B, T-1, N, D), from the first state (B, 1, N, D) and latents (B, T-1, L, A)."""
+    states = first
+    for h in range(1, z.shape[1] + 1):
+        states = torch.cat([states, module.predict(states, z[:, :h])[:, -1:].to(first.dtype)], dim=1)
+    return states[:, 1:]

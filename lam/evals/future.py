@@ -1,0 +1,113 @@
+"""E14, future: tests of the code itself that no part of the model peeks at what comes later.
+
+An encoder that attends over a whole clip puts the future into every state, and no other number would look wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from lam.distributed import gather_objects
+from lam.evals.base import Evaluation, Observation, Results
+
+TOLERANCE = 1e-5
+"""Largest allowed change. Batches have the same shape before and after, so honest models change by exactly 0; the margin
+is for devices whose sums have no fixed order."""
+
+
+class Future(Evaluation):
+    """Replaces everything later by noise and looks whether anything earlier moves, at every place of a clip.
+
+    Three checks: states up to t when the frames of later states change (``encoder``); latents, limited latents and
+    predictions up to t when the states after t + 1 change, which latent t may not see (``inverse``); predictions up to t when
+    the states and limited latents after t change (``forward``).
+
+    Keys: ``passed``, 1 if no change exceeds 1e-5 and the changed frames did move the states after them (a check that moved
+    nothing proves nothing), else 0; ``change_encoder``, ``change_inverse``, ``change_forward``, the largest changes, in
+    units of the standard deviation of what was compared.
+
+    Args:
+        num_clips: Clips tried on each process, the first of its share.
+    """
+
+    name: ClassVar[str] = "future"
+
+    def __init__(self, num_clips: int = 4) -> None:
+        super().__init__()
+        self.num_clips = num_clips
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was observed."""
+        self.changes: dict[str, float] = {}
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """Makes the checks on the first batch."""
+        if self.changes:
+            return
+        frames = observation.clip.frames[: self.num_clips]
+        generator = Generator().manual_seed(0)
+        states = module.encoder(frames)
+        self.changes = {"encoder": 0.0, "inverse": 0.0, "forward": 0.0, "frozen": 0.0}
+        for t in range(states.shape[1] - 1):
+            moved = module.encoder(_noisy_frames(frames, (t + 1) * module.encoder.frames_per_state, generator))
+            self._note("encoder", moved[:, : t + 1], states[:, : t + 1])
+            if torch.equal(moved[:, t + 1 :], states[:, t + 1 :]):
+                self.changes["frozen"] = 1.0
+            self._check_inverse(module, states, t, generator)
+            self._check_forward(module, states, t, generator)
+
+    def compute(self, module: Any) -> Results:
+        """Largest changes of all processes."""
+        shares = [share for share in gather_objects(self.changes) if share]
+        if not shares:
+            return Results()
+        worst = {name: max(share[name] for share in shares) for name in shares[0]}
+        frozen = worst.pop("frozen")
+        passed = frozen == 0 and all(change <= TOLERANCE for change in worst.values())
+        return Results(metrics={"passed": float(passed), **{f"change_{name}": change for name, change in worst.items()}})
+
+    def _check_inverse(self, module: Any, states: Tensor, t: int, generator: Generator) -> None:
+        """Latent t may see states t and t + 1, nothing after."""
+        if t + 2 == states.shape[1]:
+            return
+        noisy = _noisy_after(states, t + 1, generator)
+        for after, before in zip(_pipeline(module, noisy), _pipeline(module, states), strict=True):
+            self._note("inverse", after[:, : t + 1], before[:, : t + 1])
+
+    def _check_forward(self, module: Any, states: Tensor, t: int, generator: Generator) -> None:
+        """Prediction t may see states and limited latents up to t, nothing after."""
+        past, z = states[:, :-1], module.limit(module.infer(states)).z
+        moved = module.predict(_noisy_after(past, t, generator), _noisy_after(z, t, generator))
+        self._note("forward", moved[:, : t + 1], module.predict(past, z)[:, : t + 1])
+
+    def _note(self, check: str, after: Tensor, before: Tensor) -> None:
+        """Remembers the largest change; a change to or from something that is not a number counts as infinite."""
+        after, before = after.float(), before.float()
+        change = ((after - before).abs().max() / before.std().clamp(min=1e-12)).nan_to_num(nan=torch.inf).item()
+        self.changes[check] = max(self.changes[check], change)
+
+
+def _pipeline(module: Any, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, limited latents and predictions, each (B, T-1, ...)."""
+    latent = module.infer(states)
+    z = module.limit(latent).z
+    return latent, z, module.predict(states[:, :-1], z)
+
+
+def _noisy_frames(frames: Tensor, start: int, generator: Generator) -> Tensor:
+    """Frames (B, F, 3, H, W) with random pixels from one frame on."""
+    noisy = frames.clone()
+    noisy[:, start:] = torch.randint(0, 256, noisy[:, start:].shape, generator=generator, dtype=torch.uint8).to(noisy.device)
+    return noisy
+
+
+def _noisy_after(values: Tensor, t: int, generator: Generator) -> Tensor:
+    """Values (B, T, ...) plus large noise at all places after t."""
+    noisy = values.clone()
+    noise = torch.randn(noisy[:, t + 1 :].shape, generator=generator)
+    noisy[:, t + 1 :] += (10 * (1 + values.float().std().cpu()) * noise).to(noisy)
+    return noisy

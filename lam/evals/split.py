@@ -1,0 +1,65 @@
+"""Which clips an evaluation fits on and which it tests on; no video or episode is on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from lam.evals.sample import shuffled
+from lam.metrics.mlp import Labels
+
+HOLD_BACK = 4
+"""Every fourth clip for fitting is held back to choose settings."""
+
+
+def source_ids(sources: list[str]) -> Tensor:
+    """One integer for each source, (B,) int64, the same on every machine."""
+    digests = (hashlib.blake2b(source.encode(), digest_size=8).digest() for source in sources)
+    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
+
+
+def fit_half(sources: Tensor) -> Tensor:
+    """Which clips, (n,) bool, are for fitting; the others are for testing, and no source is on both sides.
+
+    The sources, sorted by the hash of their name, go to the two sides in turn.
+
+    Args:
+        sources: Source of each clip as ``source_ids`` gives it, (n,).
+    """
+    return torch.unique(sources, return_inverse=True)[1] % 2 == 0
+
+
+class Split:
+    """The transitions of n clips, for fitting and for testing; a place is clip * (T-1) + transition.
+
+    Attributes:
+        test_clips: Clips for testing, ascending.
+        test: Places of their transitions, clip by clip.
+        order: Places of the transitions for fitting, in the order in which they are labeled: one of every clip before a
+            second one of any, clips in an arbitrary order that their positions fix.
+        num_clips: Number of clips for fitting.
+
+    Args:
+        positions: Position of each clip, (n,).
+        sources: Source of each clip as ``source_ids`` gives it, (n,).
+        transitions: Transitions of a clip, T-1.
+    """
+
+    def __init__(self, positions: Tensor, sources: Tensor, transitions: int) -> None:
+        fit = fit_half(sources)
+        clips = fit.nonzero()[:, 0]
+        clips = clips[shuffled(positions[clips])]
+        turn = torch.arange(len(clips))
+        passes = [clips * transitions + (turn + p) % transitions for p in range(transitions)]
+        self.order = torch.cat(passes)
+        self.num_clips = len(clips)
+        self.test_clips = (~fit).nonzero()[:, 0]
+        self.test = (self.test_clips[:, None] * transitions + torch.arange(transitions)).flatten()
+
+    def labels(self, budget: int | None = None) -> Labels:
+        """The first labels, or all, those of every fourth clip held back."""
+        order = self.order[:budget]
+        held = torch.arange(len(order)) % self.num_clips % HOLD_BACK == HOLD_BACK - 1
+        return Labels(order[~held], order[held])

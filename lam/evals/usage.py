@@ -1,0 +1,81 @@
+"""E8, usage: is the latent alive, and how much of it is used."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lam.evals.base import Evaluation, Observation, Results
+from lam.evals.sample import ClipSample
+from lam.metrics.entropy import perplexity, symbols
+from lam.metrics.spread import active_dimensions, effective_rank, participation_ratio
+
+
+class Usage(Evaluation):
+    """Health of z, its L tokens joined to one vector a transition.
+
+    Keys: ``active_dimensions``, coordinates that move; ``effective_rank`` and ``participation_ratio``; ``norm`` and
+    ``std``, means over transitions and coordinates; ``collapsed``, 1 where z says nothing (no active dimension; for
+    discrete latents a perplexity below 1.1). Discrete latents also: ``perplexity`` of whole code tuples,
+    ``perplexity_code``, mean over the codes of a tuple, and ``codes_used``, the share of each codebook that occurred, a
+    codebook being 2^(bits of capacity / codes) large. Curves: ``std`` of each coordinate, largest first.
+
+    Args:
+        max_clips: Clips the numbers come from, at most.
+        threshold: Standard deviation above which a coordinate is active; 0.1, a variance of 0.01, as in
+            https://arxiv.org/abs/1509.00519.
+    """
+
+    name: ClassVar[str] = "usage"
+
+    def __init__(self, max_clips: int = 8192, threshold: float = 0.1) -> None:
+        super().__init__()
+        self.max_clips = max_clips
+        self.threshold = threshold
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was observed."""
+        self.sample = ClipSample(self.max_clips)
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """Keeps z and codes."""
+        limited = observation.limited
+        values = {"z": limited.z.float().flatten(2)}
+        if limited.codes is not None and limited.rate_bits is not None:
+            values |= {"codes": limited.codes, "bits": limited.rate_bits.double()}
+        self.sample.add(observation.clip.position, values)
+
+    def compute(self, module: Any) -> Results:
+        """Numbers over all clips."""
+        positions, values = self.sample.gather()
+        if not len(positions):
+            return Results()
+        z = values["z"].flatten(0, 1)
+        std = z.double().std(dim=0, correction=0)
+        metrics: dict[str, float] = {
+            "active_dimensions": active_dimensions(z, self.threshold),
+            "effective_rank": effective_rank(z),
+            "participation_ratio": participation_ratio(z),
+            "norm": z.norm(dim=1).mean().item(),
+            "std": std.mean().item(),
+        }
+        collapsed = metrics["active_dimensions"] == 0
+        if "codes" in values:
+            metrics |= _codes(values["codes"].flatten(0, 1), values["bits"].mean().item())
+            collapsed = metrics["perplexity"] < 1.1
+        metrics["collapsed"] = float(collapsed)
+        return Results(metrics=metrics, curves={"std": std.sort(descending=True).values.tolist()})
+
+
+def _codes(codes: Tensor, bits: float) -> dict[str, float]:
+    """Usage of codes (n, C), tuples of which have a capacity of so many bits."""
+    columns = codes.unbind(dim=1)
+    num_codes = round(2 ** (bits / len(columns)))
+    return {
+        "perplexity": perplexity(symbols(codes)),
+        "perplexity_code": sum(perplexity(column) for column in columns) / len(columns),
+        "codes_used": sum(len(torch.unique(column)) for column in columns) / (len(columns) * num_codes),
+    }
