@@ -70,10 +70,13 @@ def render(scene: Scene, size: int) -> np.ndarray:
     if scene.flicker.any():
         patch = size // scene.flicker.shape[1]
         canvas += scene.flicker.repeat(patch, axis=1).repeat(patch, axis=2)[:, None]
-    np.clip(canvas, 0, 1, out=canvas)
+    np.minimum(np.maximum(canvas, 0, out=canvas), 1, out=canvas)
     canvas *= 255
     canvas += 0.5
-    return np.ascontiguousarray(canvas.astype(np.uint8).transpose(0, 2, 3, 1))
+    pictures = np.empty((len(canvas), size, size, 3), dtype=np.uint8)
+    for channel in range(3):
+        pictures[..., channel] = canvas[:, channel]
+    return pictures
 
 
 def _background(scene: Scene, size: int) -> np.ndarray:
@@ -103,7 +106,7 @@ def _draw(canvas: np.ndarray, sprite: Sprite, size: int) -> None:
     dy = pixels[None, low[1] : high[1], None] - center[:, 1, None, None]
     # a pixel is covered by the share of it that lies inside, for an edge along its side
     covered = 0.5 - SHAPES[sprite.shape](dx, dy, radius)
-    np.clip(covered, 0, 1, out=covered)
+    np.minimum(np.maximum(covered, 0, out=covered), 1, out=covered)
     covered *= np.asarray(sprite.opacity, dtype=np.float32).reshape(-1, 1, 1)
     for channel, color in enumerate(sprite.color):
         part = canvas[:, channel, low[1] : high[1], low[0] : high[0]]

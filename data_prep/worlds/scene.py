@@ -24,7 +24,8 @@ class WorldClip(NamedTuple):
     Attributes:
         frames: Pictures, (F, size, size, 3) uint8.
         actions: Executed commands, (F-1, U) float32: the first agent's two numbers where there are agents, then the
-            camera's two where it pans; 1 is a full step. None where nothing acts.
+            camera's two where it pans. 1 is a full step; less where a wall stopped the agent, and an agent that the border
+            of a moving picture pushed along may have more. None where nothing acts.
         causes: Recorded causes by name, (F-1, ...): movements over the ground in pixels, right and down.
     """
 

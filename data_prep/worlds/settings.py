@@ -129,7 +129,7 @@ class WorldSettings:
         for name, (low, high) in _RANGES.items():
             if not low <= values[name] <= high:
                 raise ValueError(f"{name} is {values[name]}, expected {low} to {high}. Change --{name}.")
-        if self.size % self.flicker_grid:
+        if self.flicker and self.size % self.flicker_grid:
             raise ValueError(f"flicker_grid {self.flicker_grid} does not divide size {self.size}. Change --flicker_grid.")
         if self.blocks and not self.agents:
             raise ValueError("blocks need an agent that pushes them. Set --agents 1 or --blocks 0.")

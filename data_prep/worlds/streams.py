@@ -25,4 +25,5 @@ class Streams:
 
     def of(self, factor: str, number: int = 0) -> np.random.Generator:
         """The generator of a factor, or of one of several things of its kind."""
-        return np.random.default_rng([self.seed, self.split, self.clip, _FACTORS.index(factor), number])
+        words = np.array([self.seed, self.split, self.clip, _FACTORS.index(factor), number], dtype=np.uint32)
+        return np.random.default_rng(words)
