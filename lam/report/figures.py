@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from lam.report.rows import ANCHORS, ERROR, GAP_CLOSED, Comparison, Row
-from lam.report.table import GAIN
+from lam.report.table import GAIN, probed_causes
 
 BITS, CODES_USED = "eval/rate/bits_nominal", "eval/usage/codes_used"
 
@@ -119,8 +119,7 @@ def draw_gap(comparison: Comparison) -> Figure | None:
 
 def draw_probe(comparison: Comparison) -> Figure | None:
     """What z adds to the state about each cause, against gap closed."""
-    causes = [key.removeprefix(GAIN) for key in comparison.keys if key.startswith(GAIN)]
-    causes.sort(key=lambda cause: (not cause.startswith("agent_"), cause))
+    causes = probed_causes(comparison)
     gaps = {row.name: comparison.estimate(row, GAP_CLOSED).value for row in comparison.rows}
     if not causes or not np.isfinite(list(gaps.values())).any():
         return None
@@ -143,7 +142,7 @@ def draw_probe(comparison: Comparison) -> Figure | None:
     for axis in panels[len(causes) :]:
         axis.remove()
     figure.supxlabel("gap closed", fontsize=9)
-    figure.supylabel("gain: R² of state and z less R² of state", fontsize=9)
+    figure.supylabel("gain: score of state and z less score of state", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper")
     return figure

@@ -12,7 +12,8 @@ import pandas as pd
 from lam.report.rows import ANCHORS, ERROR, GAP_CLOSED, Comparison, Estimate
 
 ALPHA = 0.05
-GAIN, LINEAR = "eval/probe/gain/", "eval/probe/linear/"
+GAIN, LINEAR = "eval/probe/gain/", "eval/probe/r2_linear/"
+MAX_CAUSES = 6
 DASH = "–"
 BEST, TIED = "best", "tied"
 
@@ -41,9 +42,10 @@ GUIDE = f"""\
 are read between them. *error*: one-step prediction error on held-out clips, 1 = predicting that nothing changes. *gap
 closed* = (error of none - error) / (error of none - error of identity), within each seed; it may exceed 1. *bits*: nominal
 bits a transition, the held-out entropy of codes or the divergence of a Gaussian from its prior; *capacity*: what the
-codebook could carry at most. *gain*: R² of a cause from state and latent action together less R² from the state alone.
-*R² of z*: the same cause from the latent action alone, linearly. *codes used*: share of the codebook that occurred on
-held-out clips. {DASH} means that there is no such number.
+codebook could carry at most. *gain*: R² (balanced accuracy where a cause is discrete) of a cause from state and latent
+action together less that from the state alone; `table.csv` has all causes. *R² of z*: the same cause from the latent action
+alone, linearly. *codes used*: share of the codebook that occurred on held-out clips. {DASH} means that there is no such
+number.
 
 Families are in alphabetical order; knobs run in numerical order from the tighter end (larger error) to the looser one.
 Numbers are means ± half a 95 % interval over {{over}}; where single clips have no value it is over seeds, and with one
@@ -61,18 +63,23 @@ OVER = {
 }
 
 
+def probed_causes(comparison: Comparison) -> list[str]:
+    """Causes to show: movements of the agent, then of the camera, then others by name, up to six; table.csv has all."""
+    causes = [key.removeprefix(GAIN) for key in comparison.keys if key.startswith(GAIN)]
+    return sorted(causes, key=lambda name: (not name.startswith("agent_d"), not name.startswith("pan"), name))[:MAX_CAUSES]
+
+
 def columns(comparison: Comparison) -> list[Column]:
     """Columns of the readable tables; those that no row has are left out."""
-    causes = [key.removeprefix(GAIN) for key in comparison.keys if key.startswith(GAIN)]
-    causes.sort(key=lambda cause: (not cause.startswith("agent_"), cause))
-    agent = [cause for cause in causes if cause.startswith("agent_")] or causes[:2]
+    causes = probed_causes(comparison)
+    first = causes[:2]
     shown = [
         Column("error", ERROR, better=-1),
         Column("gap closed", GAP_CLOSED, better=1),
         Column("bits", "eval/rate/bits_nominal", digits=2),
         Column("capacity", "eval/rate/bits_capacity", digits=1, brief=False),
-        *(Column(f"gain {cause}", GAIN + cause, digits=2, better=1, brief=cause in agent) for cause in causes),
-        *(Column(f"R² of z {cause}", LINEAR + cause, digits=2, better=1, brief=False) for cause in agent),
+        *(Column(f"gain {cause}", GAIN + cause, digits=2, better=1, brief=cause in first) for cause in causes),
+        *(Column(f"R² of z {cause}", LINEAR + cause, digits=2, better=1, brief=False) for cause in first),
         Column("codes used", "eval/usage/codes_used", digits=2),
     ]
     return [column for column in shown if column.key in (ERROR, GAP_CLOSED, *comparison.keys)]

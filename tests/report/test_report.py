@@ -16,7 +16,7 @@ from lam.report.__main__ import main
 from lam.report.figures import write_figures
 from lam.report.rows import Comparison
 from lam.report.runs import read_runs
-from lam.report.table import Column, marks, plain, write_csv, write_markdown
+from lam.report.table import Column, columns, marks, plain, write_csv, write_markdown
 
 ERROR, GAIN, BITS = "eval/capacity/error", "eval/probe/gain/agent_dx", "eval/rate/bits_nominal"
 LEVELS = {"none": 1.0, "identity": 0.2, "noisy@1e-2": 0.8, "noisy@1e-3": 0.4, "vq@4": 0.7, "vq@16": 0.6}
@@ -145,6 +145,20 @@ def test_one_seed_is_over_clips_and_what_cannot_be_tested_has_no_mark(tmp_path):
     assert marks(found, Column("gain", GAIN, better=1)) == {}
 
 
+def test_runs_without_values_of_clips_still_have_gap_closed_over_seeds(tmp_path):
+    root = write_runs(tmp_path / "wild")
+    for path in root.glob("*/*/clips.parquet"):
+        path.unlink()
+    found = comparison(root)
+    row = row_of(found, "vq@4")
+    assert (found.estimate(row, ERROR).over, found.estimate(row, "gap_closed").over) == ("seeds", "seeds")
+    gaps = [
+        (errors("none", s) - errors("vq@4", s)).mean() / (errors("none", s) - errors("identity", s)).mean() for s in range(3)
+    ]
+    np.testing.assert_allclose(found.estimate(row, "gap_closed").half, stats.t.ppf(0.975, 2) * stats.sem(gaps), rtol=1e-4)
+    assert marks(found, Column("error", ERROR, better=-1)) == {"noisy@1e-3": "best"}
+
+
 def test_clips_of_one_source_are_taken_together(tmp_path):
     found = comparison(write_runs(tmp_path / "wild", seeds=(0,), clips_a_source=4))
     cell = found.estimate(row_of(found, "vq@4"), ERROR)
@@ -213,6 +227,16 @@ def test_clips_that_do_not_average_to_the_metric_are_an_error(tmp_path):
     (folder / "metrics.json").write_text(json.dumps({ERROR: 0.123}))
     with pytest.raises(ValueError, match=r"error is 0\.123 in metrics\.json but its clips"):
         report(tmp_path / "wild")
+
+
+def test_the_readable_table_shows_the_agent_first_and_six_causes_at_most(tmp_path):
+    root = tmp_path / "wild"
+    names = ["ball_dx", *(f"flicker_{i}" for i in range(4)), "pan_dx", "agent_x"]
+    write_run(root, "none", 0, **{f"eval/probe/gain/{name}": 0.1 for name in names})
+    write_run(root, "identity", 0, **{"eval/probe/r2_linear/agent_dx": 0.6})
+    titles = [column.title for column in columns(comparison(root))]
+    gains = ["agent_dx", "pan_dx", "agent_x", "ball_dx", "flicker_0", "flicker_1"]
+    assert titles == ["error", "gap closed", *(f"gain {name}" for name in gains), "R² of z agent_dx"]
 
 
 def test_figures_draw_only_what_there_is_and_remove_what_is_gone(tmp_path):
