@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lam.encoders.base import StateShape
-from lam.layers import AdaLNBlock, Block, CrossBlock, RoPE, check_heads, grid_positions
+from lam.layers import AdaLNBlock, Block, CrossBlock, RoPE, check_sizes, grid_positions
 
 
 class ForwardModel(nn.Module, ABC):
@@ -58,7 +58,7 @@ class AdaLN(ForwardModel):
         heads: int = 4,
     ) -> None:
         super().__init__(shape, num_latents, latent_dim)
-        check_heads(width, heads)
+        check_sizes(width, heads, depth)
         self.embed = nn.Linear(shape.dim, width)
         self.embed_latent = nn.Linear(num_latents * latent_dim, width)
         self.rope = RoPE(width // heads)
@@ -102,7 +102,7 @@ class Cross(ForwardModel):
         heads: int = 4,
     ) -> None:
         super().__init__(shape, num_latents, latent_dim)
-        check_heads(width, heads)
+        check_sizes(width, heads, depth)
         self.embed = nn.Linear(shape.dim, width)
         self.embed_latent = nn.Linear(latent_dim, width)
         self.marks = nn.Parameter(0.02 * torch.randn(2 + num_latents, width))
@@ -149,7 +149,7 @@ class Tokens(ForwardModel):
         positions: bool = True,
     ) -> None:
         super().__init__(shape, num_latents, latent_dim)
-        check_heads(width, heads)
+        check_sizes(width, heads, depth)
         self.embed = nn.Linear(shape.dim, width)
         self.embed_latent = nn.Linear(latent_dim, width)
         self.marks = nn.Parameter(0.2 * torch.randn(num_latents, width))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lam.encoders.base import StateShape
-from lam.layers import Block, RoPE, check_heads, grid_positions
+from lam.layers import Block, RoPE, check_sizes, grid_positions
 
 
 class InverseModel(nn.Module, ABC):
@@ -46,9 +46,7 @@ class Reader(nn.Module):
 
     def __init__(self, num_queries: int, out_dim: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
-        check_heads(width, heads)
-        if depth < 1:
-            raise ValueError(f"depth {depth} leaves no block for the queries to read in: give at least 1.")
+        check_sizes(width, heads, depth)
         self.queries = nn.Parameter(0.02 * torch.randn(num_queries, width))
         self.rope = RoPE(width // heads)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))

@@ -34,9 +34,7 @@ class RoPE(nn.Module):
     def __init__(self, head_dim: int) -> None:
         super().__init__()
         if head_dim < 6 or head_dim % 2:
-            raise ValueError(
-                f"Heads have {head_dim} channels, rotary positions need an even number >= 6: change heads."
-            )
+            raise ValueError(f"Heads have {head_dim} channels, rotary positions need an even number >= 6: change heads.")
         pairs = head_dim // 6
         frequencies = torch.zeros(3, head_dim // 2)
         for axis in range(3):
@@ -103,7 +101,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        check_heads(width, heads)
+        check_sizes(width, heads)
         self.heads = heads
         self.to_qkv = nn.Linear(width, 3 * width)
         self.to_out = nn.Linear(width, width)
@@ -126,7 +124,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        check_heads(width, heads)
+        check_sizes(width, heads)
         self.heads = heads
         self.to_q = nn.Linear(width, width)
         self.to_kv = nn.Linear(width, 2 * width)
@@ -221,7 +219,9 @@ class AdaLNBlock(nn.Module):
         return x + gate_2 * self.mlp(torch.addcmul(shift_2, self.norm(x), 1 + scale_2))
 
 
-def check_heads(width: int, heads: int) -> None:
-    """Raises ValueError where heads do not share the width evenly."""
+def check_sizes(width: int, heads: int, depth: int = 1) -> None:
+    """Raises ValueError where heads do not share the width evenly or there are no blocks."""
     if heads < 1 or width % heads:
         raise ValueError(f"width {width} cannot be shared by {heads} heads: choose a width divisible by heads.")
+    if depth < 1:
+        raise ValueError(f"depth {depth} leaves no transformer block: give at least 1.")
