@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import struct
 from collections.abc import Sequence
 
 import av
@@ -12,7 +13,7 @@ import numpy as np
 import simplejpeg
 from av.video.reformatter import VideoReformatter
 
-from lam.data.schema import KEY_FRAME_INTERVAL, Storage, row_bounds
+from lam.data.schema import KEY_FRAME_INTERVAL, Storage, unpack_row
 
 
 def decode_window(storage: Storage, data: memoryview, frames: Sequence[int], out: np.ndarray) -> None:
@@ -29,15 +30,14 @@ def decode_window(storage: Storage, data: memoryview, frames: Sequence[int], out
     """
     try:
         (_decode_row if storage is Storage.jpeg else _decode_mp4)(data, frames, out)
-    except (av.error.FFmpegError, IndexError, StopIteration) as error:
+    except (av.error.FFmpegError, IndexError, StopIteration, struct.error) as error:
         raise ValueError(f"its video cannot be decoded ({error or 'it ends too early'})") from error
 
 
 def _decode_row(row: memoryview, frames: Sequence[int], out: np.ndarray) -> None:
     """Decodes JPEGs of a packed row."""
-    bounds = row_bounds(row)
-    for i, frame in enumerate(frames):
-        out[i] = simplejpeg.decode_jpeg(row[bounds[frame] : bounds[frame + 1]])
+    for i, jpeg in enumerate(unpack_row(row, frames)):
+        out[i] = simplejpeg.decode_jpeg(jpeg)
 
 
 def _decode_mp4(video: memoryview, frames: Sequence[int], out: np.ndarray) -> None:

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 SCHEMA_VERSION = 1
 KEY_FRAME_INTERVAL = 8
@@ -192,16 +191,21 @@ def side_index_name(shard: str) -> str:
 
 def pack_row(jpegs: Sequence[bytes]) -> bytes:
     """Packs the JPEGs of a sample into one member."""
-    header = np.array([len(jpegs), *map(len, jpegs)], dtype="<i4")
-    return b"".join([header.tobytes(), *jpegs])
+    return b"".join([struct.pack(f"<{len(jpegs) + 1}i", len(jpegs), *map(len, jpegs)), *jpegs])
 
 
-def row_bounds(row: memoryview | bytes) -> np.ndarray:
-    """Where the JPEGs of a packed row start and end: F + 1 offsets; JPEG i is ``row[bounds[i] : bounds[i + 1]]``."""
+def unpack_row(row: memoryview, frames: Sequence[int]) -> list[memoryview]:
+    """JPEGs of some frames of a packed row, frames increasing.
+
+    Raises:
+        IndexError: The row has fewer frames.
+        struct.error: The row ends within its header.
+    """
     count = int.from_bytes(row[:4], "little")
-    lengths = np.frombuffer(row, dtype="<i4", count=count, offset=4)
-    bounds = np.empty(count + 1, dtype=np.int64)
-    bounds[0] = 4 * (count + 1)
-    np.cumsum(lengths, out=bounds[1:])
-    bounds[1:] += bounds[0]
-    return bounds
+    lengths = struct.unpack_from(f"<{count}i", row, 4)
+    start, passed, jpegs = 4 * (count + 1), 0, []
+    for frame in frames:
+        start += sum(lengths[passed:frame])
+        passed = frame
+        jpegs.append(row[start : start + lengths[frame]])
+    return jpegs
