@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 import lightning.pytorch as pl
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
