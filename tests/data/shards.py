@@ -1,0 +1,38 @@
+"""Small folders of shards whose pixels say which sample and frame they are."""
+
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.writer import ShardWriter
+from lam.data.schema import Storage
+
+
+def picture(sample: int, frame: int) -> np.ndarray:
+    """A flat color that survives compression."""
+    return np.full((16, 16, 3), (8 * sample, 8 * frame, 128), dtype=np.uint8)
+
+
+def frame_of(pixels: np.ndarray) -> np.ndarray:
+    """(sample, frame) of pictures (..., 3, 16, 16)."""
+    return np.rint(pixels[..., :2, :, :].astype(float).mean(axis=(-2, -1)) / 8).astype(int)
+
+
+def write_set(
+    out: Path, train: list[int], val: list[int], storage: Storage = Storage.jpeg, labels: bool = True, per_shard: int = 3
+) -> Path:
+    """A folder with one sample for each number of frames listed; samples are numbered through both splits."""
+    with ShardWriter(out, 16, 16, 4.0, storage, samples_per_shard=per_shard) as writer:
+        for sample, length in enumerate([*train, *val]):
+            steps = np.arange(length - 1)
+            writer.add(
+                "train" if sample < len(train) else "val",
+                key=f"clip/{sample:03d}",
+                source=f"source {sample // 2}",
+                episode=f"episode {sample}",
+                frames=np.stack([picture(sample, frame) for frame in range(length)]),
+                times=np.arange(length) / 4 + 0.01 * sample,
+                actions=np.stack([steps, steps * 10], axis=1) if labels else None,
+                causes={"dx": steps + 0.5, "enters": steps % 3} if labels else None,
+            )
+    return out
