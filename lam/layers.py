@@ -61,12 +61,12 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention softmax(q k^T / sqrt(C)) v over (B, heads, S, C), by what is fastest on the tensors' device.
+    """Attention softmax(q k^T / sqrt(C)) v over (B, heads, S, C), by what is fastest where the tensors are.
 
-    Fused on accelerators; written out on the CPU, where the fused kernel's backward pass is the slower one in bfloat16
-    (``benchmarks/train_step.py --attention``).
+    Fused, except in bfloat16 on the CPU: there the fused backward pass is slow, and the written-out product took 0.2 to
+    0.8 times as long; in float32 it took 1.5 to 1.8 times as long (``benchmarks/train_step.py --attention``).
     """
-    if q.device.type == "cpu":
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         return attend_explicitly(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
 

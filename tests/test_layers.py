@@ -73,6 +73,17 @@ def test_explicit_attention_is_fused_attention():
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype, explicit", [(torch.float32, False), (torch.bfloat16, True)])
+def test_attention_is_written_out_on_the_cpu_in_bfloat16_only(dtype, explicit):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 16, 8, dtype=dtype, requires_grad=True)
+    assert ("Softmax" in graph_names(attend(q, k, v).grad_fn)) == explicit
+
+
+def graph_names(node):
+    return type(node).__name__ + "".join(graph_names(parent) for parent, _ in node.next_functions if parent is not None)
+
+
 def test_attention_in_bfloat16_is_as_close_to_the_truth_as_the_fused_kernel():
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 4, 64, 32, dtype=torch.float64)
