@@ -26,8 +26,9 @@ _DEAD_SHARE = 0.1  # LAPA's threshold: a code is dead below a tenth of its fair 
 class Usage(nn.Module):
     """Counts how often each code is assigned, over all processes, in periods.
 
-    A period ends after step 1, then every 10 steps until 100, every 100 until 1000 and so on, but at least every
-    ``longest`` steps: often while the latents still move, seldom later (LAPA's schedule).
+    A period ends every step until 10, every 10 steps until 100, every 100 until 1000 and so on, but at least every
+    ``longest`` steps: often while the latents still move, seldom later (LAPA's schedule, which starts at 10). The first
+    step's assignments do not count: they were to codes, or at a scale, that the step replaces.
 
     Args:
         num_codes: Codes K of a codebook.
@@ -49,11 +50,13 @@ class Usage(nn.Module):
     def count(self, codes: Tensor) -> bool:
         """Adds one step's assignments, (..., books); True if a period ended with it, its counts then in ``finished``."""
         self.steps += 1
+        if self.steps == 1:
+            return True
         books, size = self.current.shape
         offset = size * torch.arange(books, device=codes.device)
         counts = torch.bincount((codes + offset).flatten(), minlength=books * size)
         self.current += sum_over_processes(counts).view(books, size)
-        ended = self.steps == 1 or self.steps % min(10 ** int(math.log10(self.steps)), self.longest) == 0
+        ended = self.steps % min(10 ** int(math.log10(self.steps)), self.longest) == 0
         if ended:
             self.finished.copy_(self.current)
             self.current.zero_()

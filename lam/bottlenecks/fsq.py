@@ -18,8 +18,8 @@ class FSQ(Bottleneck):
     Args:
         dim: Width A of a latent token.
         num_latents: Latent tokens L of a transition, one code each.
-        num_levels: Levels a channel, 3 or more. The capacity knob: larger says more; a token has num_levels^num_channels codes.
-            The paper takes mostly 5, and finds fewer than 5 worse.
+        num_levels: Levels a channel, 2 or more. The capacity knob: larger says more; a token has num_levels^num_channels codes.
+            The paper takes mostly 5, and advises against fewer.
         num_channels: Channels a token; the paper has 4 for its 1000 codes (8 * 5 * 5 * 5).
     """
 
@@ -27,18 +27,21 @@ class FSQ(Bottleneck):
 
     def __init__(self, dim: int, num_latents: int, num_levels: int = 5, num_channels: int = 4) -> None:
         super().__init__(dim, num_latents)
-        if num_levels < 3:
-            raise ValueError(f"num_levels is {num_levels}, rounding needs 3 or more; for fewer codes lower num_channels.")
+        if num_levels < 2:
+            raise ValueError(f"num_levels is {num_levels}, rounding needs 2 or more; for no latent use the none bottleneck.")
         if num_channels < 1 or num_levels**num_channels > 2**24:
             raise ValueError(
-                f"num_levels {num_levels} to the power num_channels {num_channels} must lie between 3 and 2^24 codes; "
+                f"num_levels {num_levels} to the power num_channels {num_channels} must give 2 to 2^24 codes; "
                 "change one of them."
             )
         from vector_quantize_pytorch import FSQ as LibraryFSQ  # here, since importing it costs 3 s
 
+        self.num_levels = num_levels
         self.num_codes = num_levels**num_channels
         self.standardize = Standardize(dim, num_latents)
-        self.quantizer = LibraryFSQ(levels=[num_levels] * num_channels, dim=dim)
+        # the paper's rounding is lopsided at 2 levels and the library refuses it, so there it is the symmetric one
+        symmetric = num_levels == 2
+        self.quantizer = LibraryFSQ(levels=[num_levels] * num_channels, dim=dim, preserve_symmetry=symmetric)
         self.usage = Usage(self.num_codes, longest=300)
         self._seen: tuple[Tensor, Tensor] | None = None
 

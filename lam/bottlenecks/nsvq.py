@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lam.bottlenecks.base import BottleneckOutput
-from lam.bottlenecks.codebook import Quantizer
+from lam.bottlenecks.codebook import Quantizer, straight_through
 
 
 class NSVQ(Quantizer):
@@ -33,7 +33,9 @@ class NSVQ(Quantizer):
     def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
         """Limits z to codes, or to noise around it in training."""
         latent, codes, code = self.assign(z)
-        limited = substitute_noise(latent, code, self.normal_like(latent)) if self.training else code
+        limited = straight_through(latent, code)
+        if self.training:
+            limited = substitute_noise(latent, code, self.normal_like(latent))
         stats = {"distance": (code - latent).detach().square().mean(), **self.usage.stats()}
         return BottleneckOutput(limited.to(z.dtype), latent.new_zeros(()), codes, self.bits(codes), stats)
 

@@ -66,9 +66,8 @@ class RVQ(Bottleneck):
         """Limits z to sums of codes."""
         latent = self.standardize(z)
         tokens = latent.flatten(0, 1)  # (B * (T-1), L, A)
-        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
-            codes = self.quantizer(tokens / STRIDE)[1]  # (B * (T-1), L, num_quantizers)
-        parts = STRIDE * self.quantizer.get_codes_from_indices(codes)  # (num_quantizers, B * (T-1), L, A)
+        codes = self._search(tokens)  # (B * (T-1), L, num_quantizers)
+        parts = [STRIDE * codebook[0][own] for codebook, own in zip(self.quantizer.parameters(), codes.unbind(-1), strict=True)]
         loss = latent.new_zeros(())
         left = tokens
         for part in parts:
@@ -78,7 +77,7 @@ class RVQ(Bottleneck):
         if self.training:
             self._seen = (z.detach(), codes)
         stats = {"distance": left.detach().square().mean(), **self.usage.stats()}
-        limited = straight_through(latent, parts.sum(dim=0).unflatten(0, z.shape[:2])).to(z.dtype)
+        limited = straight_through(latent, torch.stack(parts).sum(dim=0).unflatten(0, z.shape[:2])).to(z.dtype)
         return BottleneckOutput(limited, loss, codes, capacity(codes, self.num_codes), stats)
 
     def after_step(self, optimizer: Optimizer) -> None:
@@ -101,3 +100,10 @@ class RVQ(Bottleneck):
         shape = (n, self.num_latents)
         codes = [draw_from(self.usage.used(book), shape, generator) for book in range(self.num_quantizers)]
         return STRIDE * self.quantizer.get_output_from_indices(torch.stack(codes, dim=-1))
+
+    @torch.compiler.disable  # the library builds its indexing as text, which cannot be traced
+    @torch.no_grad()
+    def _search(self, tokens: Tensor) -> Tensor:
+        """Codes (..., L, num_quantizers) of tokens (..., L, A)."""
+        with torch.autocast(tokens.device.type, enabled=False):  # the library shuts off autocast on CUDA only
+            return self.quantizer(tokens / STRIDE)[1]

@@ -1,0 +1,79 @@
+"""Two processes end where one process with the same clips ends."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+import lam.bottlenecks
+from lam.distributed import rank, world_size
+from tests.processes import run_processes
+
+CLIPS, STEPS = 16, 21  # resets after steps 1 to 10 and 20
+NAMES = ["VQ", "NSVQ", "RVQ", "Sparse", "Noisy"]
+
+
+class Toy(nn.Module):
+    def __init__(self, name):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encode = nn.Linear(3, 8)
+        self.bottleneck = getattr(lam.bottlenecks, name)(8, 2)
+        self.decode = nn.Linear(8, 3)
+
+    def forward(self, x, keys):
+        with self.bottleneck.keyed(keys):
+            limited = self.bottleneck(self.encode(x))
+        return self.decode(limited.z), limited.loss
+
+
+def train(name):
+    """Losses of every step and the weights at the end, on this process's share of the clips."""
+    toy = Toy(name)
+    model = DistributedDataParallel(toy) if world_size() > 1 else toy
+    optimizer = torch.optim.SGD(toy.parameters(), lr=0.02, momentum=0.9)
+    torch.manual_seed(1000 + rank())  # the global state differs, as in real runs
+    losses = []
+    for step in range(STEPS):
+        whole = torch.randn(CLIPS, 2, 2, 3, generator=torch.Generator().manual_seed(step))
+        own = torch.arange(CLIPS).chunk(world_size())[rank()]
+        decoded, loss = model(whole[own], own + CLIPS * step)
+        total = (decoded - whole[own]).square().mean() + loss
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        toy.bottleneck.after_step(optimizer)
+        losses.append((total.detach(), loss.detach()))
+    return torch.tensor(losses), {name: value.clone() for name, value in toy.state_dict().items()}
+
+
+def train_all():
+    return {name: train(name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return run_processes(train_all, folder=tmp_path_factory.mktemp("two"), timeout=170), train_all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_equal_one(results, name):
+    (first, second), alone = results
+    for key, value in first[name][1].items():
+        assert torch.equal(value, second[name][1][key]), key  # codebooks too, bit for bit
+        torch.testing.assert_close(value, alone[name][1][key], rtol=1e-3, atol=1e-4)
+    mean = (first[name][0] + second[name][0]) / 2
+    torch.testing.assert_close(mean, alone[name][0], rtol=1e-4, atol=1e-5)
+
+
+def test_sparse_statistics_do_not_depend_on_the_share(results):
+    (first, second), _ = results
+    torch.testing.assert_close(first["Sparse"][0][:, 1], second["Sparse"][0][:, 1], rtol=0, atol=0)
+
+
+def test_codes_were_moved(results):
+    for name in ("VQ", "NSVQ"):
+        steps = results[1][name][1]["bottleneck.usage._extra_state"]
+        assert steps == STEPS
+        start = Toy(name).bottleneck.codebook
+        assert (results[1][name][1]["bottleneck.codebook"] - start).abs().sum(dim=1).min() > 0.1
