@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import re
 import sys
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ArgumentError
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import lam.bottlenecks
@@ -27,6 +29,31 @@ SHAPES_WEIGHTS = (
     *("gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches", "overfit_batches"),
 )
 """Trainer settings that change what a run learns; the rest changes only how fast, where and how loudly."""
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be understood."""
+
+
+class LamParser(LightningArgumentParser):
+    """Says in one line what is wrong, and wants every name in full."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises instead of printing every option there is."""
+        raise SettingsError(one_line(message)) from ex
+
+
+def one_line(message: str) -> str:
+    """A parser's message without the types and values that bury it, with the option that shows what is possible."""
+    text = "; ".join(line.strip(" -") for line in re.sub(r" `lam fit.*", "", message).splitlines())
+    text = re.sub(r"Type \S*Callable\[.*?\] expects a function or a callable class: ", "", text)
+    text = re.sub(r"Expected a path but .*Expected a dot import path string: (\S+)", r"no class is named \1", text)
+    text = re.sub(r"\.? Got value: Namespace\(.*", "", text).replace(": ;", ":").replace(":;", ":").rstrip(".")
+    key = re.search(r'key "((?:model|data|trainer)[.]\w+)"', text)
+    return f"{text}. `lam fit {f'--{key[1]}.help CLASS' if key else '--help'}` lists what there is."
 
 
 class LamCLI(LightningCLI):
@@ -46,7 +73,9 @@ class LamCLI(LightningCLI):
         """Lets only a fresh fit write config.yaml; validation and resumption read it and must not replace it."""
         if self.subcommand != "fit" or self.settings["ckpt_path"] or self.settings["trainer"]["fast_dev_run"]:
             self.save_config_callback = None
-        elif (self.run_directory / "config.yaml").exists():
+        elif not (self.run_directory / "checkpoints" / "last.ckpt").exists():
+            (self.run_directory / "config.yaml").unlink(missing_ok=True)  # a start that failed leaves nothing to lose
+        else:
             raise FileExistsError(
                 f"{self.run_directory} already holds a run. Choose another --name, remove that folder, or resume it with "
                 f"--ckpt_path {self.run_directory}/checkpoints/last.ckpt."
@@ -91,7 +120,7 @@ class LamCLI(LightningCLI):
     def after_fit(self) -> None:
         """Saves the last step, wherever it fell between two scheduled checkpoints."""
         if not self.settings["trainer"]["fast_dev_run"]:
-            self.trainer.save_checkpoint(self.run_directory / "checkpoints" / "last.ckpt")
+            self.trainer.save_checkpoint(self.run_directory / "checkpoints" / "last.ckpt", weights_only=False)
 
     def after_validate(self) -> None:
         """Writes what the evaluations found, for tables that are made from files."""
@@ -120,8 +149,22 @@ def run(args: ArgsType = None, cli_class: type[LamCLI] = LamCLI, **trainer_defau
         args=args,
         seed_everything_default=0,
         auto_configure_optimizers=False,
+        parser_class=LamParser,
         trainer_defaults=trainer_defaults,
     )
+
+
+def hush() -> None:
+    """Silences what libraries say about themselves at every start."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())
+    # the frozen encoder is in eval mode on purpose
+    warnings.filterwarnings("ignore", r".*in eval mode at the start of training.*")
+    # Lightning-AI/pytorch-lightning: its tree utilities lag behind torch 2.13
+    warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated.*")
+    # a resumed run goes on in its own folder
+    warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty.*")
+    # sizes in the model summary are those of 32-bit weights, which mixed precision keeps
+    warnings.filterwarnings("ignore", r".*is not supported by the model summary.*")
 
 
 def main() -> None:
@@ -129,9 +172,10 @@ def main() -> None:
 
     LAM_TRACEBACK=1 shows where it came from.
     """
+    hush()
     try:
         run()
-    except (ValueError, OSError, ArgumentError) as error:
+    except (ValueError, OSError) as error:
         if os.environ.get("LAM_TRACEBACK"):
             raise
         sys.exit(f"lam: error: {str(error).strip().splitlines()[-1]}")

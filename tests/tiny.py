@@ -1,0 +1,35 @@
+"""A generated world and settings small enough to train on in a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+
+
+def make_world(folder: Path) -> Path:
+    """Shards of 40 training and 12 validation clips of five frames at 16 pixels."""
+    from data_prep.worlds import world
+
+    world(folder, "demo", train=40, val=12, size=16, frames=5)
+    return folder
+
+
+def arguments(shards: Path, runs: Path, family: str = "noisy", name: str = "tiny/row", steps: int = 4) -> list[str]:
+    """What one would type after ``lam fit`` for a tiny run of a family."""
+    configs = ["base", "demo", f"bottlenecks/{family}"]
+    return [
+        *(f"--config={EXPERIMENTS / config}.yaml" for config in configs),
+        f"--data.shards={shards}",
+        *("--data.frames=3", "--data.batch_size=4", "--data.num_workers=0"),
+        *("--model.encoder.image_size=16", "--model.encoder.patch=8", "--model.latent_dim=8"),
+        *(
+            f"--model.{head}.{size}"
+            for head in ("inverse_model", "forward_model")
+            for size in ("width=16", "depth=1", "heads=2")
+        ),
+        *(f"--trainer.max_steps={steps}", "--trainer.precision=32-true", "--trainer.log_every_n_steps=1"),
+        *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
+        f"--trainer.logger.init_args.save_dir={runs}",
+        f"--name={name}",
+    ]
