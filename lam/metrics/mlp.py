@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
 HIDDEN = 64
-STEPS = 300
+STEPS = 200
 BATCH = 128
-LEARNING_RATE = 1e-2
+LEARNING_RATE = 2e-2
 CHECK_EVERY = 20
 
 
@@ -59,7 +59,7 @@ def fit_mlps(inputs: Tensor, targets: Tensor, labels: list[Labels], cause: Tenso
         generator = Generator().manual_seed(0)
         batches = torch.stack([_batches(own.train, generator) for own in labels], dim=1)  # (steps, P, batch)
         networks = _Networks(inputs, targets.shape[2], generator)
-        optimizer = torch.optim.Adam(networks.parameters, lr=LEARNING_RATE)
+        optimizer = torch.optim.Adam(networks.parameters, lr=LEARNING_RATE, fused=True)
         schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.1)
         best = Fitted(
             torch.zeros(len(inputs), len(test), targets.shape[2]),

@@ -1,0 +1,177 @@
+"""The probe against worlds whose answers are known: what z holds, what the state gives away, and cheats."""
+
+import pytest
+import torch
+
+from lam.data.clip import Clip
+from lam.evals import Probe
+from lam.evals.causes import Continuous, Discrete, known_causes
+from lam.evals.probe import CONTROLS
+from tests.evals.toy import ToyModel, clips, evaluate, observed, part
+
+COUNT, STEPS = 400, 2
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def normal(*shape):
+    return torch.randn(*shape, generator=GENERATOR)
+
+
+def world(entropy):
+    """States (n, T, 4, 6) that show a place linearly, and actions: random with entropy 1, a function of the place with 0."""
+    places, actions = [normal(COUNT, 2)], []
+    for _ in range(STEPS):
+        actions.append(entropy * normal(COUNT, 2) - (1 - entropy) * torch.tanh(places[-1]))
+        places.append(places[-1] + actions[-1])
+    shown = torch.stack(places, dim=1) @ normal(2, 24) + 0.3 * normal(COUNT, 1, 24)
+    return shown.unflatten(2, (4, 6)), torch.stack(actions, dim=1), torch.stack(places[:-1], dim=1)
+
+
+def probe(z, states, causes, budgets=(), **keywords):
+    return evaluate(Probe(components=8, budgets=budgets), observed(z, states, causes, **keywords))
+
+
+@pytest.fixture(scope="module")
+def free():
+    """z is the executed action, turned, beside noise; the action is random given the state."""
+    states, actions, _ = world(entropy=1.0)
+    z = torch.cat([actions, normal(COUNT, STEPS, 4)], dim=2) @ normal(6, 6)
+    hit = (actions[..., 0] > 0.5).long()
+    causes = {
+        "dx": actions[..., 0],
+        "dy": actions[..., 1],
+        "hit": hit,
+        "never": torch.zeros_like(hit),
+        "other": normal(COUNT, STEPS),
+    }
+    return probe(z, states, causes, budgets=(16, 64, 10_000))
+
+
+def test_a_latent_that_is_the_action_has_it_all(free):
+    metrics = free.metrics
+    for key in ("r2_linear/dx", "r2_mlp/dx", "gain/dx", "gain/dy", "r2_linear@64/dx"):
+        assert metrics[key] > 0.9, key
+    assert metrics["accuracy_mlp/hit"] > 0.8
+    assert metrics["gain/hit"] > 0.3
+
+
+def test_what_a_latent_does_not_hold_scores_about_zero(free):
+    for key in ("r2_linear/other", "r2_mlp/other", "gain/other"):
+        assert free.metrics[key] == pytest.approx(0, abs=0.05), key
+
+
+def test_controls_say_what_they_must(free):
+    assert free.metrics["state/dx"] == pytest.approx(0, abs=0.05)
+    assert free.metrics["shuffled/dx"] == pytest.approx(0, abs=0.05)
+    assert free.metrics["shuffled/hit"] == pytest.approx(0.5, abs=0.1)
+    assert free.metrics["pair/dx"] > 0.9
+    assert 0.2 < free.metrics["next_state/dx"] < 0.9  # it says half: the place is what was plus the action
+
+
+def test_keys_are_those_of_the_table(free):
+    of_dx = {key.removesuffix("/dx") for key in free.metrics if key.endswith("/dx")}
+    probes = {f"{key}{at}" for key in ("r2_linear", "r2_mlp", "gain") for at in ("", "@16", "@64")}
+    assert of_dx == probes | set(CONTROLS)  # no codes, no nmi; no budget above the number of labels
+    assert not any("never" in key for key in free.metrics)
+    assert any(key == "accuracy_linear@16/hit" for key in free.metrics)
+
+
+def test_values_of_test_clips_average_to_the_metric(free):
+    assert set(free.clips) == {
+        key for key in free.metrics if key.split("/")[0] in ("r2_linear", "r2_mlp", "accuracy_linear", "accuracy_mlp", "gain")
+    }
+    for key, (positions, values) in free.clips.items():
+        assert len(positions) == COUNT // 2
+        assert values.mean().item() == pytest.approx(free.metrics[key]), key
+
+
+def test_a_latent_that_copies_the_state_gains_nothing():
+    states, actions, places = world(entropy=0.0)
+    metrics = probe(places @ normal(2, 6), states, {"dx": actions[..., 0]}).metrics
+    assert metrics["r2_mlp/dx"] > 0.85  # alone it looks like an action code
+    assert metrics["state/dx"] > 0.85
+    assert metrics["gain/dx"] == pytest.approx(0, abs=0.06)
+
+
+def test_a_latent_that_means_the_action_only_with_the_state():
+    states, actions, places = world(entropy=1.0)
+    metrics = probe(actions + places, states, {"dx": actions[..., 0]}).metrics
+    assert metrics["r2_linear/dx"] < 0.6
+    assert metrics["gain/dx"] > 0.85
+
+
+def test_mutual_information_of_codes():
+    states, actions, _ = world(entropy=1.0)
+    side = (actions[..., 0] > 0).long()
+    unrelated = torch.randint(0, 2, (COUNT, STEPS), generator=GENERATOR)
+    codes = torch.stack([side, torch.zeros_like(side)], dim=2)
+    metrics = probe(
+        codes.float(), states, {"side": side, "unrelated": unrelated, "dx": actions[..., 0]}, codes=codes, bits=2
+    ).metrics
+    assert metrics["nmi/side"] == pytest.approx(1)
+    assert metrics["nmi/unrelated"] < 0.02
+    assert metrics["nmi/dx"] == pytest.approx(2 / (1 + 3), abs=0.02)  # 1 bit of 1 and of 3 bits, over their mean
+
+
+def test_without_labels_there_are_no_keys():
+    assert evaluate(Probe(), observed(normal(20, 2, 3))).metrics == {}
+
+
+def test_one_source_or_few_clips_give_no_keys():
+    causes = {"dx": normal(20, 2)}
+    observation = observed(normal(20, 2, 3), causes=causes)
+    observation.clip.source = ["the same"] * 20
+    assert evaluate(Probe(), observation).metrics == {}
+    assert evaluate(Probe(), observed(normal(4, 2, 3), causes={"dx": normal(4, 2)})).metrics == {}
+
+
+def test_labels_follow_frames_per_state_and_actions_are_causes():
+    clip = clips(40, frames=6, causes={"dx": normal(40, 5)})
+    clip = Clip(clip.frames, clip.times, clip.position, clip.key, clip.source, normal(40, 5, 2), clip.causes)
+    model = ToyModel(frames_per_state=2)
+    evaluation = Probe(budgets=())
+    found = evaluate(evaluation, model.validation_step(clip), model=model).metrics
+    assert {"gain/dx", "gain/action_0", "gain/action_1"} <= set(found)
+    kept = evaluation.sample.gather()[1]["label/dx"]
+    torch.testing.assert_close(kept, torch.stack([clip.causes["dx"][:, 1:3].sum(1), clip.causes["dx"][:, 3:5].sum(1)], dim=1))
+
+
+def test_batches_do_not_matter_and_the_global_generator_is_left_alone():
+    clip, model = clips(40, causes={"dx": normal(40, 2)}), ToyModel()
+    before = torch.get_rng_state()
+    whole, halves = (
+        evaluate(Probe(budgets=()), *(model.validation_step(part(clip, *ends)) for ends in shares))
+        for shares in ([(0, 40)], [(25, 40), (0, 25)])
+    )
+    assert whole.metrics == halves.metrics
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_discrete_causes_are_answered_by_risen_odds_not_by_the_majority():
+    # class 1 has frequency 0.1; where its probability is 0.3 it is the better answer under balanced accuracy
+    values = torch.tensor([0] * 90 + [1] * 10)
+    everywhere = torch.arange(100)
+    cause = Discrete("flag", values, everywhere)
+    hinted = torch.zeros(100, dtype=torch.bool)
+    hinted[:21] = hinted[-9:] = True  # 9 of 30 are of class 1
+    expected = torch.where(hinted[:, None], cause.columns[hinted].mean(dim=0), cause.columns[~hinted].mean(dim=0))
+    score = cause.rows(expected, everywhere).sum()
+    assert score.item() == pytest.approx((69 / 90 + 9 / 10) / 2)
+    assert cause.constant_rows(everywhere).sum().item() == pytest.approx(0.5)
+
+
+def test_constant_answer_of_a_continuous_cause_has_r2_zero():
+    cause = Continuous("dx", normal(30), torch.arange(20))
+    assert cause.constant_rows(torch.arange(20, 30)).sum().item() == pytest.approx(0, abs=1e-9)
+
+
+def test_causes_that_do_not_vary_in_fitting_or_testing_are_skipped():
+    varies = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    labels = {
+        "a": varies,
+        "b": torch.tensor([5.0, 5.0, 1.0, 2.0]),
+        "c": torch.tensor([1, 2, 3, 3]),
+        "v": torch.stack([varies, varies], 1),
+    }
+    found = known_causes(labels, torch.tensor([0, 1]), torch.tensor([2, 3]))
+    assert [cause.name for cause in found] == ["a", "v_0", "v_1"]

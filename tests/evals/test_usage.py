@@ -1,0 +1,54 @@
+import math
+
+import pytest
+import torch
+
+from lam.evals import Usage
+from tests.evals.toy import evaluate, observed
+
+
+def usage(z, **keywords):
+    return evaluate(Usage(), observed(z, **keywords))
+
+
+def test_a_collapsed_latent_is_flagged():
+    metrics = usage(0.7 + 1e-3 * torch.randn(50, 2, 8)).metrics
+    assert metrics["collapsed"] == 1
+    assert metrics["active_dimensions"] == 0
+    exactly = usage(torch.zeros(50, 2, 8)).metrics
+    assert exactly["collapsed"] == 1
+    assert exactly["effective_rank"] == exactly["participation_ratio"] == exactly["norm"] == 0
+
+
+def test_a_latent_that_is_alive_is_not():
+    z = torch.zeros(4000, 2, 8)
+    z[..., :3] = torch.randn(4000, 2, 3, generator=torch.Generator().manual_seed(0))
+    results = usage(z)
+    assert results.metrics["collapsed"] == 0
+    assert results.metrics["active_dimensions"] == 3
+    assert results.metrics["effective_rank"] == pytest.approx(3, abs=0.01)
+    assert results.metrics["participation_ratio"] == pytest.approx(3, abs=0.02)
+    assert results.metrics["std"] == pytest.approx(3 / 8, abs=0.01)
+    assert results.metrics["norm"] == pytest.approx(math.sqrt(8 / math.pi), abs=0.02)  # mean of a chi with 3 degrees
+    assert results.curves["std"] == sorted(results.curves["std"], reverse=True)
+
+
+def test_codes_of_equal_frequency():
+    first, second = torch.arange(4).repeat(12), torch.arange(6).repeat_interleave(8)
+    codes = torch.stack([first, second], dim=1).view(24, 2, 2)
+    metrics = usage(codes.float(), codes=codes, bits=2 * math.log2(8)).metrics
+    assert metrics["perplexity"] == pytest.approx(24)
+    assert metrics["perplexity_code"] == pytest.approx((4 + 6) / 2)
+    assert metrics["codes_used"] == pytest.approx((4 / 8 + 6 / 8) / 2)
+    assert metrics["collapsed"] == 0
+
+
+def test_a_single_code_is_a_collapse_even_where_z_is_large():
+    codes = torch.zeros(100, 2, 1, dtype=torch.int64)
+    codes[0, 0] = 3
+    assert usage(5 * codes.float(), codes=codes, bits=4).metrics["collapsed"] == 1
+
+
+def test_distinct_codes_close_together_are_no_collapse():
+    codes = torch.randint(0, 8, (100, 2, 1))
+    assert usage(1e-3 * codes.float(), codes=codes, bits=3).metrics["collapsed"] == 0

@@ -1,0 +1,121 @@
+"""A model small enough to know by heart, and observations with a chosen z, for tests of evaluations."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from lam.bottlenecks.base import Bottleneck, BottleneckOutput
+from lam.data.clip import Clip
+from lam.evals.base import Evaluation, Observation, Results
+
+PATCH = 4
+
+
+class ToyEncoder(nn.Module):
+    """Means over patches of 4 x 4 pixels, from -1 to 1; two frames make one state where asked for: the last counts."""
+
+    def __init__(self, frames_per_state: int = 1):
+        super().__init__()
+        self.frames_per_state = frames_per_state
+
+    def forward(self, frames: Tensor) -> Tensor:
+        frames = frames[:, self.frames_per_state - 1 :: self.frames_per_state]
+        means = nn.functional.avg_pool2d(frames.flatten(0, 1).float() / 127.5 - 1, PATCH)
+        return means.flatten(2).transpose(1, 2).unflatten(0, frames.shape[:2])
+
+    def picture(self, states: Tensor) -> Tensor:
+        side = int(states.shape[2] ** 0.5)
+        return (states.transpose(2, 3).unflatten(3, (side, side)) + 1) / 2
+
+
+class ToyBottleneck(Bottleneck):
+    """Adds noise of a known size where sampling is asked for, at a price of 2 bits."""
+
+    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+        limited = z + 0.5 * self.normal_like(z) if sample else z
+        return BottleneckOutput(limited, z.new_zeros(()), rate_bits=z.new_full(z.shape[:2], 2.0))
+
+    def sample_prior(self, n, generator=None):
+        raise NotImplementedError
+
+
+class ToyModel(pl.LightningModule):
+    """Latents are half of the mean change of each channel, which the prediction adds to every token."""
+
+    def __init__(self, frames_per_state: int = 1):
+        super().__init__()
+        self.encoder = ToyEncoder(frames_per_state)
+        self.bottleneck = ToyBottleneck(3, 1)
+
+    def infer(self, states: Tensor) -> Tensor:
+        return 0.5 * (states[:, 1:] - states[:, :-1]).mean(dim=2, keepdim=True)
+
+    def limit(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
+        return self.bottleneck(latent, sample=sample)
+
+    def predict(self, states: Tensor, z: Tensor) -> Tensor:
+        return states + z
+
+    def error(self, predicted: Tensor, target: Tensor) -> Tensor:
+        return (predicted - target).abs().mean(dim=(-2, -1)) / 0.1
+
+    def validation_step(self, clip: Clip, batch_idx: int = 0) -> Observation:
+        states = self.encoder(clip.frames)
+        latent = self.infer(states)
+        limited = self.limit(latent)
+        predicted = self.predict(states[:, :-1], limited.z)
+        error, copy_error = (self.error(x, states[:, 1:]) for x in (predicted, states[:, :-1]))
+        return Observation(clip, states, latent, limited, predicted, error, copy_error)
+
+
+def clips(count: int, frames: int = 3, size: int = 8, seed: int = 0, causes: dict[str, Tensor] | None = None) -> Clip:
+    """Clips of random pixels, every one from a source of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    return Clip(
+        frames=torch.randint(0, 256, (count, frames, 3, size, size), generator=generator, dtype=torch.uint8),
+        times=torch.arange(frames, dtype=torch.float64).expand(count, -1),
+        position=torch.arange(count),
+        key=[f"clip{i}" for i in range(count)],
+        source=[f"source{i}" for i in range(count)],
+        causes=causes or {},
+    )
+
+
+def part(clip: Clip, start: int, stop: int) -> Clip:
+    """Some of the clips."""
+    return Clip(
+        frames=clip.frames[start:stop],
+        times=clip.times[start:stop],
+        position=clip.position[start:stop],
+        key=clip.key[start:stop],
+        source=clip.source[start:stop],
+        causes={name: value[start:stop] for name, value in clip.causes.items()},
+    )
+
+
+def observed(
+    z: Tensor,
+    states: Tensor | None = None,
+    causes: dict[str, Tensor] | None = None,
+    codes: Tensor | None = None,
+    bits: float = 0,
+) -> Observation:
+    """What an evaluation sees of a model whose z, (n, T-1, A), is given."""
+    clip = clips(len(z), z.shape[1] + 1, size=PATCH, causes=causes)
+    states = torch.zeros(len(z), z.shape[1] + 1, 1, 1) if states is None else states
+    rate = None if codes is None else torch.full(z.shape[:2], float(bits))
+    limited = BottleneckOutput(z[:, :, None], torch.zeros(()), codes, rate)
+    error = torch.ones(z.shape[:2])
+    return Observation(clip, states, z[:, :, None], limited, states[:, 1:], error, error)
+
+
+def evaluate(evaluation: Evaluation, *observations: Observation, model: ToyModel | None = None) -> Results:
+    """One validation pass."""
+    model = (model or ToyModel()).eval()
+    evaluation.reset()
+    with torch.inference_mode():
+        for observation in observations:
+            evaluation.observe(observation, model)
+        return evaluation.compute(model)
