@@ -85,7 +85,8 @@ def block_causal_attention(
 ) -> tuple[Tensor, None]:
     """Attention of each state to itself and its past, in the form that transformers' AttentionInterface calls.
 
-    State by state over slices of the keys, not by a mask: half the arithmetic, and kernels that take no mask can be used.
+    State by state over slices of the keys, not by a mask: for T states (T + 1) / 2T of the arithmetic, and kernels that take no
+    mask can be used.
 
     Args:
         module: The V-JEPA 2 attention layer that asks; knows how many tokens a state has.

@@ -55,7 +55,7 @@ class AutoencoderTraining(pl.LightningModule):
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
         """Mean squared error of all frames of a batch of clips."""
         error = self._error(clip)
-        self.log("train/error", error)
+        self.log("train/error", error, prog_bar=True)
         return error
 
     def validation_step(self, clip: Clip, batch_idx: int) -> None:
