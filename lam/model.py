@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -143,11 +144,14 @@ class LatentActionModel(pl.LightningModule):
                     "learning rate or the bottleneck's weight, set trainer.gradient_clip_val, or train in 32-true."
                 )
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Lets the bottleneck tidy up after the optimizer's step."""
-        self.bottleneck.after_step(self.optimizers(use_pl_optimizer=False))  # type: ignore[arg-type]
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Steps, then lets the bottleneck tidy up; both are done before any callback saves a checkpoint."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.bottleneck.after_step(optimizer.optimizer)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """The configured optimizer under a linear warm-up and a cosine to zero, stepped each batch."""
         optimizer = self.make_optimizer(parameter_groups(self))
         steps = int(self.trainer.estimated_stepping_batches)
@@ -156,7 +160,7 @@ class LatentActionModel(pl.LightningModule):
 
     # ------------------------------------------------------------------ validation and prediction
 
-    def validation_step(self, clip: Clip, batch_idx: int) -> Observation:
+    def validation_step(self, clip: Clip, batch_idx: int) -> Observation:  # type: ignore[override]
         """Runs the model without learning; evaluations watch what it returns."""
         states = self.encode(clip)
         latent = self.infer(states)

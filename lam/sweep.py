@@ -106,7 +106,7 @@ class StepProgress(pl.Callback):
 
 def make_row(row: Row, bar: tqdm, *extra: str) -> str:
     """Makes one row, as far as it is not made yet; returns what was done."""
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
     try:
         cli = run(["fit", *row.arguments(*extra)], SweepCLI, callbacks=[StepProgress(bar)], **quiet)
     except NothingToTrainError as found:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import pytest
@@ -67,10 +68,9 @@ def test_fit_validate_predict_leave_their_files(shards, tmp_path):
 @pytest.mark.parametrize("family", ["noisy", "vq"])
 def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(family, shards, tmp_path):
     straight = run(["fit", *arguments(shards, tmp_path, family, "tiny/straight", steps=6)])
-    half = run(
-        ["fit", *arguments(shards, tmp_path, family, "tiny/half", steps=6), "--trainer.limit_val_batches=0"], Interrupted
-    )
-    last = half.run_directory / "checkpoints" / "last.ckpt"
+    with pytest.raises(KilledError):
+        run(["fit", *arguments(shards, tmp_path, family, "tiny/half", steps=6)], callbacks=[KillAtStep3()])
+    last = tmp_path / "tiny" / "half" / "seed0" / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 3
     torch.manual_seed(99)  # nothing may depend on the state of the process
     resumed = run(["fit", *arguments(shards, tmp_path, family, "tiny/half", steps=6), f"--ckpt_path={last}"])
@@ -80,11 +80,17 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(family, shards, 
         assert_equal(one[key], other[key])
 
 
-class Interrupted(LamCLI):
-    """A fit whose trainer stops half-way, as a killed process would after a checkpoint."""
+class KilledError(BaseException):
+    """Ends a run as abruptly as an exception can."""
 
-    def before_fit(self) -> None:
-        self.trainer.fit_loop.epoch_loop.max_steps = 3
+
+class KillAtStep3(pl.Callback):
+    """Saves as ModelCheckpoint does, at the end of a batch, and ends the run."""
+
+    def on_train_batch_end(self, trainer, *_) -> None:
+        if trainer.global_step == 3:
+            trainer.save_checkpoint(Path(trainer.log_dir, "checkpoints", "last.ckpt"), weights_only=False)
+            raise KilledError
 
 
 def assert_equal(one, other):
