@@ -107,7 +107,7 @@ class _Squares:
         height = self.size if aspect >= 1 else round(self.size / aspect)
         width = round(self.size * aspect) if aspect >= 1 else self.size
         small = self._reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
+            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA, threads=1
         ).to_ndarray()
         top, left = (height - self.size) // 2, (width - self.size) // 2
         square = small[top : top + self.size, left : left + self.size]

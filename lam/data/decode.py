@@ -54,7 +54,7 @@ def _decode_mp4(video: memoryview, frames: Sequence[int], out: np.ndarray) -> No
             picture = next(pictures)
             while (picture.pts or 0) < frame * ticks:
                 picture = next(pictures)
-            out[i] = reformatter.reformat(picture, format="rgb24").to_ndarray()
+            out[i] = reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray()
 
 
 @functools.cache

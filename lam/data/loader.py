@@ -118,18 +118,35 @@ class BatchStream:
         yield from _workers(self._batches, itertools.count(self.position(), self._batch_size), self._num_workers)
 
 
-def _workers(batches: Dataset[Clip], numbers: Iterable[int], num_workers: int) -> Iterable[Clip]:
+def _workers(batches: Dataset[Clip], numbers: Iterable[int], num_workers: int) -> Iterator[Clip]:
     """Batches by number, decoded ahead by worker processes (one thread each) in the same order as without them."""
-    return DataLoader(
+    parcels = DataLoader(
         batches,
         batch_size=None,
         sampler=numbers,
         num_workers=num_workers,
-        collate_fn=_as_it_is,
+        collate_fn=_pack,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its own, so that starting workers leaves the run's random state alone
     )
+    yield from map(_unpack, parcels)
 
 
-def _as_it_is(clip: Any) -> Any:
-    return clip
+def _pack(clip: Any) -> Any:
+    """A clip with all but its frames as arrays: a tensor that changes process costs a connection, an array some bytes."""
+    causes = {name: value.numpy() for name, value in clip.causes.items()}
+    actions = None if clip.actions is None else clip.actions.numpy()
+    return clip.frames, clip.times.numpy(), clip.position.numpy(), clip.key, clip.source, actions, causes
+
+
+def _unpack(parcel: Any) -> Clip:
+    frames, times, position, key, source, actions, causes = parcel
+    return Clip(
+        frames=frames,
+        times=torch.from_numpy(times),
+        position=torch.from_numpy(position),
+        key=list(key),
+        source=list(source),
+        actions=None if actions is None else torch.from_numpy(actions),
+        causes={name: torch.from_numpy(value) for name, value in causes.items()},
+    )

@@ -82,6 +82,11 @@ class SplitReader:
             causes=joined,
         )
 
+    def video(self, sample: int) -> memoryview:
+        """The stored video of one sample."""
+        number = int(self.shards[sample])
+        return self._shard(number).member("video", sample - int(self._first[number]))
+
     def _shard(self, number: int) -> _OpenShard:
         """One shard, opened if need be; the one used longest ago is closed."""
         if number in self._open:
@@ -115,14 +120,15 @@ class _OpenShard:
         self._storage: Storage = index.storage
         self._labels: tuple[int, dict[str, np.ndarray]] = (-1, {})
 
-    def _member(self, member: str, row: int) -> memoryview:
+    def member(self, member: str, row: int) -> memoryview:
+        """Bytes of a member of a sample, none where it is absent."""
         offsets, sizes = self._places[member]
         return self._bytes[offsets[row] : offsets[row] + sizes[row]]
 
     def decode(self, row: int, window: range, out: np.ndarray) -> None:
         """Decodes a window of a sample."""
         try:
-            decode_window(self._storage, self._member("video", row), window, out)
+            decode_window(self._storage, self.member("video", row), window, out)
         except ValueError as error:
             raise ValueError(f"{self.path}, sample {self.keys[row]}: {error}. Copy it again or re-run data_prep.") from error
 
@@ -130,10 +136,10 @@ class _OpenShard:
         """Everything recorded beside a sample; the last sample's is remembered, since windows come in order."""
         if self._labels[0] != row:
             found: dict[str, np.ndarray] = {}
-            if causes := self._member("causes.npz", row):
+            if causes := self.member("causes.npz", row):
                 with np.load(io.BytesIO(causes), allow_pickle=False) as arrays:
                     found.update(arrays)
-            if actions := self._member("actions.npy", row):
+            if actions := self.member("actions.npy", row):
                 found[_ACTIONS] = np.load(io.BytesIO(actions), allow_pickle=False)
             self._labels = (row, found)
         return self._labels[1]

@@ -91,7 +91,7 @@ def test_reader_travels_to_other_processes_with_open_files(folder):
 
 
 def test_missing_folder_and_index(tmp_path):
-    with pytest.raises(FileNotFoundError, match="No folder of shards at .*data_prep"):
+    with pytest.raises(FileNotFoundError, match=r"No folder of shards at .*data_prep"):
         DataIndex.load(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"no index\.json.*Run data_prep again"):
         DataIndex.load(tmp_path)
@@ -100,7 +100,7 @@ def test_missing_folder_and_index(tmp_path):
 def test_other_schema_version(copy):
     record = json.loads((copy / "index.json").read_text())
     (copy / "index.json").write_text(json.dumps({**record, "schema_version": 7}))
-    with pytest.raises(ValueError, match="schema version 7, this code reads version 1. Re-run data_prep"):
+    with pytest.raises(ValueError, match=r"schema version 7, this code reads version 1\. Re-run data_prep"):
         DataIndex.load(copy)
 
 
