@@ -9,6 +9,9 @@ from torch import Tensor
 
 from lam.metrics.scores import balanced_rows, r2_rows, recall_weights
 
+MANY = 16
+"""A continuous cause with more components is a field (the brightness of every patch), scored as one."""
+
 
 class Cause(ABC):
     """One known cause of n transitions.
@@ -39,11 +42,11 @@ class Cause(ABC):
 
 
 class Continuous(Cause):
-    """A number, scored by R².
+    """One number or a field of numbers, scored by R², of a field the mean R² of its numbers.
 
     Args:
         name: Its name in keys.
-        values: The number at each transition, (n,).
+        values: The numbers at each transition, (n, q), each varying among those for fitting and among those for testing.
         fit: Places of the transitions for fitting, which fix location and scale.
     """
 
@@ -51,20 +54,20 @@ class Continuous(Cause):
 
     def __init__(self, name: str, values: Tensor, fit: Tensor) -> None:
         known = values[fit].double()
-        super().__init__(name, ((values.double() - known.mean()) / known.std(correction=0))[:, None])
+        super().__init__(name, (values.double() - known.mean(dim=0)) / known.std(dim=0, correction=0))
 
     def rows(self, predicted: Tensor, test: Tensor) -> Tensor:
         """Adds up to R²."""
-        return r2_rows(predicted[:, 0], self.columns[test, 0])
+        return r2_rows(predicted, self.columns[test])
 
     def constant_rows(self, test: Tensor) -> Tensor:
         """The mean of the test rows has R² 0."""
-        target = self.columns[test, 0].double()
-        return r2_rows(target.mean().expand_as(target), target)
+        target = self.columns[test].double()
+        return r2_rows(target.mean(dim=0).expand_as(target), target)
 
     def bins(self) -> Tensor:
-        """Eight bins of equal counts, fewer where values repeat."""
-        values = self.columns[:, 0].contiguous()
+        """Eight bins of equal counts, fewer where values repeat; of a field by the mean of its numbers."""
+        values = self.columns.mean(dim=1)
         return torch.bucketize(values, torch.quantile(values, torch.linspace(0, 1, 9)[1:-1]).unique())
 
 
@@ -107,18 +110,20 @@ def known_causes(labels: dict[str, Tensor], fit: Tensor, test: Tensor) -> list[C
     """The causes that vary both in fitting and in testing, in the order of their names.
 
     Args:
-        labels: Labels by name, (n, ...): floating point is continuous, one cause for each component, named
-            ``<name>_<component>`` where there are several; integers are discrete.
+        labels: Labels by name, (n, ...). Integers are discrete causes. Floating point is continuous; of up to ``MANY``
+            components each is a cause, ``<name>_<component>``.
         fit: Places of the transitions for fitting.
         test: Places of the transitions for testing.
     """
     causes: list[Cause] = []
     for name, values in sorted(labels.items()):
         flat = values.flatten(1) if values.ndim > 1 else values[:, None]
-        for component, column in enumerate(flat.unbind(dim=1)):
-            if (column[fit] == column[fit[0]]).all() or (column[test] == column[test[0]]).all():
-                continue
+        varies = (flat[fit] != flat[fit[0]]).any(dim=0) & (flat[test] != flat[test[0]]).any(dim=0)
+        if values.is_floating_point() and flat.shape[1] > MANY:
+            causes += [Continuous(name, flat[:, varies], fit)] if varies.any() else []
+            continue
+        for component in varies.nonzero()[:, 0].tolist():
             full = name if flat.shape[1] == 1 else f"{name}_{component}"
-            kind = Continuous if values.is_floating_point() else Discrete
-            causes.append(kind(full, column, fit))
+            column = flat[:, component]
+            causes.append(Continuous(full, column[:, None], fit) if values.is_floating_point() else Discrete(full, column, fit))
     return causes

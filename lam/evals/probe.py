@@ -34,8 +34,9 @@ class Probe(Evaluation):
     """Predicts known causes from z and from controls; fitted on half of the sources, scored on the other half.
 
     Sources, sorted by the hash of their name, go to the two halves in turn. Probes are linear (ridge regression) or
-    nonlinear (a small network on top of ridge regression). The score is R² for continuous causes, for discrete ones the
-    balanced accuracy. States are reduced to principal components of the fitting half.
+    nonlinear (a small network on top of ridge regression). The score is R² for continuous causes (of a field of more than
+    16 numbers their mean R²), for discrete ones the balanced accuracy. States are reduced to principal components of the
+    fitting half.
 
     Keys, each followed by ``/<cause>``: ``r2_linear`` and ``r2_mlp`` from z (``accuracy_linear``, ``accuracy_mlp`` for
     discrete causes); ``gain``, the nonlinear score of state and z together minus that of the state, or of the best
@@ -149,8 +150,8 @@ class _Fits:
             for kind in kinds if budget is None else ("z", "state", "state_z"):
                 self.places[kind, budget] = list(range(len(wanted), len(wanted) + len(kinds[kind])))
                 wanted += [probes.Probe(variant, split.labels(budget)) for variant in kinds[kind]]
-            # state and z with no weight on the state is one of the probes of both
-            self.places["state_z", budget] += self.places["z", budget]
+            # a probe of state and z may give one of them no weight at all
+            self.places["state_z", budget] += self.places["z", budget] + self.places["state", budget]
         self.fitted = probes.fit_probes(wanted, self.targets, self.columns, split.test)
 
     def nonlinear(self, kind: str, budget: int | None, g: int) -> Tensor:

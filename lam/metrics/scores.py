@@ -7,10 +7,13 @@ from torch import Tensor
 
 
 def r2_rows(predicted: Tensor, target: Tensor) -> Tensor:
-    """What each row adds to the coefficient of determination, (m,), of predictions (m,); the sum is R²."""
+    """What each row adds to the coefficient of determination, (m,), of predictions (m, q).
+
+    The sum is R², averaged over the q columns.
+    """
     predicted, target = predicted.double(), target.double()
-    total = (target - target.mean()).square().sum()
-    return 1 / len(target) - (predicted - target).square() / total
+    total = (target - target.mean(dim=0)).square().sum(dim=0)
+    return (1 / len(target) - (predicted - target).square() / total).mean(dim=1)
 
 
 def balanced_rows(predicted: Tensor, target: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ def test_discrete_causes_are_answered_by_risen_odds_not_by_the_majority():
 
 
 def test_constant_answer_of_a_continuous_cause_has_r2_zero():
-    cause = Continuous("dx", normal(30), torch.arange(20))
+    cause = Continuous("dx", normal(30, 1), torch.arange(20))
     assert cause.constant_rows(torch.arange(20, 30)).sum().item() == pytest.approx(0, abs=1e-9)
 
 
@@ -175,3 +175,14 @@ def test_causes_that_do_not_vary_in_fitting_or_testing_are_skipped():
     }
     found = known_causes(labels, torch.tensor([0, 1]), torch.tensor([2, 3]))
     assert [cause.name for cause in found] == ["a", "v_0", "v_1"]
+
+
+def test_a_field_of_numbers_is_one_cause_with_their_mean_score():
+    field = normal(12, 20)
+    (cause,) = known_causes({"flicker": field}, torch.arange(6), torch.arange(6, 12))
+    predicted = cause.columns[6:] + 0.3
+    single = [
+        Continuous("one", field[:, [i]], torch.arange(6)).rows(predicted[:, [i]], torch.arange(6, 12)).sum() for i in range(20)
+    ]
+    assert cause.name == "flicker"
+    assert cause.rows(predicted, torch.arange(6, 12)).sum().item() == pytest.approx((sum(single) / 20).item())

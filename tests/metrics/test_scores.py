@@ -7,8 +7,8 @@ from lam.metrics.scores import balanced_rows, r2_rows, recall_weights
 
 def test_r2_matches_scikit_learn():
     generator = torch.Generator().manual_seed(0)
-    target = torch.randn(50, generator=generator)
-    predicted = target + 0.5 * torch.randn(50, generator=generator)
+    target = torch.randn(50, 3, generator=generator)
+    predicted = target + 0.5 * torch.randn(50, 3, generator=generator)
     assert r2_rows(predicted, target).sum().item() == pytest.approx(r2_score(target.numpy(), predicted.numpy()), abs=1e-6)
 
 
