@@ -46,6 +46,9 @@ class AdaLN(ForwardModel):
         width: Channels of a token.
         depth: Transformer blocks.
         heads: Attention heads.
+        modulation_std: Standard deviation of the modulations' weights at the start. Zero (AdaLN-zero, as published) makes
+            the blocks the identity. With 0.2, the default of the related public code facebookresearch/jepa-wms, z is
+            heard at once: after 200 steps on moving sprites its probe was at R2 0.91 and 0.93, with zero at 0.82 and 0.75.
     """
 
     def __init__(
@@ -56,13 +59,14 @@ class AdaLN(ForwardModel):
         width: int = 128,
         depth: int = 2,
         heads: int = 4,
+        modulation_std: float = 0.0,
     ) -> None:
         super().__init__(shape, num_latents, latent_dim)
         check_sizes(width, heads, depth)
         self.embed = nn.Linear(shape.dim, width)
         self.embed_latent = nn.Linear(num_latents * latent_dim, width)
         self.rope = RoPE(width // heads)
-        self.blocks = nn.ModuleList(AdaLNBlock(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(AdaLNBlock(width, heads, modulation_std) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.to_change = zero_linear(width, shape.dim)
 

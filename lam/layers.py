@@ -198,15 +198,16 @@ class AdaLNBlock(nn.Module):
     Args:
         width: Channels of a token and of the condition.
         heads: Attention heads.
+        modulation_std: Standard deviation of the modulation's weights at the start; zero makes the block the identity.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, modulation_std: float = 0.0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.attention = Attention(width, heads)
         self.mlp = MLP(width)
         self.modulation = nn.Linear(width, 6 * width)
-        nn.init.zeros_(self.modulation.weight)
+        nn.init.normal_(self.modulation.weight, std=modulation_std)
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, rotation: Rotation, condition: Tensor) -> Tensor:

@@ -119,6 +119,14 @@ def test_adaln_blocks_pass_states_through_at_the_start(states, z):
     torch.testing.assert_close(model(states, z), expected)
 
 
+@pytest.mark.parametrize("std, heard", [(0.0, False), (0.02, True)])
+def test_modulation_std_decides_whether_the_first_step_hears_latents(std, heard, states, z):
+    torch.manual_seed(0)
+    model = AdaLN(SHAPE, LATENTS, LATENT_DIM, width=16, heads=2, modulation_std=std)
+    nn.init.normal_(model.to_change.weight)
+    assert bool((model(states, z) - model(states, -z)).any()) == heard
+
+
 @pytest.mark.parametrize("form", [Cross, Tokens])
 def test_absolute_forms_start_at_zero_without_a_skip(form, states, z):
     assert not form(SHAPE, LATENTS, LATENT_DIM, width=16, heads=2)(states, z).any()
