@@ -1,23 +1,28 @@
 """Rows of a table in one process: trains and validates what is missing or stale, skips what is done.
 
 ``python -m lam.sweep SETTING noisy:beta@1e-4 vq:num_codes@16 none --seeds 0 1`` is what ``make table`` runs. Starting a process
-costs seconds, so the rows share one; each row is still exactly what ``lam fit`` and ``lam validate`` would do.
+costs seconds, so rows share a few; each row is still exactly what ``lam fit`` and ``lam validate`` would do.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
+import multiprocessing
+import os
 import shutil
 import sys
 import traceback
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from tqdm import tqdm
 
-from lam.cli import LamCLI, run
+from lam.cli import LamCLI, hush, run
 from lam.data.schema import DataIndex
 from lam.results import read_provenance
 
@@ -31,7 +36,7 @@ class NothingToTrainError(Exception):
     """
 
     def __init__(self, folder: Path, finished: bool) -> None:
-        super().__init__(folder)
+        super().__init__(folder, finished)
         self.folder = folder
         self.finished = finished
 
@@ -90,25 +95,38 @@ class SweepCLI(LamCLI):
 
 
 class StepProgress(pl.Callback):
-    """Moves a progress bar that spans all rows.
-
-    Args:
-        bar: The bar, in optimizer steps.
-    """
-
-    def __init__(self, bar: tqdm) -> None:
-        self.bar = bar
+    """Counts optimizer steps where the process that shows progress can see them."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """One step further."""
-        self.bar.update()
+        with _steps.get_lock():
+            _steps.value += 1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """So many steps lie ahead."""
+        with _planned.get_lock():
+            _planned.value += max(0, trainer.max_steps - trainer.global_step)
 
 
-def make_row(row: Row, bar: tqdm, *extra: str) -> str:
+_steps: Any = multiprocessing.Value("q", 0)
+_planned: Any = multiprocessing.Value("q", 0)
+
+
+def _start_worker(steps: Any, planned: Any, threads: int) -> None:
+    """Prepares a process that makes rows."""
+    global _steps, _planned
+    _steps, _planned = steps, planned
+    sys.argv = sys.argv[:1]  # LightningCLI warns when it is given arguments while the process has its own
+    torch.set_num_threads(threads)
+    hush()
+    logging.getLogger("lightning").setLevel(logging.WARNING)
+
+
+def make_row(row: Row, extra: tuple[str, ...] = ()) -> str:
     """Makes one row, as far as it is not made yet; returns what was done."""
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
     try:
-        cli = run(["fit", *row.arguments(*extra)], SweepCLI, callbacks=[StepProgress(bar)], **quiet)
+        cli = run(["fit", *row.arguments(*extra)], SweepCLI, callbacks=[StepProgress()], **quiet)
     except NothingToTrainError as found:
         if found.finished:
             return "up to date"
@@ -120,20 +138,37 @@ def make_row(row: Row, bar: tqdm, *extra: str) -> str:
     return "trained"
 
 
-def sweep(rows: list[Row], *extra: str) -> list[Row]:
-    """Makes all rows; one that fails is reported and does not stop the others. Returns the failed ones."""
+def sweep(rows: list[Row], extra: tuple[str, ...] = (), jobs: int = 1) -> list[Row]:
+    """Makes all rows, some side by side; one that fails is reported and does not stop the others. Returns the failed ones.
+
+    Args:
+        rows: What to make.
+        extra: Passed on to ``lam fit`` as it is.
+        jobs: Processes that make rows side by side, each with its share of the cores.
+    """
     failed = []
-    with tqdm(total=0, unit="step", smoothing=0.05) as bar:
-        for number, row in enumerate(rows, 1):
-            bar.set_description(f"row {number}/{len(rows)} {row.name} seed {row.seed}")
-            try:
-                outcome = make_row(row, bar, *extra)
-            except Exception as error:  # a row may fail in any way; the table is made of the others
-                failed.append(row)
-                outcome = f"failed: {error}"
-                tqdm.write(traceback.format_exc(), file=sys.stderr)
-            if outcome != "up to date":
-                tqdm.write(f"{row.name} seed {row.seed}: {outcome}")
+    context = multiprocessing.get_context("spawn")
+    steps, planned = context.Value("q", 0), context.Value("q", 0)
+    arguments = (steps, planned, max(1, (os.cpu_count() or 1) // jobs))
+    with (
+        ProcessPoolExecutor(jobs, context, _start_worker, arguments) as pool,
+        tqdm(total=0, unit="step", smoothing=0.05, desc=f"0/{len(rows)} rows") as bar,
+    ):
+        waiting = {pool.submit(make_row, row, extra): row for row in rows}
+        while waiting:
+            done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                row = waiting.pop(future)
+                error = future.exception()
+                if error is not None:
+                    failed.append(row)
+                    tqdm.write("".join(traceback.format_exception(error)), file=sys.stderr)
+                tqdm.write(f"{row.name} seed {row.seed}: {f'failed: {error}' if error else future.result()}")
+                bar.set_description(f"{len(rows) - len(waiting)}/{len(rows)} rows")
+            # rows that have not started are expected to be as long as those that have
+            started = max(1, min(len(rows), len(rows) - len(waiting) + jobs))
+            bar.total = round(planned.value / started * len(rows)) if waiting else planned.value
+            bar.update(steps.value - bar.n)
     return failed
 
 
@@ -142,11 +177,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting", help="a file experiments/SETTING.yaml")
     parser.add_argument("rows", nargs="+", help="family, or family:knob@value")
+    parser.add_argument("--jobs", type=int, default=1, help="rows made side by side, each with its share of the cores")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of weights, order of data and noise")
     options, extra = parser.parse_known_args()
-    sys.argv = sys.argv[:1]  # LightningCLI warns when it is given arguments while the process has its own
     rows = [Row.parse(options.setting, text, seed) for seed in options.seeds for text in options.rows]
-    failed = sweep(rows, *extra)
+    failed = sweep(rows, tuple(extra), options.jobs)
     if failed:
         sys.exit("lam.sweep: failed rows, left out of the table: " + ", ".join(f"{r.name} seed {r.seed}" for r in failed))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lam.optimizers import MuonAdamW, parameter_groups, warmup_cosine
+from lam.optimizers import MuonAdamW, orthogonalize, parameter_groups, warmup_cosine
 
 
 class Tiny(nn.Module):
@@ -59,23 +59,34 @@ def test_groups_hold_every_trainable_parameter_once_and_know_hidden_matrices():
 
 
 def test_each_half_moves_like_the_optimizer_it_is_made_of():
-    together, alone = tiny(), tiny()
-    train(together, MuonAdamW(parameter_groups(together), lr=0.02, adamw_lr=1e-2), 1)
-    groups = parameter_groups(alone)
-    muon = torch.optim.Muon([g for g in groups if g["hidden"]], lr=0.02, weight_decay=0.04, momentum=0.95)
-    adamw = torch.optim.AdamW([g for g in groups if not g["hidden"]], lr=1e-2, weight_decay=0.04)
+    torch.manual_seed(0)
+    starts = [torch.randn(shape) for shape in ((8, 8), (8, 8), (6, 12), (12, 6), (5, 5))]
+    gradients = [[torch.randn_like(start) for start in starts] for _ in range(3)]
+    ours, theirs = ([nn.Parameter(start.clone()) for start in starts] for _ in range(2))
+    groups = [{"params": ours[:4], "hidden": True}, {"params": ours[4:], "hidden": False}]
+    together = MuonAdamW(groups, lr=0.02, adamw_lr=1e-2, weight_decay=0.04)
+    muon = torch.optim.Muon(theirs[:4], lr=0.02, weight_decay=0.04, momentum=0.95)
+    adamw = torch.optim.AdamW(theirs[4:], lr=1e-2, weight_decay=0.04)
+    for step in gradients:
+        for one, other, gradient in zip(ours, theirs, step, strict=True):
+            one.grad, other.grad = gradient.clone(), gradient.clone()
+        for optimizer in (together, muon, adamw):
+            optimizer.step()
+    for one, other, start in zip(ours[:4], theirs[:4], starts, strict=False):
+        assert (one - other).norm() < 0.03 * (other - start).norm()  # torch orthogonalizes in bfloat16
+    assert torch.equal(ours[4], theirs[4])
 
-    class Both:
-        def zero_grad(self):
-            alone.zero_grad()
 
-        def step(self):
-            muon.step()
-            adamw.step()
-
-    train(alone, Both(), 1)
-    for one, other in zip(together.parameters(), alone.parameters(), strict=True):
-        assert torch.equal(one, other)
+@pytest.mark.parametrize("shape", [(3, 6, 6), (2, 4, 9), (2, 9, 4)])
+def test_orthogonalized_matrices_keep_their_directions_and_have_singular_values_near_one(shape):
+    torch.manual_seed(0)
+    matrices = torch.randn(shape)
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    result = orthogonalize(matrices)
+    values = left.mT @ result @ right.mT
+    diagonal = values.diagonal(dim1=1, dim2=2)
+    assert diagonal.min() > 0.5 and diagonal.max() < 1.25
+    torch.testing.assert_close(values, torch.diag_embed(diagonal), atol=1e-4, rtol=0)
 
 
 def test_saved_and_restored_it_continues_bit_for_bit():
@@ -99,7 +110,7 @@ def test_a_schedule_reaches_both_halves():
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
     train(model, optimizer, 1)
     schedule.step()
-    assert {g["lr"] for g in optimizer.muon.param_groups} == {0.01}
+    assert {g["lr"] for g in optimizer.param_groups if g["hidden"]} == {0.01}
     assert {g["lr"] for g in optimizer.adamw.param_groups} == {5e-4}
 
 
