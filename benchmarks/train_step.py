@@ -238,10 +238,13 @@ def grow(path: str, base: Size, steps: int, device: torch.device, precision: str
         axes[0, column].loglog(x, rate, "o-", label="measured")
         axes[0, column].loglog(x, predicted, "--", label="at equal operations per second")
         axes[1, column].loglog(x, [row.mebibytes for row in rows], "o-")
+        for axis in axes[:, column]:
+            axis.minorticks_off()
+            axis.set_xticks(x, [str(value) for value in x])
         axes[1, column].set_xlabel({"side": "tokens of a state", "width": "width", "states": "states of a clip"}[name])
     axes[0, 0].set_ylabel("clips a second")
     axes[1, 0].set_ylabel("MiB kept for backward")
-    axes[0, 0].legend()
+    axes[0, 0].legend(loc="lower left")
     figure.savefig(path, dpi=120)
 
 
