@@ -1,6 +1,8 @@
 # One way to run anything. `make help` lists what there is.
 SETTING ?= demo
 SEEDS   ?= 0
+# Rows made side by side: a core each on a machine without a GPU, one at a time with one.
+JOBS    ?= $(if $(wildcard /dev/nvidia0),1,$(shell nproc))
 PYTHON  ?= python3
 BIN     := .venv/bin
 
@@ -27,10 +29,10 @@ demo: setup shards/demo/index.json  ## from nothing to a table of all bottleneck
 	@echo "Look at predictions and curves:  make tensorboard   (tensorboard --logdir runs)"
 
 shards/demo/index.json: | .venv/.installed
-	$(BIN)/python -m data_prep world shards/demo --regime demo
+	$(BIN)/python -m data_prep world shards/demo --regime demo --size 24
 
 table: setup  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, then the table and figures
-	-$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS)
+	-$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS)
 	@$(MAKE) --no-print-directory report SETTING=$(SETTING)
 
 report: setup  ## SETTING=demo: the table and figures of what has been run

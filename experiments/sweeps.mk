@@ -16,3 +16,28 @@ KNOB_rvq       := num_quantizers
 SWEEP_rvq      := 1 2 4 8
 KNOB_residual  := num_floats
 SWEEP_residual := 2 8 64 2048
+
+# Two values each, tight and loose, for small models on two cores.
+SWEEP_noisy_demo    := 3e-2 1e-3
+SWEEP_sparse_demo   := 0.1 0.01
+SWEEP_vq_demo       := 4 32
+SWEEP_nsvq_demo     := 4 32
+SWEEP_fsq_demo      := 3 8
+SWEEP_rvq_demo      := 1 3
+SWEEP_residual_demo := 1 8
+
+SWEEP_noisy_wild    := 1e-2 1e-3 1e-4
+SWEEP_sparse_wild   := 0.1 0.01
+SWEEP_vq_wild       := 8 64
+SWEEP_nsvq_wild     := 8 64
+SWEEP_fsq_wild      := 3 8
+SWEEP_rvq_wild      := 1 4
+SWEEP_residual_wild := 4 32
+
+SWEEP_noisy_bridge    := 1e-2 1e-3
+SWEEP_sparse_bridge   := 0.1 0.01
+SWEEP_vq_bridge       := 4 32
+SWEEP_nsvq_bridge     := 4 32
+SWEEP_fsq_bridge      := 3 8
+SWEEP_rvq_bridge      := 1 3
+SWEEP_residual_bridge := 1 8

@@ -71,7 +71,9 @@ class MuonAdamW(Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
-        self.adamw = AdamW([{**g} for g in params if not g["hidden"]], lr=adamw_lr, weight_decay=weight_decay, betas=betas)
+        self.adamw = AdamW(
+            [{**g} for g in params if not g["hidden"]], lr=adamw_lr, weight_decay=weight_decay, betas=betas, fused=True
+        )
         hidden = [{"lr": lr, "weight_decay": weight_decay, "momentum": momentum, **g} for g in params if g["hidden"]]
         super().__init__([*hidden, *self.adamw.param_groups], {})
         self._share()

@@ -119,7 +119,8 @@ def _start_worker(steps: Any, planned: Any, threads: int) -> None:
     sys.argv = sys.argv[:1]  # LightningCLI warns when it is given arguments while the process has its own
     torch.set_num_threads(threads)
     hush()
-    logging.getLogger("lightning").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def make_row(row: Row, extra: tuple[str, ...] = ()) -> str:
