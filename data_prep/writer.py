@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import re
-import tarfile
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import av
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import simplejpeg
-from webdataset.writer import TarWriter
 
-from lam.data.schema import (
-    KEY_FRAME_INTERVAL,
-    MEMBERS,
-    SPLITS,
-    CauseInfo,
-    DataIndex,
-    Quarantined,
-    ShardInfo,
-    Split,
-    Storage,
-    pack_row,
-    side_index_name,
-)
+from data_prep.encoding import encode_jpegs, encode_mp4, encode_npy, encode_npz
+from data_prep.shard import OpenShard
+from lam.data.schema import SPLITS, CauseInfo, DataIndex, Quarantined, ShardInfo, Split, Storage
 
 _KEY = re.compile(r"[A-Za-z0-9_/-]{1,90}")  # a dot ends the key in WebDataset, and plain tar names have 100 characters
 
@@ -77,7 +58,7 @@ class ShardWriter:
         self.action_dim: int | None = None
         self.causes: dict[str, CauseInfo] = {}
         self._shards: dict[str, list[ShardInfo]] = {split: [] for split in SPLITS}
-        self._open: dict[str, _OpenShard] = {}
+        self._open: dict[str, OpenShard] = {}
         self._keys: set[str] = set()
         self._pixels = _PixelStatistics()
         self._quarantined: list[Quarantined] = []
@@ -189,13 +170,13 @@ class ShardWriter:
         video = encode_jpegs(frames) if self.storage is Storage.jpeg else encode_mp4(frames, self.fps)
         members = {self.storage.value: video, "json": json.dumps(record).encode()}
         if actions is not None:
-            members["actions.npy"] = _npy(actions)
+            members["actions.npy"] = encode_npy(actions)
         if causes:
-            members["causes.npz"] = _npz(causes)
+            members["causes.npz"] = encode_npz(causes)
         return members
 
-    def _start_shard(self, split: str) -> _OpenShard:
-        self._open[split] = _OpenShard(self.out, f"{split}-{len(self._shards[split]):06d}.tar")
+    def _start_shard(self, split: str) -> OpenShard:
+        self._open[split] = OpenShard(self.out, f"{split}-{len(self._shards[split]):06d}.tar")
         return self._open[split]
 
     def _finish_shard(self, split: str) -> None:
@@ -219,71 +200,6 @@ class ShardWriter:
         ).save()
 
 
-class _OpenShard:
-    """A shard that is being written, under a temporary name."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.name = name
-        self.folder = folder
-        self.temporary = folder / f".{name}.tmp"
-        self.size = 0
-        self._file = self.temporary.open("wb")
-        # a fixed time and no user, so that the same samples make the same bytes
-        self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
-        self._rows: list[dict[str, Any]] = []
-
-    @property
-    def samples(self) -> int:
-        return len(self._rows)
-
-    def add(self, key: str, source: str, episode: str, times: np.ndarray, members: dict[str, bytes]) -> None:
-        self.size += self._tar.write({"__key__": key, **members})
-        self._rows.append({"key": key, "source": source, "episode": episode, "frames": len(times), "times": times})
-
-    def discard(self) -> None:
-        self._tar.close()
-        self._file.close()
-        self.temporary.unlink()
-
-    def finish(self) -> ShardInfo:
-        self._tar.close()
-        self._file.close()
-        side = self.folder / side_index_name(self.name)
-        temporary_side = self.folder / f".{side.name}.tmp"
-        pq.write_table(_side_index(self._rows, self.temporary), temporary_side)
-        info = ShardInfo(
-            name=self.name,
-            samples=len(self._rows),
-            frames=sum(row["frames"] for row in self._rows),
-            bytes=self.temporary.stat().st_size,
-            sha256=_sha256(self.temporary),
-            index_sha256=_sha256(temporary_side),
-        )
-        temporary_side.replace(side)
-        self.temporary.replace(self.folder / self.name)
-        return info
-
-
-def _side_index(rows: list[dict[str, Any]], tar: Path) -> pa.Table:
-    """Table of a shard's samples; the offsets are read back from the tar, so they are those a reader will find."""
-    with tarfile.open(tar) as file:
-        places = {member.name: (member.offset_data, member.size) for member in file}
-    endings = {member: member for member in MEMBERS}
-    endings["video"] = next(storage.value for storage in Storage if f"{rows[0]['key']}.{storage.value}" in places)
-    columns: dict[str, pa.Array] = {
-        "key": pa.array([row["key"] for row in rows], pa.string()),
-        "source": pa.array([row["source"] for row in rows], pa.string()),
-        "episode": pa.array([row["episode"] for row in rows], pa.string()),
-        "frames": pa.array([row["frames"] for row in rows], pa.int32()),
-        "times": pa.array([row["times"] for row in rows], pa.list_(pa.float64())),
-    }
-    for member, ending in endings.items():
-        found = [places.get(f"{row['key']}.{ending}", (0, 0)) for row in rows]
-        columns[f"{member}_offset"] = pa.array([offset for offset, _ in found], pa.int64())
-        columns[f"{member}_bytes"] = pa.array([size for _, size in found], pa.int64())
-    return pa.table(columns)
-
-
 class _PixelStatistics:
     """Exact mean and standard deviation of all pixels added, by histogram."""
 
@@ -302,57 +218,9 @@ class _PixelStatistics:
         return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def encode_jpegs(frames: np.ndarray) -> bytes:
-    """Packed JPEG row of frames (F, H, W, 3) uint8, quality 95 without chroma subsampling."""
-    frames = np.ascontiguousarray(frames)
-    return pack_row([simplejpeg.encode_jpeg(frame, quality=95, colorspace="RGB", colorsubsampling="444") for frame in frames])
-
-
-def encode_mp4(frames: np.ndarray, fps: float) -> bytes:
-    """H.264 video of frames (F, H, W, 3) uint8; key frames are frequent, so that a window decodes few frames before it."""
-    height, width = frames.shape[1:3]
-    if height % 2 or width % 2:
-        raise ValueError(f"mp4 needs even sizes, got {height} x {width}. Choose an even --size or --storage jpeg.")
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        # evenly spaced, whatever the times: those are in the json, and seeking counts frames
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.gop_size = KEY_FRAME_INTERVAL
-        stream.codec_context.max_b_frames = 0
-        stream.codec_context.thread_count = 1
-        stream.options = {"preset": "veryfast", "crf": "18", "sc_threshold": "0", "threads": "1"}
-        for i, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame.pts = i
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return buffer.getvalue()
-
-
 def _cause(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(value, dtype=np.float32 if np.issubdtype(value.dtype, np.floating) else np.int64)
 
 
 def _kind(value: np.ndarray) -> Any:
     return "continuous" if np.issubdtype(value.dtype, np.floating) else "discrete"
-
-
-def _npy(value: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, value, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _npz(values: dict[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **values)
-    return buffer.getvalue()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

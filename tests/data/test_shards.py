@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.writer import encode_jpegs, encode_mp4
+from data_prep.encoding import encode_jpegs, encode_mp4
 from lam.data.decode import decode_window
 from lam.data.order import Windows
 from lam.data.schema import DataIndex, Storage
