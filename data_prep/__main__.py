@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 
 SOURCES = {
     "videos": "data_prep.videos:videos",  # a folder of videos
+    "npz": "data_prep.npz:npz",  # recordings in arrays, with actions
     "world": "data_prep.worlds:world",  # a generated world with known causes
 }
 

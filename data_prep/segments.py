@@ -38,7 +38,7 @@ def read_segments(path: Path, fps: float, size: int, length: int) -> Iterator[Se
     with av.open(str(path)) as container:
         if not container.streams.video:
             raise ValueError("it has no video stream")
-        squares = _Squares(size)
+        squares = Squares(size)
         for time, frame in resample(_timed_frames(container), fps):
             frames.append(squares.cut(frame))
             times.append(time)
@@ -90,7 +90,7 @@ def _timed_frames(container: av.container.InputContainer) -> Iterator[tuple[floa
             yield time, frame
 
 
-class _Squares:
+class Squares:
     """Turns frames into squares: shorter side to size, middle of the longer side, upright.
 
     Args:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +11,9 @@ import av
 from tqdm import tqdm
 
 from data_prep.segments import Segment, read_segments
+from data_prep.sources import ONE_SOURCE, clip_key, cut_in_time, find_files, fingerprint, is_finished, relative, sha256
 from data_prep.writer import ShardWriter, default_storage
-from lam.data.schema import DataIndex, Split, Storage
+from lam.data.schema import Split, Storage
 
 ENDINGS = {".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv"}
 
@@ -51,11 +49,11 @@ def videos(
         Exit code.
     """
     storage = storage or default_storage(size)
-    files = find_videos(src)
+    files = find_files(src, ENDINGS, "videos")
     settings: dict[str, Any] = {
         "source": "videos",
         "files": len(files),
-        "files_sha256": _fingerprint(src, files),
+        "files_sha256": fingerprint(src, files),
         "fps": fps,
         "size": size,
         "max_seconds": max_seconds,
@@ -70,7 +68,7 @@ def videos(
     length = max(int(max_seconds * fps), 1)
     if not 2 <= min_frames <= length:
         raise ValueError(f"--min_frames is {min_frames}, expected 2 to max_seconds x fps = {length}.")
-    files.sort(key=lambda file: _hash(f"{seed}/{_relative(src, file)}"))
+    files.sort(key=lambda file: sha256(f"{seed}/{relative(src, file)}"))
     with ShardWriter(out, size, size, fps, storage, settings=settings) as writer:
         run = _Run(writer, src, num_val=max(1, min(round(val_share * len(files)), len(files) - 1)), min_frames=min_frames)
         with tqdm(total=sum(file.stat().st_size for file in files), unit="B", unit_scale=True, desc=out.name) as progress:
@@ -80,36 +78,6 @@ def videos(
         run.finish()
     print(run.summary(out))
     return 3 if run.reasons else 0
-
-
-def find_videos(src: Path) -> list[Path]:
-    """Video files below a folder, by the endings of their names, sorted.
-
-    Raises:
-        FileNotFoundError: There is no such folder, or no video in it.
-    """
-    if not src.exists():
-        raise FileNotFoundError(f"No folder or video at {src}.")
-    found = [src] if src.is_file() else sorted(file for file in src.rglob("*") if file.suffix.lower() in ENDINGS)
-    if not found:
-        raise FileNotFoundError(f"{src} has no videos. Names must end in one of {' '.join(sorted(ENDINGS))}.")
-    return found
-
-
-def is_finished(out: Path, settings: dict[str, Any]) -> bool:
-    """Whether a folder holds the finished result of these settings.
-
-    Raises:
-        ValueError: It holds the result of other settings.
-    """
-    if not (out / "index.json").is_file():
-        return False
-    found = DataIndex.load(out).settings
-    wanted = json.loads(json.dumps(settings))
-    if {name: found.get(name) for name in wanted} != wanted:
-        changed = [name for name in wanted if found.get(name) != wanted[name]]
-        raise ValueError(f"{out} was made with other settings ({', '.join(changed)}). Remove it or choose another folder.")
-    return True
 
 
 @dataclass
@@ -132,7 +100,7 @@ class _Run:
     _waiting: list[tuple[str, Segment]] = field(default_factory=list)
 
     def add_file(self, file: Path, segments: Iterator[Segment]) -> None:
-        name, count, kept = _relative(self.src, file), 0, 0
+        name, count, kept = relative(self.src, file), 0, 0
         try:
             for segment in segments:
                 count += 1
@@ -167,9 +135,9 @@ class _Run:
         self._waiting = []
 
     def _write(self, split: Split, name: str, segment: Segment) -> None:
-        readable = re.sub(r"[^A-Za-z0-9_-]", "-", name)[-60:]
-        key = f"{readable}-{_hash(name)[:8]}/{round(segment.times[0] * 1000):08d}"  # clip by its first millisecond
-        self.writer.add(split, key, source=name, episode=name, frames=segment.frames, times=segment.times)
+        self.writer.add(
+            split, clip_key(name, segment.times[0]), source=name, episode=name, frames=segment.frames, times=segment.times
+        )
         self.clips[split] += 1
 
     def finish(self) -> None:
@@ -181,12 +149,7 @@ class _Run:
             return
         if len(self._waiting) == 1:
             name, only = self._waiting[0]
-            middle = len(only.times) - max(self.min_frames, len(only.times) // 5)
-            if middle < self.min_frames:
-                raise ValueError(
-                    f"{self.src} has one usable clip of {len(only.times)} frames, training and validation need "
-                    f"{self.min_frames} each. Add videos or lower --min_frames."
-                )
+            middle = cut_in_time(self.src, len(only.times), self.min_frames)
             cuts = slice(None, middle), slice(middle, None)
             self._waiting = [(name, Segment(only.frames[cut], only.times[cut])) for cut in cuts]
         val = self._waiting[-max(1, len(self._waiting) // 10) :]
@@ -194,7 +157,7 @@ class _Run:
         self._release()
         for name, segment in val:
             self._write("val", name, segment)
-        self.note = "one usable source only: its last part is the validation split, which is easier than another video"
+        self.note = ONE_SOURCE
         self.writer.settings["note"] = self.note
 
     def summary(self, out: Path) -> str:
@@ -204,16 +167,3 @@ class _Run:
         lines += [f"{self.tails} ends of videos had fewer than {self.min_frames} frames."] if self.tails else []
         lines += [f"Left out {name}: {reason}." for name, reason in self.reasons]
         return "\n".join(lines)
-
-
-def _relative(src: Path, file: Path) -> str:
-    return file.name if file == src else file.relative_to(src).as_posix()
-
-
-def _fingerprint(src: Path, files: list[Path]) -> str:
-    """Hash of the files' names and sizes."""
-    return _hash("\n".join(f"{_relative(src, file)} {file.stat().st_size}" for file in sorted(files)))
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

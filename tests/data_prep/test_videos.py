@@ -191,7 +191,7 @@ def test_running_again_does_nothing_or_refuses(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda src: None, "No folder or video at"),
+        (lambda src: None, "No folder or file at"),
         (lambda src: src.mkdir(), "has no videos"),
         (lambda src: (src.mkdir(), (src / "a.mp4").touch()), r"has no usable video; a\.mp4: "),
     ],
