@@ -21,7 +21,7 @@ import lam.evals
 import lam.optimizers  # noqa: F401  parts are imported so that their short names work in YAML and on the command line
 from lam.data.datamodule import ClipDataModule
 from lam.model import LatentActionModel
-from lam.results import Provenance, code_revision, split_name, write_results
+from lam.results import Provenance, code_revision, split_name, write_metrics, write_results
 from lam.writer import LatentWriter
 
 SHAPES_WEIGHTS = (
@@ -125,6 +125,11 @@ class LamCLI(LightningCLI):
     def after_validate(self) -> None:
         """Writes what the evaluations found, for tables that are made from files."""
         write_results(self.run_directory, self.trainer, self.provenance(self.datamodule.index.digest))
+
+    def after_test(self) -> None:
+        """Writes the numbers of a pass over other data beside the run's own, named after that data's folder."""
+        if self.trainer.is_global_zero:
+            write_metrics(self.run_directory / f"test-{self.datamodule.index.path.name}.json", self.trainer)
 
 
 def _seed_folder(seed: int | bool) -> str:

@@ -192,6 +192,13 @@ class LatentActionModel(pl.LightningModule):
         self.log("val/prediction", gather(positions, errors)[1].mean())
         self.validated = gather_mapping(self.validated)
 
+    # `lam test`: the same pass over the validation split of any set of shards
+
+    test_step = validation_step
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
+
     def predict_step(self, clip: Clip, batch_idx: int) -> BottleneckOutput:
         """Latent actions of a clip; ``LatentWriter`` puts them into a file."""
         return self.limit(self.infer(self.encode(clip)))

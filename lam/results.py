@@ -74,13 +74,19 @@ def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance) -> 
     """
     if not trainer.is_global_zero:
         return
-    metrics = {key: value.item() for key, value in sorted(trainer.callback_metrics.items())}
+    metrics = write_metrics(folder / "metrics.json", trainer)
     evaluations = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
-    _write(folder / "metrics.json", metrics)
     _write(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
     _write_clips(folder / "clips.parquet", evaluations, trainer.lightning_module.validated)
     provenance.write(folder / "run.json")
     _log_hparams(trainer, provenance, metrics)
+
+
+def write_metrics(path: Path, trainer: pl.Trainer) -> dict[str, float]:
+    """Writes what the last pass logged, by key, and returns it."""
+    metrics = {key: value.item() for key, value in sorted(trainer.callback_metrics.items())}
+    _write(path, metrics)
+    return metrics
 
 
 def read_provenance(path: Path) -> Provenance | None:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +15,7 @@ import lam.bottlenecks
 from lam.bottlenecks.base import Bottleneck
 from lam.cli import LamCLI, run
 from lam.model import NonFiniteLossError
-from tests.tiny import EXPERIMENTS, arguments, make_world
+from tests.tiny import EXPERIMENTS, KillAtStep3, KilledError, arguments, make_world
 
 FAMILIES = sorted(path.stem for path in (EXPERIMENTS / "bottlenecks").glob("*.yaml"))
 
@@ -64,6 +63,12 @@ def test_fit_validate_predict_leave_their_files(shards, tmp_path):
     assert arrays["z"].shape == (48, 8)
     np.testing.assert_array_equal(arrays["z"][3], table["z"][3])
 
+    other = make_world(tmp_path / "elsewhere", seed=1)
+    run(["test", *from_run, f"--data.shards={other}"])
+    tested = json.loads((folder / "test-elsewhere.json").read_text())
+    assert tested.keys() == metrics.keys()
+    assert tested["eval/capacity/error"] != metrics["eval/capacity/error"]
+
 
 @pytest.mark.parametrize("family", ["noisy", "vq"])
 def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(family, shards, tmp_path):
@@ -78,19 +83,6 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(family, shards, 
     assert one["global_step"] == other["global_step"] == 6
     for key in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert_equal(one[key], other[key])
-
-
-class KilledError(BaseException):
-    """Ends a run as abruptly as an exception can."""
-
-
-class KillAtStep3(pl.Callback):
-    """Saves as ModelCheckpoint does, at the end of a batch, and ends the run."""
-
-    def on_train_batch_end(self, trainer, *_) -> None:
-        if trainer.global_step == 3:
-            trainer.save_checkpoint(Path(trainer.log_dir, "checkpoints", "last.ckpt"), weights_only=False)
-            raise KilledError
 
 
 def assert_equal(one, other):

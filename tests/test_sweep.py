@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lam.sweep import Row, make_row, sweep
-from tests.tiny import EXPERIMENTS, arguments, make_world
+from tests.tiny import EXPERIMENTS, KillAtStep3, KilledError, arguments, make_world
 
 STEPS = 3
 
@@ -26,7 +26,9 @@ def shards(tmp_path_factory) -> Path:
 
 def extra(shards: Path, runs: Path) -> tuple[str, ...]:
     """The tiny settings without the files and the name, which rows bring themselves."""
-    return tuple(a for a in arguments(shards, runs, steps=STEPS) if not a.startswith(("--config", "--name", "--trainer.enable")))
+    return tuple(
+        a for a in arguments(shards, runs, steps=STEPS) if not a.startswith(("--config", "--name", "--trainer.enable"))
+    )
 
 
 def test_rows_are_read_from_their_text():
@@ -37,6 +39,7 @@ def test_rows_are_read_from_their_text():
         Row.parse("wild", "noisy@1e-4", 0)
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # the other evaluations come without it
 def test_a_finished_row_is_left_alone_and_a_changed_one_is_made_again(shards, tmp_path):
     row, settings = Row.parse("demo", "noisy:beta@1e-4", 0), extra(shards, tmp_path)
     folder = tmp_path / "demo" / "noisy@1e-4" / "seed0"
@@ -70,8 +73,6 @@ def test_a_killed_row_goes_on_from_its_checkpoint(shards, tmp_path, monkeypatch)
     folder = tmp_path / "demo" / "vq@4" / "seed0"
     assert make_row(row, settings) == "trained"
     undisturbed = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-
-    from tests.test_cli import KilledError, KillAtStep3
 
     (folder / "run.json").unlink()
     (folder / "checkpoints" / "last.ckpt").unlink()

@@ -116,3 +116,7 @@ class Evaluation(pl.Callback, ABC):
         for key, value in self.results.metrics.items():
             # equal on all ranks, so their mean changes nothing; without it Lightning warns
             pl_module.log(f"eval/{self.name}/{key}", value, sync_dist=True)
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end

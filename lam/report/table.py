@@ -64,8 +64,13 @@ OVER = {
 
 
 def probed_causes(comparison: Comparison) -> list[str]:
-    """Causes to show: movements of the agent, then of the camera, then others by name, up to six; table.csv has all."""
+    """Causes to show: movements of the agent, then of the camera, then others by name, up to six; table.csv has all.
+
+    Recorded actions, ``action_0`` and on, are shown where movements are not recorded by name; where they are, they say the same.
+    """
     causes = [key.removeprefix(GAIN) for key in comparison.keys if key.startswith(GAIN)]
+    if any(cause.startswith(("agent_d", "pan_d")) for cause in causes):
+        causes = [cause for cause in causes if not cause.startswith("action")]
     return sorted(causes, key=lambda name: (not name.startswith("agent_d"), not name.startswith("pan"), name))[:MAX_CAUSES]
 
 

@@ -1,0 +1,77 @@
+"""The README's recipe for a new bottleneck, followed to the letter."""
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.tiny import arguments, make_world
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def block(language: str, containing: str) -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+    return next(text for text in blocks if containing in text)
+
+
+@pytest.fixture
+def recipe(monkeypatch) -> type:
+    """The class that the README writes, where the README puts it."""
+    import lam.bottlenecks
+
+    module = types.ModuleType("lam.bottlenecks.rounded")
+    exec(compile(block("python", "class Rounded"), "rounded.py", "exec"), module.__dict__)
+    module.Rounded.__module__ = module.__name__
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(lam.bottlenecks, "rounded", module, raising=False)
+    monkeypatch.setattr(lam.bottlenecks, "Rounded", module.Rounded, raising=False)
+    return module.Rounded
+
+
+def test_the_recipe_keeps_the_contract(recipe):
+    torch.manual_seed(0)
+    bottleneck = recipe(8, 2, num_values=3)
+    z = torch.randn(4, 3, 2, 8, requires_grad=True)
+    out = bottleneck(z)
+    assert set(out.z.detach().unique().tolist()) == {-1.0, 0.0, 1.0}
+    out.z.sum().backward()
+    torch.testing.assert_close(z.grad, 1 - z.detach().tanh().square())  # straight through the rounding
+    prior = bottleneck.sample_prior(500)
+    assert prior.shape == (500, 2, 8)
+    assert set(prior.unique().tolist()) == {-1.0, 0.0, 1.0}
+
+
+def test_the_recipe_trains_from_its_yaml(recipe, tmp_path, monkeypatch):
+    from lam.cli import run
+
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    overlay = tmp_path / "rounded.yaml"
+    overlay.write_text(block("yaml", "class_path: Rounded"))
+    shards = make_world(tmp_path / "world")
+    settings = [a for a in arguments(shards, tmp_path / "runs") if "bottlenecks/" not in a]
+    cli = run(["fit", settings[0], settings[1], f"--config={overlay}", *settings[2:], "--model.bottleneck.num_values=5"])
+    assert type(cli.model.bottleneck).__name__ == "Rounded"
+    assert cli.model.bottleneck.num_values == 5
+    assert cli.trainer.global_step == 4
+
+
+def test_every_experiment_and_module_the_readme_names_exists():
+    root = README.parent
+    named = set(re.findall(r"(?:lam|experiments|data_prep|benchmarks)/[\w/]+\.(?:py|yaml|mk|md)", README.read_text()))
+    to_be_written = {"lam/bottlenecks/rounded.py", "experiments/bottlenecks/rounded.yaml", "experiments/mine.yaml"}
+    assert [name for name in sorted(named - to_be_written) if not (root / name).exists()] == []
+
+
+def test_make_targets_the_readme_names_exist():
+    makefile = (README.parent / "Makefile").read_text()
+    for target in set(re.findall(r"make ([a-z-]+)", README.read_text())):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_yaml_of_the_recipe_is_yaml():
+    assert yaml.safe_load(block("yaml", "class_path: Rounded"))["model"]["bottleneck"]["init_args"] == {"num_values": 3}
