@@ -192,12 +192,21 @@ class LatentActionModel(pl.LightningModule):
         self.log("val/prediction", gather(positions, errors)[1].mean())
         self.validated = gather_mapping(self.validated)
 
-    # `lam test`: the same pass over the validation split of any set of shards
+    def test_step(self, clip: Clip, batch_idx: int) -> Observation:  # type: ignore[override]
+        """The validation step, for ``lam test`` on any other set of shards."""
+        return self.validation_step(clip, batch_idx)
 
-    test_step = validation_step
-    on_test_epoch_start = on_validation_epoch_start
-    on_test_batch_end = on_validation_batch_end
-    on_test_epoch_end = on_validation_epoch_end
+    def on_test_epoch_start(self) -> None:
+        """Starts a pass."""
+        self.on_validation_epoch_start()
+
+    def on_test_batch_end(self, outputs: Observation, batch: Clip, batch_idx: int) -> None:  # type: ignore[override]
+        """Keeps what validation keeps."""
+        self.on_validation_batch_end(outputs, batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs what validation logs."""
+        self.on_validation_epoch_end()
 
     def predict_step(self, clip: Clip, batch_idx: int) -> BottleneckOutput:
         """Latent actions of a clip; ``LatentWriter`` puts them into a file."""

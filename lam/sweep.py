@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import traceback
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -116,11 +117,20 @@ def _start_worker(steps: Any, planned: Any, threads: int) -> None:
     """Prepares a process that makes rows."""
     global _steps, _planned
     _steps, _planned = steps, planned
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.argv = sys.argv[:1]  # LightningCLI warns when it is given arguments while the process has its own
     torch.set_num_threads(threads)
     hush()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, so that a killed sweep does not go on in the dark."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def make_row(row: Row, extra: tuple[str, ...] = ()) -> str:

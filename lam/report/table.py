@@ -66,7 +66,7 @@ OVER = {
 def probed_causes(comparison: Comparison) -> list[str]:
     """Causes to show: movements of the agent, then of the camera, then others by name, up to six; table.csv has all.
 
-    Recorded actions, ``action_0`` and on, are shown where movements are not recorded by name; where they are, they say the same.
+    Recorded actions, ``action_0`` and on, are shown only where no movement is recorded by name: they would say the same.
     """
     causes = [key.removeprefix(GAIN) for key in comparison.keys if key.startswith(GAIN)]
     if any(cause.startswith(("agent_d", "pan_d")) for cause in causes):
