@@ -2,7 +2,7 @@
 SETTING ?= demo
 SEEDS   ?= 0
 # Rows made side by side: a core each on a machine without a GPU, one at a time with one.
-JOBS    ?= $(if $(wildcard /dev/nvidia0),1,$(shell nproc))
+JOBS    ?= $(if $(wildcard /dev/nvidia0),1,$(shell env -u OMP_NUM_THREADS nproc))
 PYTHON  ?= python3
 BIN     := .venv/bin
 
@@ -32,14 +32,14 @@ shards/demo/index.json: | .venv/.installed
 	$(BIN)/python -m data_prep world shards/demo --regime demo --size 24
 
 table: setup  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, then the table and figures
-	-$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS)
-	@$(MAKE) --no-print-directory report SETTING=$(SETTING)
+	@$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
+	$(MAKE) --no-print-directory report SETTING=$(SETTING) && exit $$failed
 
 report: setup  ## SETTING=demo: the table and figures of what has been run
 	$(BIN)/python -m lam.report runs/$(SETTING)
 
 test: setup  ## the default test suite: small, two cores, no network
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: setup  ## tests that train or start several processes for long
 	$(BIN)/python -m pytest -q -m slow

@@ -21,7 +21,7 @@ import lam.evals
 import lam.optimizers  # noqa: F401  parts are imported so that their short names work in YAML and on the command line
 from lam.data.datamodule import ClipDataModule
 from lam.model import LatentActionModel
-from lam.results import Provenance, code_revision, split_name, write_metrics, write_results
+from lam.results import Provenance, code_revision, read_provenance, split_name, write_metrics, write_results
 from lam.writer import LatentWriter
 
 SHAPES_WEIGHTS = (
@@ -29,6 +29,10 @@ SHAPES_WEIGHTS = (
     *("gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches", "overfit_batches"),
 )
 """Trainer settings that change what a run learns; the rest changes only how fast, where and how loudly."""
+
+
+FAMILY_BRINGS = ("bottleneck", "inverse_model", "forward_model")
+"""Settings of the model that a family's overlay may set; all others must be equal in the rows of one table."""
 
 
 class SettingsError(ValueError):
@@ -71,6 +75,11 @@ class LamCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Lets only a fresh fit write config.yaml; validation and resumption read it and must not replace it."""
+        if self.subcommand != "fit" and not self.settings["ckpt_path"]:
+            raise SettingsError(
+                f"lam {self.subcommand} needs a trained model: --ckpt_path {self.run_directory}/checkpoints/last.ckpt, with "
+                f"--config {self.run_directory}/config.yaml."
+            )
         if self.subcommand != "fit" or self.settings["ckpt_path"] or self.settings["trainer"]["fast_dev_run"]:
             self.save_config_callback = None
         elif not (self.run_directory / "checkpoints" / "last.ckpt").exists():
@@ -97,23 +106,27 @@ class LamCLI(LightningCLI):
         setting, family, knob = split_name(self.settings["name"])
         text = self._parser(self.subcommand).dump(self.settings, skip_link_targets=False, skip_none=False)
         settings = yaml.safe_load(text)
-        for key in ("shards", "num_workers"):  # the data's hash stands for the folder
-            settings["data"].pop(key)
+        data, model = settings["data"], settings["model"]
+        windows = data.pop("val_windows")
+        for key in ("shards", "num_workers", "predict_split"):  # the data's hash stands for the folder
+            data.pop(key)
         trainer = {key: settings["trainer"][key] for key in SHAPES_WEIGHTS}
+        shared = {key: value for key, value in model.items() if key not in FAMILY_BRINGS}
         return Provenance(
             setting=setting,
             family=family,
             knob=knob,
             seed=int(settings["seed_everything"]),
-            config_hash=_digest(settings["model"], settings["data"], settings["seed_everything"], trainer),
-            evaluation_hash=_digest(settings["trainer"]["callbacks"]),
+            config_hash=_digest(model, data, trainer, settings["seed_everything"]),
+            shared_hash=_digest(shared, data | {"seed": None}, trainer),
+            evaluation_hash=_digest(settings["trainer"]["callbacks"], windows),
             data_hash=data_hash,
             code_revision=code_revision(),
         )
 
     def before_fit(self) -> None:
         """Notes what this run is, so that a killed one can be told from a stale one."""
-        if not self.settings["trainer"]["fast_dev_run"]:
+        if self.trainer.is_global_zero and not self.settings["trainer"]["fast_dev_run"]:
             self.run_directory.mkdir(parents=True, exist_ok=True)
             self.provenance(self.datamodule.index.digest).write(self.run_directory / "started.json")
 
@@ -121,10 +134,23 @@ class LamCLI(LightningCLI):
         """Saves the last step, wherever it fell between two scheduled checkpoints."""
         if not self.settings["trainer"]["fast_dev_run"]:
             self.trainer.save_checkpoint(self.run_directory / "checkpoints" / "last.ckpt", weights_only=False)
+            if self.trainer.is_global_zero:
+                self.provenance(self.datamodule.index.digest).write(self.run_directory / "trained.json")
+
+    def before_validate(self) -> None:
+        """Refuses to put numbers of other settings or data into a run's folder."""
+        started = read_provenance(self.run_directory / "started.json")
+        if started and not started.same_weights(self.provenance(self.datamodule.index.digest)):
+            raise SettingsError(
+                f"{self.run_directory} was trained with other settings or data. Validate from its own config.yaml without "
+                "flags that change the model or the data; lam test is for other data."
+            )
 
     def after_validate(self) -> None:
-        """Writes what the evaluations found, for tables that are made from files."""
-        write_results(self.run_directory, self.trainer, self.provenance(self.datamodule.index.digest))
+        """Writes what the evaluations found, for tables that are made from files; only a run that has ended counts as a row."""
+        today = self.provenance(self.datamodule.index.digest)
+        trained = read_provenance(self.run_directory / "trained.json")
+        write_results(self.run_directory, self.trainer, today, finished=trained is not None and trained.same_weights(today))
 
     def after_test(self) -> None:
         """Writes the numbers of a pass over other data beside the run's own, named after that data's folder."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import torch
@@ -97,6 +97,16 @@ class LatentActionModel(pl.LightningModule):
 
     # ------------------------------------------------------------------ training
 
+    def setup(self, stage: str) -> None:
+        """Checks that the data fit the encoder, before anything is computed."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.encoder.check_index(data.index)
+        if data.frames_per_state != self.encoder.frames_per_state:
+            raise ValueError(
+                f"The encoder makes a state of {self.encoder.frames_per_state} frames, data.frames_per_state is "
+                f"{data.frames_per_state}. Set --data.frames_per_state {self.encoder.frames_per_state}."
+            )
+
     def on_fit_start(self) -> None:
         """Measures the unit of the loss on the training shards, once; a resumed run has it already."""
         if not self.copy_error.isnan():
@@ -127,22 +137,22 @@ class LatentActionModel(pl.LightningModule):
         with self.bottleneck.keyed(mix(clip.position + torch.initial_seed())):
             limited = self.limit(self.infer(states))
         prediction = self.error(self.predict(states[:, :-1], limited.z), states[:, 1:]).mean()
-        self._check_finite(prediction=prediction, bottleneck=limited.loss)
         loss = prediction + limited.loss
+        if not torch.isfinite(loss):
+            self._stop(prediction=prediction, bottleneck=limited.loss)
         self.log("train/prediction", prediction)
         self.log("train/bottleneck", limited.loss)
         for name, value in limited.stats.items():
             self.log(f"train/{name}", value)
         return loss
 
-    def _check_finite(self, **terms: Tensor) -> None:
+    def _stop(self, **terms: Tensor) -> NoReturn:
         """Stops training before a loss that is not finite reaches the weights."""
-        for name, value in terms.items():
-            if not torch.isfinite(value):
-                raise NonFiniteLossError(
-                    f"The {name} loss is {value.item()} at step {self.global_step}. The last checkpoint is intact. Lower the "
-                    "learning rate or the bottleneck's weight, set trainer.gradient_clip_val, or train in 32-true."
-                )
+        found = ", ".join(f"the {name} loss is {value.item()}" for name, value in terms.items() if not torch.isfinite(value))
+        raise NonFiniteLossError(
+            f"At step {self.global_step} {found or 'the sum of losses is not finite'}. The last checkpoint is intact. Lower "
+            "the learning rate or the bottleneck's weight, set trainer.gradient_clip_val, or train in 32-true."
+        )
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None

@@ -13,6 +13,9 @@ import lightning.pytorch as pl
 
 from lam.evals.base import Evaluation
 
+SHOWN = ("eval/capacity/error", "eval/rate/bits_nominal", "eval/usage/codes_used")
+"""Metrics beside the probes' gains that TensorBoard compares runs by."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -24,6 +27,7 @@ class Provenance:
         knob: The knob's value as it was typed, empty for anchors.
         seed: Seed of weights, order of data and noise.
         config_hash: Hash of the settings that shape the weights.
+        shared_hash: Hash of those that all rows of a table must share: all but the seed and what a family brings.
         evaluation_hash: Hash of the evaluations' settings; when only this changed, a run is validated again, not trained.
         data_hash: Hash of the training data's index.
         code_revision: Revision of the checkout; recorded, never a reason to train again.
@@ -34,6 +38,7 @@ class Provenance:
     knob: str
     seed: int
     config_hash: str
+    shared_hash: str
     evaluation_hash: str
     data_hash: str
     code_revision: str
@@ -64,13 +69,14 @@ def code_revision() -> str:
     return result.stdout.strip() or "unknown"
 
 
-def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance) -> None:
+def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance, finished: bool) -> None:
     """Writes what a validation pass found into a run's folder; run.json last, so that it vouches for the others.
 
     Args:
         folder: The run's folder.
         trainer: The trainer after a validation pass.
         provenance: What made the run.
+        finished: Whether training has ended; only then the run becomes a row.
     """
     if not trainer.is_global_zero:
         return
@@ -78,7 +84,8 @@ def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance) -> 
     evaluations = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
     _write(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
     _write_clips(folder / "clips.parquet", evaluations, trainer.lightning_module.validated)
-    provenance.write(folder / "run.json")
+    if finished:
+        provenance.write(folder / "run.json")
     _log_hparams(trainer, provenance, metrics)
 
 
@@ -139,7 +146,7 @@ def _log_hparams(trainer: pl.Trainer, provenance: Provenance, metrics: dict[str,
     for logger in trainer.loggers:
         if isinstance(logger, pl.loggers.TensorBoardLogger):
             settings = {name: getattr(provenance, name) for name in ("setting", "family", "knob", "seed")}
-            shown = {key: metrics[key] for key in ("val/prediction", "eval/capacity/error") if key in metrics}
+            shown = {key: metrics[key] for key in metrics if key in SHOWN or key.startswith("eval/probe/gain/")}
             writer = logger.experiment._get_file_writer()
             for summary in hparams(settings, shown):
                 writer.add_summary(summary)

@@ -191,6 +191,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="rows made side by side, each with its share of the cores")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of weights, order of data and noise")
     options, extra = parser.parse_known_args()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.exit("lam.sweep: rows are made side by side with --jobs; under torchrun or SLURM start each row with lam fit.")
     rows = [Row.parse(options.setting, text, seed) for seed in options.seeds for text in options.rows]
     failed = sweep(rows, tuple(extra), options.jobs)
     if failed:

@@ -64,6 +64,16 @@ def test_fit_validate_predict_leave_their_files(shards, tmp_path):
     np.testing.assert_array_equal(arrays["z"][3], table["z"][3])
 
     other = make_world(tmp_path / "elsewhere", seed=1)
+    with pytest.raises(ValueError, match="trained with other settings or data"):
+        run(["validate", *from_run, f"--data.shards={other}"])
+    with pytest.raises(ValueError, match="trained with other settings or data"):
+        run(["validate", *from_run, "--model.bottleneck.beta=0.5"])
+    for command in ("validate", "test", "predict"):
+        with pytest.raises(ValueError, match=f"lam {command} needs a trained model: --ckpt_path"):
+            run([command, from_run[0]])
+    sixteen = make_world(tmp_path / "larger", size=32)
+    with pytest.raises(ValueError, match="image_size 16"):
+        run(["predict", *from_run, f"--data.shards={sixteen}"])
     run(["test", *from_run, f"--data.shards={other}"])
     tested = json.loads((folder / "test-elsewhere.json").read_text())
     assert tested.keys() == metrics.keys()
@@ -99,6 +109,15 @@ def assert_equal(one, other):
             assert_equal(a, b)
     else:
         assert one == other
+
+
+def test_a_half_trained_run_that_is_validated_is_no_row(shards, tmp_path):
+    with pytest.raises(KilledError):
+        run(["fit", *arguments(shards, tmp_path, steps=6)], callbacks=[KillAtStep3()])
+    folder = tmp_path / "tiny" / "row" / "seed0"
+    run(["validate", f"--config={folder / 'config.yaml'}", f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"])
+    assert (folder / "metrics.json").exists()
+    assert not (folder / "run.json").exists()
 
 
 def test_a_checkpoint_leaves_the_frozen_backbone_out(shards, tmp_path):

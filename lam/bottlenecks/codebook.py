@@ -136,7 +136,11 @@ class Quantizer(Bottleneck):
         self._seen = None
         self.standardize.measure(z)
         ended = self.usage.count(codes.unsqueeze(-1))
-        if ended and (self.reset_until is None or self.usage.steps <= self.reset_until):
+        if (
+            ended
+            and (self.reset_until is None or self.usage.steps <= self.reset_until)
+            and still_learns(self.codebook, optimizer)
+        ):
             rows = self.standardize(z).flatten(0, 2)
             refill(self.codebook, self.usage.dead[0], rows, self.usage.steps, optimizer)
 
@@ -144,6 +148,14 @@ class Quantizer(Bottleneck):
         """Codes drawn evenly from those in use lately."""
         codes = draw_from(self.usage.used(), (n, self.num_latents), generator)
         return STRIDE * self.codebook.detach()[codes]
+
+
+def still_learns(parameter: nn.Parameter, optimizer: Optimizer) -> bool:
+    """Whether the schedule leaves a parameter a tenth of its learning rate or more: a code moved later would stay untrained."""
+    for group in optimizer.param_groups:
+        if any(other is parameter for other in group["params"]):
+            return group["lr"] >= 0.1 * group.get("initial_lr", group["lr"])
+    return True
 
 
 def check_codebook(num_codes: int, reset_every: int) -> None:

@@ -7,7 +7,17 @@ from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
-from lam.bottlenecks.codebook import STRIDE, Usage, capacity, check_codebook, nearest, refill, straight_through, vq_loss
+from lam.bottlenecks.codebook import (
+    STRIDE,
+    Usage,
+    capacity,
+    check_codebook,
+    nearest,
+    refill,
+    still_learns,
+    straight_through,
+    vq_loss,
+)
 from lam.bottlenecks.prior import draw_from
 from lam.bottlenecks.standardize import Standardize
 
@@ -88,7 +98,8 @@ class RVQ(Bottleneck):
         self._seen = None
         self.standardize.measure(z)
         left = self.standardize(z).flatten(0, 2)  # (B * (T-1) * L, A)
-        if self.usage.count(codes.unflatten(-1, (self.num_latents, self.num_quantizers))):
+        ended = self.usage.count(codes.unflatten(-1, (self.num_latents, self.num_quantizers)))
+        if ended and still_learns(next(self.quantizer.parameters()), optimizer):
             for codebook, dead in zip(self.quantizer.parameters(), self.usage.dead, strict=True):
                 refill(codebook, dead, left, self.usage.steps, optimizer)
                 codes = STRIDE * codebook.detach()[0]

@@ -80,7 +80,9 @@ class ClipDataModule(pl.LightningDataModule):
         """
         reader = self._reader("val")
         windows = spread_windows(reader.lengths, self.frames, self.stride, self.val_windows)
-        return self._batch_list([(reader, windows)], labels=True)
+        world, rank = self._processes
+        batches = [(reader, batch) for batch in global_batches(windows, self.batch_size, world)]
+        return BatchList(WindowBatches(batches, self.stride, world, rank, labels=True), self.num_workers)
 
     def test_dataloader(self) -> BatchList:
         """The validation windows."""
@@ -90,7 +92,7 @@ class ClipDataModule(pl.LightningDataModule):
         """Windows that overlap by one state, so that every transition occurs once.
 
         The rest of a sample is a shorter window; those of a batch are equally long. Positions follow time, sample by
-        sample.
+        sample. Processes take whole batches in turn, so none is padded and their numbers may differ by one.
         """
         each = self.frames_per_state
         if self.frames % each or self.frames < 2 * each:
@@ -105,7 +107,10 @@ class ClipDataModule(pl.LightningDataModule):
                 position += sum(len(group) for group in groups)
         if not parts:
             raise ValueError(f"{self.index.path} has no sample of two states in {self.predict_split}. Prepare longer clips.")
-        return self._batch_list(parts, labels=False)
+        world, rank = self._processes
+        size = max(1, self.batch_size // world)
+        batches = [(reader, batch) for reader, windows in parts for batch in global_batches(windows, size, world=1)]
+        return BatchList(WindowBatches(batches[rank::world], self.stride, world=1, rank=0, labels=False), self.num_workers)
 
     def training_sample(self, n: int) -> Iterator[Clip]:
         """Batches of at most n training windows, evenly spread, the same for every seed and on every process."""
@@ -122,11 +127,6 @@ class ClipDataModule(pl.LightningDataModule):
     def _batches_done(self) -> int:
         """Training batches consumed so far; Lightning restores the step before it asks for the loader."""
         return 0 if self.trainer is None else self.trainer.global_step * self.trainer.accumulate_grad_batches
-
-    def _batch_list(self, parts: list[tuple[SplitReader, Windows]], labels: bool) -> BatchList:
-        world, rank = self._processes
-        batches = [(reader, batch) for reader, windows in parts for batch in global_batches(windows, self.batch_size, world)]
-        return BatchList(WindowBatches(batches, self.stride, world, rank, labels), self.num_workers)
 
     def _reader(self, split: Split) -> SplitReader:
         """A split, of which some samples at least are long enough for a window."""

@@ -62,7 +62,10 @@ class Encoder(nn.Module, ABC):
         return super().train(False)
 
     def use_index(self, index: DataIndex) -> None:
-        """Reads what it needs of the training set's index before training; called once, before the first step.
+        """Takes what it needs from the training set's index; called once, before the first step of a fresh run."""
+
+    def check_index(self, index: DataIndex) -> None:
+        """Checks that frames of a set fit; called before anything is computed from them.
 
         Raises:
             ValueError: The frames do not have the size the encoder was built for.

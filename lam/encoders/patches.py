@@ -49,7 +49,6 @@ class Patches(Encoder):
 
     def use_index(self, index: DataIndex) -> None:
         """Takes mean and scale from the training set."""
-        super().use_index(index)
         scale = math.sqrt(sum(std**2 for std in index.pixel_std) / 3)
         if not scale > 0:
             raise ValueError(f"All frames of {index.path} are of one single color. Prepare it from other video.")

@@ -13,11 +13,11 @@ from torch import Tensor
 from lam.evals.base import Evaluation, Observation, Results
 from lam.evals.sample import ClipSample
 
-COLUMNS = ("past", "true next", "predicted", "copy baseline", "difference x4")
+COLUMNS = ("past", "true", "predicted", "copy", "diff. x4")
 AMPLIFY = 4.0
-CELL = 96  # pixels a picture is enlarged to, at least
+CELL = 144  # pixels a picture is enlarged to, at least
 GAP = 2
-CAPTION = 14
+CAPTION = 36
 BACKGROUND = 1.0
 
 
@@ -29,7 +29,7 @@ class Strips(Evaluation):
     four times enlarged. Pictures are the encoder's view of its states. Without TensorBoard there is nothing to do.
 
     Args:
-        num_clips: Rows; the clips at the first positions of the validation stream.
+        num_clips: Rows; the first clips of the validation pass.
     """
 
     name: ClassVar[str] = "strips"
@@ -42,13 +42,16 @@ class Strips(Evaluation):
     def reset(self) -> None:
         """Forgets what was observed."""
         self.sample = ClipSample()
+        self.kept = 0
         self.strips: Tensor | None = None
 
     def observe(self, observation: Observation, module: Any) -> None:
         """Keeps pictures of the first clips."""
-        chosen = observation.clip.position < self.num_clips
-        if not chosen.any():
+        missing = self.num_clips - self.kept
+        if missing <= 0:
             return
+        chosen = slice(0, missing)
+        self.kept += len(observation.clip.position[chosen])
         states, predicted = observation.states[chosen].float(), observation.predicted[chosen].float()
         last = states.shape[1] - 2
         shown = torch.stack([states[:, max(last - 1, 0)], states[:, -1], predicted[:, -1], states[:, last]], dim=1)
@@ -57,7 +60,7 @@ class Strips(Evaluation):
     def compute(self, module: Any) -> Results:
         """Puts the pictures together; there are no numbers."""
         _, values = self.sample.gather()
-        self.strips = strips(values["pictures"]) if values else None
+        self.strips = strips(values["pictures"][: self.num_clips]) if values else None
         return Results()
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -87,5 +90,5 @@ def _captions(width: int) -> Tensor:
     image = Image.new("L", (width * len(COLUMNS), CAPTION), 255)
     draw = ImageDraw.Draw(image)
     for place, text in enumerate(COLUMNS):
-        draw.text((place * width + 2, 1), text, fill=0, font=ImageFont.load_default())
+        draw.text((place * width + 2, 1), text, fill=0, font=ImageFont.load_default(28))
     return torch.from_numpy(np.array(image)).float().div(255).expand(3, -1, -1)

@@ -21,6 +21,7 @@ class Run:
         knob: The knob's text, empty for anchors.
         seed: Its seed.
         config_hash: Hash of its settings.
+        shared_hash: Hash of the settings that all rows must share.
         data_hash: Hash of its data's index.
         code_revision: Revision of the code that made it.
         metrics: Numbers by key.
@@ -34,6 +35,7 @@ class Run:
     knob: str
     seed: int
     config_hash: str
+    shared_hash: str
     data_hash: str
     code_revision: str
     metrics: dict[str, float]
@@ -61,7 +63,7 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
 def _read_run(path: Path) -> Run:
     """Reads one run's folder."""
     about = _read_json(path / "run.json")
-    fields = ("setting", "family", "knob", "seed", "config_hash", "data_hash", "code_revision")
+    fields = ("setting", "family", "knob", "seed", "config_hash", "shared_hash", "data_hash", "code_revision")
     missing = [field for field in fields if field not in about]
     if missing:
         raise ValueError(f"{path / 'run.json'} lacks {', '.join(missing)}. Validate the run again with lam validate.")
@@ -98,11 +100,16 @@ def _read_clips(path: Path) -> tuple[pd.DataFrame, pd.Series]:
 
 
 def _check_same_data(runs: list[Run]) -> None:
-    """Rows can only be compared on the same data."""
+    """Rows can only be compared on the same data and with the same settings around the bottleneck."""
     first = runs[0]
     for run in runs:
         if run.data_hash != first.data_hash:
             raise ValueError(
                 f"{run.path} was made from data {run.data_hash}, {first.path} from data {first.data_hash}. "
                 "Run the older one again, or give the new data a setting of its own."
+            )
+        if run.shared_hash != first.shared_hash:
+            raise ValueError(
+                f"{run.path} and {first.path} differ in more than the bottleneck (settings {run.shared_hash} and "
+                f"{first.shared_hash}): steps, sizes, encoder or optimizer. Remove the older run, or make it again."
             )

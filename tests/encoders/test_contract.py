@@ -121,6 +121,6 @@ def test_only_the_backbone_has_weights(encoder: Encoder) -> None:
 
 
 def test_refuses_a_data_set_of_another_size(encoder: Encoder, tmp_path: Path) -> None:
-    encoder.use_index(make_index(tmp_path))
+    encoder.check_index(make_index(tmp_path))
     with pytest.raises(ValueError, match=r"64 x 64 pixels, the encoder is set to image_size 32\. .*--size 32"):
-        encoder.use_index(make_index(tmp_path, size=64))
+        encoder.check_index(make_index(tmp_path, size=64))

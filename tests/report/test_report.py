@@ -29,11 +29,20 @@ def errors(name: str, seed: int) -> np.ndarray:
     return LEVELS[name] * DIFFICULTY + 0.01 * rng.standard_normal(CLIPS) + 0.01 * rng.standard_normal()
 
 
-def write_run(root: Path, name: str, seed: int, data_hash: str = "data1", clips_a_source: int = 1, **more: float) -> Path:
+def write_run(
+    root: Path, name: str, seed: int, data_hash: str = "data1", shared_hash: str = "s", clips_a_source: int = 1, **more: float
+) -> Path:
     folder = root / name / f"seed{seed}"
     folder.mkdir(parents=True)
     family, _, knob = name.partition("@")
-    about = {"setting": root.name, "family": family, "knob": knob, "seed": seed, "config_hash": f"c-{name}"}
+    about = {
+        "setting": root.name,
+        "family": family,
+        "knob": knob,
+        "seed": seed,
+        "config_hash": f"c-{name}",
+        "shared_hash": shared_hash,
+    }
     about |= {"evaluation_hash": "e", "data_hash": data_hash, "code_revision": "abc123"}
     value = errors(name, seed)
     metrics = {ERROR: float(np.float32(value.mean())), GAIN: 1 - LEVELS[name] + 0.01 * seed, **more}
@@ -214,6 +223,13 @@ def test_rows_from_different_data_are_an_error_that_says_which(tmp_path):
     root = write_runs(tmp_path / "wild", seeds=(0,))
     write_run(root, "vq@16", 1, data_hash="data2")
     with pytest.raises(SystemExit, match=r"error: .*vq@16/seed1 was made from data data2, .*identity/seed0 from data data1"):
+        main([str(root)])
+
+
+def test_rows_that_differ_in_more_than_the_bottleneck_are_an_error(tmp_path):
+    root = write_runs(tmp_path / "wild", seeds=(0,))
+    write_run(root, "vq@16", 1, shared_hash="longer")
+    with pytest.raises(SystemExit, match=r"differ in more than the bottleneck"):
         main([str(root)])
 
 
