@@ -189,7 +189,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_term(shards, 
 
             self.model.training_step = poisoned
 
-    with pytest.raises(NonFiniteLossError, match="prediction loss is nan at step 2"):
+    with pytest.raises(NonFiniteLossError, match="At step 2 the prediction loss is nan"):
         run(["fit", *arguments(shards, tmp_path)], Poisoned)
 
 
@@ -207,6 +207,18 @@ def test_every_family_builds_what_its_file_says(family, shards, tmp_path):
     assert type(bottleneck).__name__ == written["class_path"].rpartition(".")[2]
     if bottleneck.knob is not None:
         assert getattr(bottleneck, bottleneck.knob) == written["init_args"][bottleneck.knob]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forward_model", ["AdaLN", "Cross", "Tokens"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_in_bfloat16_with_every_forward_model(family, forward_model, shards, tmp_path):
+    settings = [a for a in arguments(shards, tmp_path, family, steps=2) if "32-true" not in a]
+    model = [f"--model.forward_model={forward_model}", "--model.forward_model.width=16", "--model.num_latents=2"]
+    cli = run(["fit", *settings, *model, "--trainer.precision=bf16-mixed"])
+    cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+    assert torch.isfinite(cli.trainer.callback_metrics["val/prediction"])
+    assert cli.trainer.callback_metrics["eval/future/passed"] == 1.0
 
 
 def test_every_bottleneck_has_an_experiment_file():

@@ -58,9 +58,16 @@ def in_a_group(shards: Path, runs: Path, families: list[str]) -> dict:
     return fit_and_validate(shards, runs, families, extra)
 
 
-def test_two_processes_learn_and_validate_like_one(shards, tmp_path, monkeypatch):
-    """Noise keyed by clip (noisy), statistics over the whole batch (sparse), a codebook with resets (vq)."""
-    families = ["noisy", "sparse", "vq"]
+@pytest.mark.parametrize(
+    "families",
+    [
+        # noise keyed by clip, statistics over the whole batch, a codebook with resets
+        ["noisy", "sparse", "vq"],
+        pytest.param(["none", "identity", "nsvq", "fsq", "rvq", "residual"], marks=pytest.mark.slow),
+    ],
+    ids=["three", "others"],
+)
+def test_two_processes_learn_and_validate_like_one(families, shards, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", sys.argv[:1])
     one = fit_and_validate(shards, tmp_path / "one", families)
     first, second = run_processes(in_a_group, shards, tmp_path / "two", families, folder=tmp_path, timeout=150)

@@ -27,7 +27,7 @@ def recipe(monkeypatch) -> type:
     module = types.ModuleType("lam.bottlenecks.rounded")
     exec(compile(block("python", "class Rounded"), "rounded.py", "exec"), module.__dict__)
     module.Rounded.__module__ = module.__name__
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    sys.modules[module.__name__] = module  # and there it stays: the class lives on among the subclasses of Bottleneck
     monkeypatch.setattr(lam.bottlenecks, "rounded", module, raising=False)
     monkeypatch.setattr(lam.bottlenecks, "Rounded", module.Rounded, raising=False)
     return module.Rounded
