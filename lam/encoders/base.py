@@ -34,7 +34,8 @@ class Encoder(nn.Module, ABC):
 
     State t depends on frames of state t and before, never on later ones. An encoder is frozen: it stays in eval mode and
     has no gradients. Pretrained or pre-trained weights live in a sub-module called ``backbone``, which checkpoints leave
-    out (the config says where it came from); small statistics of the training data are buffers outside it and are saved.
+    out (the config says where it came from, ``FrozenEncoder`` sees that it is the same); small statistics of the training
+    data are buffers outside it and are saved.
 
     Attributes:
         dim: Width D of a token.

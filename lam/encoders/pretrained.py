@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lam.encoders.base import Encoder
 from lam.encoders.features import color_features
+from lam.encoders.frozen import FrozenEncoder, hash_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -37,11 +37,13 @@ IMAGENET = ColorStatistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _SETTINGS_FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
 
 
-class PretrainedEncoder(Encoder):
+class PretrainedEncoder(FrozenEncoder):
     """What encoders around a pretrained transformer share: the input it expects, and pictures of its features.
 
     Args:
         backbone: The transformer.
+        source: Folder or name on the hub that its weights came from.
+        not_used: Beginnings of the names of its weights that the states do not depend on.
         colors: What its input is normalized by.
         dim: Width D of its tokens.
         patch: Pixels a side of its patches.
@@ -53,7 +55,15 @@ class PretrainedEncoder(Encoder):
     pixel_std: Tensor
 
     def __init__(
-        self, backbone: nn.Module, colors: ColorStatistics, dim: int, patch: int, image_size: int, input_size: int | None
+        self,
+        backbone: nn.Module,
+        source: str,
+        not_used: tuple[str, ...],
+        colors: ColorStatistics,
+        dim: int,
+        patch: int,
+        image_size: int,
+        input_size: int | None,
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -61,6 +71,8 @@ class PretrainedEncoder(Encoder):
         self.dim = dim
         self.grid = (self.input_size // patch, self.input_size // patch)
         self.backbone = backbone
+        self.source = source
+        self.digest = hash_weights(backbone, not_used)  # what is not used may be missing, and is random then
         self.register_buffer("pixel_mean", torch.tensor(colors.mean)[:, None, None], persistent=False)
         self.register_buffer("pixel_std", torch.tensor(colors.std)[:, None, None], persistent=False)
         self.requires_grad_(False).eval()

@@ -38,6 +38,8 @@ class Vision(PretrainedEncoder):
             raise ValueError(f"{path_or_name} is a {config.model_type} model, Vision knows {', '.join(_KNOWN)}.")
         super().__init__(
             backbone=load_weights(AutoModel, path_or_name, config, may_lack=_NOT_USED),
+            source=path_or_name,
+            not_used=_NOT_USED,
             colors=load_colors(path_or_name),
             dim=config.hidden_size,
             patch=config.patch_size,

@@ -47,6 +47,8 @@ class VJEPA(PretrainedEncoder):
         model = load_weights(VJEPA2Model, path_or_name, config, may_lack=("predictor.",))
         super().__init__(
             backbone=model.encoder,  # all that its forward runs with skip_predictor=True
+            source=path_or_name,
+            not_used=(),
             colors=load_colors(path_or_name),
             dim=config.hidden_size,
             patch=config.patch_size,

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from lam.encoders.autoencoder.export import load_export
 from lam.encoders.autoencoder.network import from_signal
-from lam.encoders.base import Encoder
+from lam.encoders.frozen import FrozenEncoder
 
 
-class Autoencoder(Encoder):
+class Autoencoder(FrozenEncoder):
     """Sees every frame on its own through a small convolutional network that was trained to repaint it.
 
     Features are normalized over channels by a LayerNorm without parameters, and the decoder was trained to read them so. It
@@ -28,7 +28,7 @@ class Autoencoder(Encoder):
     def __init__(self, path: str) -> None:
         super().__init__()
         export = load_export(path)
-        self.path = path
+        self.source = path
         self.image_size = export.image_size
         self.dim = export.network.dim
         self.grid = export.grid
@@ -49,15 +49,3 @@ class Autoencoder(Encoder):
         with torch.autocast(states.device.type, enabled=False):
             signal = self.backbone.decode(states.float().flatten(0, 1).unflatten(1, self.grid))
         return from_signal(signal).unflatten(0, states.shape[:2])
-
-    def get_extra_state(self) -> Tensor:
-        """Which weights these are; checkpoints keep it in place of the weights."""
-        return torch.frombuffer(bytearray.fromhex(self.digest), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Refuses a checkpoint that was trained on the states of another autoencoder."""
-        if not torch.equal(state.cpu(), self.get_extra_state()):
-            raise ValueError(
-                f"The checkpoint was trained with another autoencoder than the one now in {self.path}. "
-                "Put the old encoder.safetensors and encoder.json back, or train the run again."
-            )
