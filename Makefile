@@ -39,7 +39,7 @@ report: setup  ## SETTING=demo: the table and figures of what has been run
 	$(BIN)/python -m lam.report runs/$(SETTING)
 
 test: setup  ## the default test suite: small, two cores, no network
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=12
 
 test-slow: setup  ## tests that train or start several processes for long
 	$(BIN)/python -m pytest -q -m slow

@@ -63,6 +63,16 @@ def one_line(message: str) -> str:
 class LamCLI(LightningCLI):
     """Runs live in runs/<name>/seed<k>: config.yaml and checkpoints from fit, metrics.json and its like from validate."""
 
+    def __init__(self, args: ArgsType = None, **options: Any) -> None:
+        words = sys.argv[1:] if args is None else args
+        self._asked = words[0] if isinstance(words, list) and words else None
+        super().__init__(args=args, **options)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The subcommand that is asked for, as describing all options of each of the four takes long; else all."""
+        every = LightningCLI.subcommands()
+        return {self._asked: every[self._asked]} if self._asked in every else every
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds ``--name``, what follows from it and from the seed, and where ``predict`` writes."""
         parser.add_argument(
@@ -175,9 +185,9 @@ def run(args: ArgsType = None, cli_class: type[LamCLI] = LamCLI, **trainer_defau
         trainer_defaults: Defaults of the trainer that are no settings of the run, such as a progress bar.
     """
     return cli_class(
-        LatentActionModel,
-        ClipDataModule,
         args=args,
+        model_class=LatentActionModel,
+        datamodule_class=ClipDataModule,
         seed_everything_default=0,
         auto_configure_optimizers=False,
         parser_class=LamParser,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import time
@@ -13,13 +14,18 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+# a server that has imported what is slow to import forks the processes of all tests
+multiprocessing.set_forkserver_preload(["lam.cli", "scipy.stats"])
+
 
 def run_processes(function: Callable[..., Any], *args: Any, folder: Path, count: int = 2, timeout: float = 60) -> list[Any]:
     """What ``function(*args)`` returns in each of ``count`` processes of one gloo group; hangs become an error."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = mp.spawn(_worker, (count, port, folder, function, args), nprocs=count, join=False)
+    context = mp.start_processes(
+        _worker, (count, port, folder, function, args), nprocs=count, join=False, start_method="forkserver"
+    )
     try:
         deadline = time.monotonic() + timeout
         while not context.join(timeout=1):  # true once all have ended; raises what a process raised
