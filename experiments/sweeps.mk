@@ -19,7 +19,7 @@ SWEEP_residual := 2 8 64 2048
 
 # Two values each, tight and loose, for small models on two cores.
 SWEEP_noisy_demo    := 3e-2 1e-3
-SWEEP_sparse_demo   := 0.03 0.01
+SWEEP_sparse_demo   := 0.1 0.01
 SWEEP_vq_demo       := 4 32
 SWEEP_nsvq_demo     := 4 32
 SWEEP_fsq_demo      := 3 8
