@@ -76,7 +76,11 @@ def test_two_processes_learn_and_validate_like_one(families, shards, tmp_path, m
         assert alone["losses"] == pytest.approx(left["losses"], rel=2e-4), family
         for name, weight in left["weights"].items():
             assert torch.equal(weight, right["weights"][name]), f"{family}: {name} differs between processes"
-            torch.testing.assert_close(weight, alone["weights"][name], rtol=1e-2, atol=2e-3)
+            # as a whole: Adam's first steps are signs, which rounding may turn where a gradient is next to nothing
+            expected = alone["weights"][name].double()
+            assert (weight.double() - expected).norm() <= 1e-2 * expected.norm() + 1e-3 * expected.numel() ** 0.5, (
+                f"{family}: {name}"
+            )
         assert left["validated"] == alone["validated"]
         assert len(alone["validated"]) == 12
         assert left["metrics"]["val/prediction"] == pytest.approx(alone["metrics"]["val/prediction"], rel=1e-3)
