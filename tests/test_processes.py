@@ -76,6 +76,8 @@ def test_two_processes_learn_and_validate_like_one(families, shards, tmp_path, m
         assert alone["losses"] == pytest.approx(left["losses"], rel=2e-4), family
         for name, weight in left["weights"].items():
             assert torch.equal(weight, right["weights"][name]), f"{family}: {name} differs between processes"
+            if not weight.is_floating_point():
+                continue  # counts: rounding decides which of two codes at the same distance is taken
             # as a whole: Adam's first steps are signs, which rounding may turn where a gradient is next to nothing
             expected = alone["weights"][name].double()
             assert (weight.double() - expected).norm() <= 1e-2 * expected.norm() + 1e-3 * expected.numel() ** 0.5, (
