@@ -12,7 +12,7 @@ class VQ(Quantizer):
     """Replaces each latent token by the nearest code; gradients pass straight through.
 
     The loss is UniVLA's, ||sg(e) - c||^2 + 0.25 ||e - sg(c)||^2 with means over the width, a codebook learned by gradient, no
-    moving averages (``papers``: Garrido et al., arXiv 2601.05230, section 4, coefficients beside a prediction loss in units of
+    moving averages (Garrido et al., arXiv 2601.05230, section 4, coefficients beside a prediction loss in units of
     the encoder's features; here the prediction loss is in units of the copy-last-state error and latents start at variance 1).
 
     Args:
