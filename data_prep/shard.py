@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from webdataset.writer import TarWriter
 
+from data_prep.sample import Sample
 from lam.data.schema import MEMBERS, ShardInfo, Storage, side_index_name
+
+_BLOCK = 512  # of a tar: a header, and what members are padded to
 
 
 class OpenShard:
@@ -21,6 +24,9 @@ class OpenShard:
     Args:
         folder: Where it goes.
         name: File name of the tar.
+
+    Attributes:
+        size: Bytes so far.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -28,7 +34,7 @@ class OpenShard:
         self.folder = folder
         self.temporary = folder / f".{name}.tmp"
         self.size = 0
-        self._file = self.temporary.open("wb")
+        self._file = _HashingFile(self.temporary)
         # a fixed time and no user, so that the same samples make the same bytes
         self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
         self._rows: list[dict[str, Any]] = []
@@ -38,10 +44,21 @@ class OpenShard:
         """Samples so far."""
         return len(self._rows)
 
-    def add(self, key: str, source: str, episode: str, times: np.ndarray, members: dict[str, bytes]) -> None:
-        """Adds the members of a sample, by their endings."""
-        self.size += self._tar.write({"__key__": key, **members})
-        self._rows.append({"key": key, "source": source, "episode": episode, "frames": len(times), "times": times})
+    def add(self, sample: Sample, members: dict[str, bytes], thumbnail: bytes) -> None:
+        """Adds the members of a sample, by their endings, in the order in which the tar gets them."""
+        row: dict[str, Any] = {name: getattr(sample, name) for name in ("key", "source", "episode", "first", "times")}
+        row |= {"frames": len(sample.times), "thumbnail": thumbnail}
+        offset = self.size
+        for ending, data in sorted(members.items()):  # as TarWriter sorts them
+            name = "video" if ending in Storage.__members__.values() else ending
+            offset += _BLOCK
+            row |= {f"{name}_offset": offset, f"{name}_bytes": len(data), f"{name}_crc32": zlib.crc32(data)}
+            offset += -(-len(data) // _BLOCK) * _BLOCK
+        self._tar.write({"__key__": sample.key, **members})
+        self.size = self._tar.tarstream.offset
+        if self.size != offset:
+            raise RuntimeError(f"{self.name}: sample {sample.key} ends at byte {self.size}, {offset} were counted.")
+        self._rows.append(row)
 
     def discard(self) -> None:
         """Gives the shard up and removes it."""
@@ -53,45 +70,66 @@ class OpenShard:
         """Closes the shard and gives it and its side index their names."""
         self._tar.close()
         self._file.close()
-        side = self.folder / side_index_name(self.name)
-        temporary_side = self.folder / f".{side.name}.tmp"
-        pq.write_table(_side_index(self._rows, self.temporary), temporary_side)
+        lengths, counts = np.unique([row["frames"] for row in self._rows], return_counts=True)
+        index_sha256 = write_side_index(self.folder / side_index_name(self.name), _side_index(self._rows))
         info = ShardInfo(
             name=self.name,
             samples=len(self._rows),
-            frames=sum(row["frames"] for row in self._rows),
-            bytes=self.temporary.stat().st_size,
-            sha256=_sha256(self.temporary),
-            index_sha256=_sha256(temporary_side),
+            frames=int(lengths @ counts),
+            bytes=self._file.written,
+            sha256=self._file.digest.hexdigest(),
+            index_sha256=index_sha256,
+            lengths=tuple(lengths.tolist()),
+            counts=tuple(counts.tolist()),
         )
-        temporary_side.replace(side)
         self.temporary.replace(self.folder / self.name)
         return info
 
 
-def _side_index(rows: list[dict[str, Any]], tar: Path) -> pa.Table:
-    """Table of a shard's samples; the offsets are read back from the tar, so they are those a reader will find."""
-    with tarfile.open(tar) as file:
-        places = {member.name: (member.offset_data, member.size) for member in file}
-    endings = {member: member for member in MEMBERS}
-    endings["video"] = next(storage.value for storage in Storage if f"{rows[0]['key']}.{storage.value}" in places)
-    columns: dict[str, pa.Array] = {
-        "key": pa.array([row["key"] for row in rows], pa.string()),
-        "source": pa.array([row["source"] for row in rows], pa.string()),
-        "episode": pa.array([row["episode"] for row in rows], pa.string()),
-        "frames": pa.array([row["frames"] for row in rows], pa.int32()),
-        "times": pa.array([row["times"] for row in rows], pa.list_(pa.float64())),
+def write_side_index(path: Path, table: pa.Table) -> str:
+    """Writes a side index atomically and returns its hash."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    data = sink.getvalue().to_pybytes()
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _side_index(rows: list[dict[str, Any]]) -> pa.Table:
+    kinds = {
+        "key": pa.string(),
+        "source": pa.string(),
+        "episode": pa.string(),
+        "frames": pa.int32(),
+        "first": pa.int64(),
+        "times": pa.list_(pa.float64()),
+        "thumbnail": pa.binary(),
     }
-    for member, ending in endings.items():
-        found = [places.get(f"{row['key']}.{ending}", (0, 0)) for row in rows]
-        columns[f"{member}_offset"] = pa.array([offset for offset, _ in found], pa.int64())
-        columns[f"{member}_bytes"] = pa.array([size for _, size in found], pa.int64())
-    return pa.table(columns)
+    for member in MEMBERS:
+        kinds |= {f"{member}_offset": pa.int64(), f"{member}_bytes": pa.int64(), f"{member}_crc32": pa.uint32()}
+    return pa.table({name: pa.array([row.get(name, 0) for row in rows], kind) for name, kind in kinds.items()})
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+class _HashingFile:
+    """A file that is written once, from start to end, and hashed on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self.digest = hashlib.sha256()
+        self.written = 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.written += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.written
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,9 +1,15 @@
-"""The writer: the one place that makes shards, their side indices and index.json."""
+"""The writer: the one place that makes shards, their side indices and records of how far a job has come.
+
+A job writes ``<split>-<job>-<part>.tar``. A shard counts as written once its record lies in ``.parts/``: what was counted
+while it was filled, and where to go on after it. ``data_prep.assemble`` makes the summary of all records.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,216 +17,267 @@ from typing import Any
 import numpy as np
 
 from data_prep.encoding import encode_jpegs, encode_mp4, encode_npy, encode_npz
+from data_prep.sample import Sample
 from data_prep.shard import OpenShard
-from lam.data.schema import SPLITS, CauseInfo, DataIndex, Quarantined, ShardInfo, Split, Storage
+from data_prep.tally import Tally
+from data_prep.thumbnails import sample_thumbnail
+from lam.data.join import Join
+from lam.data.schema import SPLITS, ActionField, CauseInfo, FeatureInfo, ShardInfo, Split, Storage
 
+PARTS = ".parts"
 _KEY = re.compile(r"[A-Za-z0-9_/-]{1,90}")  # a dot ends the key in WebDataset, and plain tar names have 100 characters
 
 
-def default_storage(size: int) -> Storage:
-    """Packed JPEG up to 128 pixels, where small windows decode several times faster than mp4; larger frames as mp4."""
-    return Storage.jpeg if size <= 128 else Storage.mp4
+@dataclass(frozen=True)
+class SetSpec:
+    """What all samples of a set have in common.
+
+    Attributes:
+        height: Height of the frames, pixels.
+        width: Width of the frames, pixels.
+        storage: How to store frames.
+        actions: What recorded actions consist of; empty where none are recorded.
+        cause_joins: How several steps of a cause become one, if not the sum of continuous and the largest of discrete ones.
+        features: Which encoder made the states, for storage states.
+        samples_per_shard: A shard is closed after this many samples.
+        bytes_per_shard: A shard is closed after this many bytes.
+    """
+
+    height: int
+    width: int
+    storage: Storage
+    actions: Sequence[ActionField] = ()
+    cause_joins: dict[str, Join] = field(default_factory=dict)
+    features: FeatureInfo | None = None
+    samples_per_shard: int = 2000
+    bytes_per_shard: int = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """What is known of a written shard, or of the end of a job.
+
+    Attributes:
+        split: Split of the job.
+        shard: The shard; None for the end of the job.
+        tally: What was counted since the record before.
+        causes: Recorded causes, None before the first sample.
+        recording: Which recording of the job to go on with.
+        clip: Which of its clips to go on with.
+    """
+
+    split: Split
+    shard: ShardInfo | None
+    tally: Tally
+    causes: dict[str, CauseInfo] | None
+    recording: int
+    clip: int
+
+    def save(self, path: Path) -> None:
+        """Writes the record atomically."""
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(json.dumps({**asdict(self), "tally": self.tally.to_json()}))
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> PartRecord:
+        """Reads a record."""
+        record = json.loads(path.read_text())
+        shard, causes = record.pop("shard"), record.pop("causes")
+        if shard:
+            shard = ShardInfo(**{**shard, "lengths": tuple(shard["lengths"]), "counts": tuple(shard["counts"])})
+        if causes is not None:
+            causes = {name: CauseInfo(**{**cause, "shape": tuple(cause["shape"])}) for name, cause in causes.items()}
+        return cls(shard=shard, causes=causes, tally=Tally.from_json(record.pop("tally")), **record)
+
+
+def part_records(out: Path, split: Split, job: int) -> list[PartRecord]:
+    """Records of a job's shards so far, in order."""
+    return [PartRecord.load(path) for path in sorted((out / PARTS).glob(f"{split}-{job:06d}-*.json"))]
+
+
+def end_record(out: Path, split: Split, job: int) -> Path:
+    """Where the record of a job's end lies once it is done."""
+    return out / PARTS / f"{split}-{job:06d}.end.json"
+
+
+class JobWriter:
+    """Writes the samples of one job, all of one split, from where it stopped before.
+
+    Attributes:
+        recording: Which recording of the job is being read; kept by the caller.
+        clip: Which of its clips comes next; kept by the caller.
+        tally: What was counted since the last record; the caller adds what is left out.
+
+    Args:
+        out: Folder to write to.
+        spec: What all samples have in common.
+        split: Split of the job.
+        job: Number of the job in the split.
+    """
+
+    def __init__(self, out: Path, spec: SetSpec, split: Split, job: int) -> None:
+        self.out, self.spec, self.split, self.job = out, spec, split, job
+        records = part_records(out, split, job)
+        self.recording, self.clip = (records[-1].recording, records[-1].clip) if records else (0, 0)
+        self.tally = Tally()
+        self._parts = len(records)
+        self._causes = records[-1].causes if records else None
+        self._open: OpenShard | None = None
+        self._keys: set[str] = set()
+
+    def add(self, sample: Sample) -> None:
+        """Writes one sample.
+
+        Raises:
+            ValueError: It does not fit the set.
+        """
+        sample = _with_types(sample)
+        self._check(sample)
+        members = self._members(sample)
+        thumbnail = b""
+        if self.spec.storage is not Storage.states:
+            thumbnail = sample_thumbnail(sample.frames)
+            if self.split == "train":
+                self.tally.add_pixels(sample.frames)
+        if sample.actions is not None and self.split == "train":
+            self.tally.actions.add(sample.actions)
+        self.tally.steps += len(sample.times) - 1
+        self.tally.seconds += float(sample.times[-1] - sample.times[0])
+        if self._open is None:
+            self._open = OpenShard(self.out, f"{self.split}-{self.job:06d}-{self._parts:03d}.tar")
+        self._open.add(sample, members, thumbnail)
+        self._keys.add(sample.key)
+
+    def close_full_shard(self) -> None:
+        """Closes the shard if it is full; called when ``recording`` and ``clip`` say what comes next."""
+        full = self.spec.samples_per_shard, self.spec.bytes_per_shard
+        if self._open is not None and (self._open.samples >= full[0] or self._open.size >= full[1]):
+            self._finish_shard()
+
+    def finish(self) -> None:
+        """Closes the last shard and notes that the job is done."""
+        if self._open is not None:
+            self._finish_shard()
+        self._record(None).save(end_record(self.out, self.split, self.job))
+
+    def discard(self) -> None:
+        """Gives up what has no record yet."""
+        if self._open is not None:
+            self._open.discard()
+
+    def _finish_shard(self) -> None:
+        assert self._open is not None
+        info = self._open.finish()
+        self._open = None
+        self._record(info).save(self.out / PARTS / f"{self.split}-{self.job:06d}-{self._parts:03d}.json")
+        self._parts += 1
+        self.tally = Tally()
+
+    def _record(self, shard: ShardInfo | None) -> PartRecord:
+        return PartRecord(self.split, shard, self.tally, self._causes, self.recording, self.clip)
+
+    def _check(self, sample: Sample) -> None:
+        """Raises ValueError where a sample does not fit the set."""
+        key, frames, times, spec = sample.key, sample.frames, sample.times, self.spec
+        if not _KEY.fullmatch(key) or key in self._keys:
+            raise ValueError(f"key {key!r} is taken or not 1 to 90 letters, digits, '_', '-', '/'")
+        shape, kind = (spec.height, spec.width, 3), np.dtype(np.uint8)
+        if spec.features is not None:
+            shape, kind = (spec.height * spec.width, spec.features.dim), np.dtype(np.uint16)  # type: ignore[assignment]
+        if frames.dtype != kind or frames.shape[1:] != shape or len(frames) < 2:
+            raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected {kind} (2 or more, *{shape})")
+        if times.shape != (len(frames),) or not (np.diff(times) > 0).all():
+            raise ValueError(f"times {times.shape} must be increasing, one for each of {len(frames)} frames")
+        sample.check_labels(sum(each.dim for each in spec.actions))
+        causes = {name: _cause_info(name, value, spec.cause_joins) for name, value in sample.causes.items()}
+        if self._causes is None:
+            self._causes = causes
+        if causes != self._causes:
+            raise ValueError(f"causes are {causes}, those before {self._causes}; all samples of a set record the same")
+
+    def _members(self, sample: Sample) -> dict[str, bytes]:
+        """Bytes of each member of a sample by its name in the tar."""
+        record = {
+            "fps": frame_rate(sample.times),
+            "times": sample.times.tolist(),
+            "source": sample.source,
+            "episode": sample.episode,
+            "height": self.spec.height,
+            "width": self.spec.width,
+        }
+        members = {self.spec.storage.value: _video(sample, self.spec), "json": json.dumps(record).encode()}
+        if sample.actions is not None:
+            members["actions.npy"] = encode_npy(sample.actions)
+        if sample.causes:
+            members["causes.npz"] = encode_npz(sample.causes)
+        return members
 
 
 class ShardWriter:
-    """Writes samples into shards, atomically: a shard gets its name when it is whole, index.json comes last.
+    """Writes a set sample by sample, in this process: for data made by a program. The folder must be new or empty.
 
     Args:
-        out: Folder to write to; made if missing, refused if it holds shards.
-        height: Height of the frames, pixels.
-        width: Width of the frames, pixels.
-        fps: Nominal frames a second.
-        storage: How to store frames.
-        samples_per_shard: A shard is closed after this many samples.
-        bytes_per_shard: A shard is closed after this many bytes of members.
+        out: Folder to write to; made if missing.
+        spec: What all samples have in common.
         settings: What the set is made with, for index.json.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        height: int,
-        width: int,
-        fps: float,
-        storage: Storage,
-        samples_per_shard: int = 2000,
-        bytes_per_shard: int = 256 * 2**20,
-        settings: dict[str, Any] | None = None,
-    ) -> None:
-        self.out = Path(out)
+    def __init__(self, out: Path, spec: SetSpec, settings: dict[str, Any] | None = None) -> None:
+        self.out, self.spec, self.settings = Path(out), spec, settings or {}
         self.out.mkdir(parents=True, exist_ok=True)
-        found = sorted(path.name for path in self.out.iterdir() if path.suffix in (".tar", ".parquet", ".json"))
-        if found:
+        if found := sorted(path.name for path in self.out.iterdir()):
             raise ValueError(f"{out} already holds {found[0]}. Remove the folder or choose another.")
-        self.height, self.width, self.fps, self.storage = height, width, fps, storage
-        self.samples_per_shard, self.bytes_per_shard = samples_per_shard, bytes_per_shard
-        self.settings = {} if settings is None else settings
-        self.action_dim: int | None = None
-        self.causes: dict[str, CauseInfo] = {}
-        self._shards: dict[str, list[ShardInfo]] = {split: [] for split in SPLITS}
-        self._open: dict[str, OpenShard] = {}
-        self._keys: set[str] = set()
-        self._pixels = _PixelStatistics()
-        self._quarantined: list[Quarantined] = []
-        self._started = False
+        self._jobs: dict[Split, JobWriter] = {split: JobWriter(self.out, spec, split, 0) for split in SPLITS}
 
     def __enter__(self) -> ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        for split in list(self._open):
-            if error is None:
-                self._finish_shard(split)
-            else:
-                self._open.pop(split).discard()
-        if error is None:
-            self._save_index()
+        from data_prep.assemble import assemble
 
-    def add(
-        self,
-        split: Split,
-        key: str,
-        source: str,
-        episode: str,
-        frames: np.ndarray,
-        times: np.ndarray,
-        actions: np.ndarray | None = None,
-        causes: dict[str, np.ndarray] | None = None,
-    ) -> None:
+        for job in self._jobs.values():
+            job.finish() if error is None else job.discard()
+        if error is None:
+            assemble(self.out, self.spec, dict.fromkeys(SPLITS, 1), self.settings)
+
+    def add(self, split: Split, sample: Sample) -> None:
         """Writes one sample.
 
-        Args:
-            split: Which split it belongs to.
-            key: Name of the sample, unique in the set: letters, digits, ``_``, ``-``, ``/``.
-            source: The video or world it was cut from; splits and probes keep a source together.
-            episode: The recording within the source.
-            frames: Pixels, (F, H, W, 3) uint8.
-            times: When each frame was taken, (F,) seconds from the start of the source, increasing.
-            actions: Recorded actions between frames, (F-1, U).
-            causes: Recorded causes between frames by name, each (F-1, ...), float (continuous) or integer (discrete).
+        Raises:
+            ValueError: It does not fit the set.
         """
-        causes = {name: _cause(value) for name, value in (causes or {}).items()}
-        actions = None if actions is None else np.ascontiguousarray(actions, dtype=np.float32)
-        times = np.asarray(times, dtype=np.float64)
-        self._check(split, key, frames, times, actions, causes)
-        if split == "train":
-            self._pixels.add(frames)
-        members = self._members(source, episode, frames, times, actions, causes)
-        shard = self._open.get(split) or self._start_shard(split)
-        shard.add(key, source, episode, times, members)
-        self._keys.add(key)
-        if shard.samples >= self.samples_per_shard or shard.size >= self.bytes_per_shard:
-            self._finish_shard(split)
-
-    def quarantine(self, source: str, reason: str) -> None:
-        """Notes that something was left out, and why."""
-        self._quarantined.append(Quarantined(source, reason))
-
-    def _check(
-        self,
-        split: str,
-        key: str,
-        frames: np.ndarray,
-        times: np.ndarray,
-        actions: np.ndarray | None,
-        causes: dict[str, np.ndarray],
-    ) -> None:
-        """Raises ValueError where a sample does not fit the set."""
-        if split not in SPLITS:
-            raise ValueError(f"split is {split!r}, expected one of {SPLITS}.")
-        if not _KEY.fullmatch(key) or key in self._keys:
-            raise ValueError(f"key {key!r} is taken or not 1 to 90 letters, digits, '_', '-', '/'.")
-        if frames.dtype != np.uint8 or frames.shape[1:] != (self.height, self.width, 3) or len(frames) < 2:
-            raise ValueError(
-                f"{key}: frames are {frames.dtype} {frames.shape}, expected uint8 (2 or more, {self.height}, {self.width}, 3)."
-            )
-        if times.shape != (len(frames),) or not (np.diff(times) > 0).all():
-            raise ValueError(f"{key}: times {times.shape} must be increasing, one for each of {len(frames)} frames.")
-        for name, value in (causes if actions is None else {**causes, "actions": actions}).items():
-            if len(value) != len(frames) - 1:
-                raise ValueError(f"{key}: {name} has {len(value)} steps, expected {len(frames) - 1}, one between two frames.")
-        kinds = {name: CauseInfo(value.shape[1:], _kind(value)) for name, value in causes.items()}
-        action_dim = None if actions is None else actions.shape[1]
-        if not self._started:
-            self.action_dim, self.causes, self._started = action_dim, kinds, True
-        if (action_dim, kinds) != (self.action_dim, self.causes):
-            raise ValueError(
-                f"{key}: actions {action_dim} and causes {kinds} differ from the first sample's {self.action_dim} and "
-                f"{self.causes}; all samples of a set record the same."
-            )
-
-    def _members(
-        self,
-        source: str,
-        episode: str,
-        frames: np.ndarray,
-        times: np.ndarray,
-        actions: np.ndarray | None,
-        causes: dict[str, np.ndarray],
-    ) -> dict[str, bytes]:
-        """Bytes of each member of a sample by its name in the tar."""
-        record = {
-            "fps": self.fps,
-            "times": times.tolist(),
-            "source": source,
-            "episode": episode,
-            "height": self.height,
-            "width": self.width,
-        }
-        video = encode_jpegs(frames) if self.storage is Storage.jpeg else encode_mp4(frames, self.fps)
-        members = {self.storage.value: video, "json": json.dumps(record).encode()}
-        if actions is not None:
-            members["actions.npy"] = encode_npy(actions)
-        if causes:
-            members["causes.npz"] = encode_npz(causes)
-        return members
-
-    def _start_shard(self, split: str) -> OpenShard:
-        self._open[split] = OpenShard(self.out, f"{split}-{len(self._shards[split]):06d}.tar")
-        return self._open[split]
-
-    def _finish_shard(self, split: str) -> None:
-        self._shards[split].append(self._open.pop(split).finish())
-
-    def _save_index(self) -> None:
-        mean, std = self._pixels.moments()
-        DataIndex(
-            path=self.out,
-            storage=self.storage,
-            height=self.height,
-            width=self.width,
-            fps=self.fps,
-            pixel_mean=mean,
-            pixel_std=std,
-            action_dim=self.action_dim,
-            causes=self.causes,
-            splits=self._shards,
-            settings=self.settings,
-            quarantined=self._quarantined,
-        ).save()
+        if any(sample.key in job._keys for job in self._jobs.values()):
+            raise ValueError(f"key {sample.key!r} is taken")
+        self._jobs[split].add(sample)
+        self._jobs[split].close_full_shard()
 
 
-class _PixelStatistics:
-    """Exact mean and standard deviation of all pixels added, by histogram."""
-
-    def __init__(self) -> None:
-        self.counts = np.zeros((3, 256), dtype=np.int64)
-
-    def add(self, frames: np.ndarray) -> None:
-        for channel in range(3):
-            self.counts[channel] += np.bincount(frames[..., channel].ravel(), minlength=256)
-
-    def moments(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        levels = np.arange(256) / 255
-        weights = self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
-        mean = weights @ levels
-        std = np.sqrt((weights * (levels - mean[:, None]) ** 2).sum(axis=1))
-        return tuple(mean.tolist()), tuple(std.tolist())
+def frame_rate(times: np.ndarray) -> float:
+    """Mean frames a second, rounded to a millionth."""
+    return round((len(times) - 1) / float(times[-1] - times[0]), 6)
 
 
-def _cause(value: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(value, dtype=np.float32 if np.issubdtype(value.dtype, np.floating) else np.int64)
+def _video(sample: Sample, spec: SetSpec) -> bytes:
+    """The frames as bytes of a member."""
+    if spec.storage is Storage.states:
+        return sample.frames.astype("<u2", copy=False).tobytes()
+    return encode_jpegs(sample.frames) if spec.storage is Storage.jpeg else encode_mp4(sample.frames, frame_rate(sample.times))
 
 
-def _kind(value: np.ndarray) -> Any:
-    return "continuous" if np.issubdtype(value.dtype, np.floating) else "discrete"
+def _with_types(sample: Sample) -> Sample:
+    """The sample with the types that shards hold."""
+    actions = None if sample.actions is None else np.ascontiguousarray(sample.actions, dtype=np.float32)
+    causes = {
+        name: np.ascontiguousarray(value, dtype=np.float32 if value.dtype.kind == "f" else np.int64)
+        for name, value in sample.causes.items()
+    }
+    return Sample(**{**vars(sample), "times": np.asarray(sample.times, dtype=np.float64), "actions": actions, "causes": causes})
+
+
+def _cause_info(name: str, value: np.ndarray, joins: dict[str, Join]) -> CauseInfo:
+    continuous = value.dtype.kind == "f"
+    return CauseInfo(
+        value.shape[1:], "continuous" if continuous else "discrete", joins.get(name, "sum" if continuous else "max")
+    )

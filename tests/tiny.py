@@ -13,7 +13,7 @@ def make_world(folder: Path, seed: int = 0, size: int = 16) -> Path:
     """Shards of 40 training and 12 validation clips of five frames at 16 pixels."""
     from data_prep.worlds import world
 
-    world(folder, "demo", train=40, val=12, size=size, frames=5, seed=seed)
+    world(folder, "demo", train=40, val=12, size=size, frames=5, seed=seed, jobs=1)
     return folder
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 from typing_extensions import Unpack
 
+from data_prep.engine import Engine
+from data_prep.plan import make_plan
+from data_prep.run import write_set
+from data_prep.sample import Maker, Sample
+from data_prep.source import Listing, Recording
 from data_prep.worlds.scene import make_clip
-from data_prep.worlds.settings import REGIMES, Dials
-from data_prep.writer import ShardWriter
-from lam.data.schema import SPLITS, Storage
+from data_prep.worlds.settings import REGIMES, Dials, WorldSettings
+from data_prep.writer import SetSpec
+from lam.data.schema import SPLITS, ActionField, Storage
 
 
 def world(
@@ -23,12 +28,13 @@ def world(
     val: int = 512,
     seed: int = 0,
     storage: Storage = Storage.jpeg,
+    jobs: int | None = None,
     **dials: Unpack[Dials],
-) -> None:
+) -> int:
     """Generates a world with recorded causes.
 
     Args:
-        out: Folder for the shards, new or empty.
+        out: Folder for the shards: new, or of the same command before, which then goes on.
         regime: Named world, whose values the other options replace: demo (one clear agent, little else), arm (one agent,
             fixed camera, a camera pose drawn each clip), nav (a moving camera only), wild (everything), contact (an
             agent pushes blocks that are deflected at random).
@@ -36,15 +42,53 @@ def world(
         val: Clips to validate on.
         seed: Seed of the world; clip i of a split is a function of seed and i, whatever the number of clips.
         storage: How to store frames.
+        jobs: Processes; 1 works in this one. As many as there are cores if not given.
+
+    Returns:
+        Exit code.
     """
     settings = dataclasses.replace(REGIMES[regime], **dials)
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}, expected 0 to 2^32 - 1. Change --seed.")
-    record = {"generator": "world", "regime": regime, "seed": seed, **dataclasses.asdict(settings)}
-    times = np.arange(settings.frames) / settings.fps
-    with ShardWriter(out, settings.size, settings.size, settings.fps, storage, settings=record) as writer:
-        for number, (split, clips) in enumerate(zip(SPLITS, (train, val), strict=True)):
-            for index in tqdm(range(clips), desc=split, unit="clip"):
-                made = make_clip(settings, seed, number, index)
-                name = f"{split}-{index:06d}"
-                writer.add(split, name, name, name, made.frames, times, made.actions, made.causes)
+    if storage is Storage.states:
+        raise ValueError("--storage states holds features of an encoder; make it with python -m data_prep features.")
+    record = {
+        "generator": "world",
+        "regime": regime,
+        "train": train,
+        "val": val,
+        "seed": seed,
+        "storage": storage.name,
+        **dataclasses.asdict(settings),
+    }
+    actions = make_clip(settings, seed, 0, 0).actions
+    spec = SetSpec(
+        height=settings.size,
+        width=settings.size,
+        storage=storage,
+        actions=[] if actions is None else [ActionField("command", actions.shape[1], "sum")],
+    )
+    maker = _Clips(settings, seed)
+    size = settings.frames * settings.size**2 * 3
+    listing = Listing(
+        [
+            Recording(f"{split}-{index:06d}", f"{split}-{index:06d}", size, {"split": number, "clip": index}, split)
+            for number, (split, clips) in enumerate(zip(SPLITS, (train, val), strict=True))
+            for index in range(clips)
+        ]
+    )
+    return write_set(out, maker, spec, listing, lambda: make_plan(listing, maker, 0.0, seed, 2), record, Engine(jobs))
+
+
+class _Clips(Maker):
+    """Makes one clip a recording."""
+
+    def __init__(self, settings: WorldSettings, seed: int) -> None:
+        self.settings, self.seed = settings, seed
+
+    def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
+        """The clip."""
+        made = make_clip(self.settings, self.seed, recording.place["split"], recording.place["clip"])
+        times = np.arange(self.settings.frames) / self.settings.fps
+        name = recording.name
+        yield Sample(name, name, name, made.frames, times, made.actions, made.causes)

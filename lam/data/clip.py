@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from lam.data.join import Join, join_steps
 
 
 @dataclass
@@ -23,6 +26,7 @@ class Clip:
         actions: Recorded actions between frames, (B, F-1, U) float32, or None where none were recorded or asked for.
         causes: Recorded causes between frames by name, each (B, F-1, ...): float32 for continuous causes, int64 for
             discrete ones.
+        joins: How several steps of each cause, and of each number of an ``action``, become one.
     """
 
     frames: Tensor
@@ -32,6 +36,7 @@ class Clip:
     source: list[str]
     actions: Tensor | None = None
     causes: dict[str, Tensor] = field(default_factory=dict)
+    joins: dict[str, Join | list[Join]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of windows B."""
@@ -57,19 +62,18 @@ class Clip:
     def labels(self, frames_per_state: int) -> dict[str, Tensor]:
         """Causes and actions between states instead of frames, each (B, T-1, ...).
 
-        Several frames make one state in video encoders, so several recorded steps lie between two states: continuous
-        ones add up (displacements), of discrete ones the largest counts (an event happened). Step i leads from frame i
-        to frame i + 1; the steps from the last frame of state t to the last frame of state t + 1 belong to
-        transition t. Recorded actions appear under the name ``action``.
+        Several frames make one state in video encoders, so several recorded steps lie between two states; they are joined as
+        ``joins`` says. Step i leads from frame i to frame i + 1; the steps from the last frame of state t to the last frame
+        of state t + 1 belong to transition t. Recorded actions appear under the name ``action``.
         """
         recorded = dict(self.causes) if self.actions is None else {**self.causes, "action": self.actions}
-        return {name: _between_states(value, frames_per_state) for name, value in recorded.items()}
+        if frames_per_state == 1:
+            return recorded
+        bounds = np.arange(frames_per_state - 1, self.times.shape[1], frames_per_state)
+        return {name: _join(value, bounds, self.joins[name]) for name, value in recorded.items()}
 
 
-def _between_states(steps: Tensor, frames_per_state: int) -> Tensor:
-    """Joins the steps between frames, (B, F-1, ...), to steps between states, (B, T-1, ...)."""
-    if frames_per_state == 1:
-        return steps
-    inner = steps[:, frames_per_state - 1 :]  # (B, (T-1) * frames_per_state, ...)
-    groups = inner.unflatten(1, (-1, frames_per_state))
-    return groups.sum(dim=2) if steps.is_floating_point() else groups.amax(dim=2)
+def _join(steps: Tensor, bounds: np.ndarray, join: Join | list[Join]) -> Tensor:
+    """Joins the steps of each clip, (B, F-1, ...), to steps between frames at the bounds."""
+    joined = np.stack([join_steps(each, bounds, join) for each in steps.cpu().numpy()])
+    return torch.from_numpy(joined).to(steps.device)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.writer import ShardWriter
-from lam.data.schema import Storage
+from data_prep.sample import Sample
+from data_prep.writer import SetSpec, ShardWriter
+from lam.data.schema import ActionField, Storage
 
 
 def picture(sample: int, frame: int) -> np.ndarray:
@@ -22,17 +23,18 @@ def write_set(
     out: Path, train: list[int], val: list[int], storage: Storage = Storage.jpeg, labels: bool = True, per_shard: int = 3
 ) -> Path:
     """A folder with one sample for each number of frames listed; samples are numbered through both splits."""
-    with ShardWriter(out, 16, 16, 4.0, storage, samples_per_shard=per_shard) as writer:
+    actions = [ActionField("steps", 1, "sum"), ActionField("tens", 1, "last")] if labels else []
+    with ShardWriter(out, SetSpec(16, 16, storage, actions, samples_per_shard=per_shard)) as writer:
         for sample, length in enumerate([*train, *val]):
             steps = np.arange(length - 1)
-            writer.add(
-                "train" if sample < len(train) else "val",
+            made = Sample(
                 key=f"clip/{sample:03d}",
                 source=f"source {sample // 2}",
                 episode=f"episode {sample}",
                 frames=np.stack([picture(sample, frame) for frame in range(length)]),
                 times=np.arange(length) / 4 + 0.01 * sample,
                 actions=np.stack([steps, steps * 10], axis=1) if labels else None,
-                causes={"dx": steps + 0.5, "enters": steps % 3} if labels else None,
+                causes={"dx": steps + 0.5, "enters": steps % 3} if labels else {},
             )
+            writer.add("train" if sample < len(train) else "val", made)
     return out

@@ -29,7 +29,7 @@ def equal(a, b):
 
 def samples(folder, split):
     """Samples of a split's first shard as webdataset reads them, by key."""
-    with (folder / f"{split}-000000.tar").open("rb") as stream:
+    with (folder / f"{split}-000000-000.tar").open("rb") as stream:
         members = tar_file_expander([{"url": split, "stream": stream}])
         return {sample["__key__"]: sample for sample in group_by_keys(members)}
 
@@ -61,7 +61,7 @@ def test_a_second_agent_leaves_each_agent_its_way():
 
 
 def test_shards_read_back_what_was_generated(tmp_path):
-    world(tmp_path / "a", regime="wild", train=3, val=2, seed=5, size=16, flicker_grid=4)
+    world(tmp_path / "a", regime="wild", train=3, val=2, seed=5, size=16, flicker_grid=4, jobs=1)
     settings = replace(REGIMES["wild"], size=16, flicker_grid=4)
     for number, (split, count) in enumerate((("train", 3), ("val", 2))):
         found = samples(tmp_path / "a", split)
@@ -78,21 +78,23 @@ def test_shards_read_back_what_was_generated(tmp_path):
             assert record["times"] == [frame / 4 for frame in range(8)]
             row = sample["jpgs"]
             count, *lengths = np.frombuffer(row, "<i4", count=9)
-            bounds = 36 + np.cumsum([0, *lengths])
+            bounds = 68 + np.cumsum([0, *lengths])  # after the count, 8 lengths and 8 checksums
             frames = [simplejpeg.decode_jpeg(row[start:end]) for start, end in pairwise(bounds)]
             assert count == 8 and bounds[-1] == len(row)
             assert np.abs(np.stack(frames).astype(int) - expected.frames).mean() < 4
 
 
 def test_a_longer_set_begins_with_the_shorter_one(tmp_path):
-    world(tmp_path / "short", train=2, val=1)
-    world(tmp_path / "long", train=4, val=1)
-    world(tmp_path / "again", train=4, val=1)
+    world(tmp_path / "short", train=2, val=1, jobs=1)
+    world(tmp_path / "long", train=4, val=1, jobs=1)
+    world(tmp_path / "again", train=4, val=1, jobs=1)
     short, long = samples(tmp_path / "short", "train"), samples(tmp_path / "long", "train")
     for key, sample in short.items():
         assert sample == long[key]
     assert (tmp_path / "long" / "index.json").read_bytes() == (tmp_path / "again" / "index.json").read_bytes()
-    assert (tmp_path / "long" / "train-000000.tar").read_bytes() == (tmp_path / "again" / "train-000000.tar").read_bytes()
+    assert (tmp_path / "long" / "train-000000-000.tar").read_bytes() == (
+        tmp_path / "again" / "train-000000-000.tar"
+    ).read_bytes()
 
 
 def test_the_command_line_replaces_single_dials_and_the_index_records_all(tmp_path):

@@ -85,8 +85,6 @@ def make_index(path: Path, mean: tuple = (0.4, 0.5, 0.6), std: tuple = (0.1, 0.2
         fps=4.0,
         pixel_mean=mean,
         pixel_std=std,
-        action_dim=None,
-        causes={},
         splits={"train": [], "val": []},
     )
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.writer import ShardWriter
+from data_prep.sample import Sample
+from data_prep.writer import SetSpec, ShardWriter
 from lam.data.schema import Storage
 from lam.encoders import Autoencoder
 from lam.encoders.autoencoder.export import load_export, save_export
@@ -48,10 +49,10 @@ def squares(count: int, size: int = 16, seed: int = 0) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shards") / "squares"
-    with ShardWriter(out, height=16, width=16, fps=4.0, storage=Storage.jpeg) as writer:
+    with ShardWriter(out, SetSpec(height=16, width=16, storage=Storage.jpeg)) as writer:
         for i, split in enumerate(["train"] * 12 + ["val"] * 2):
             frames = np.ascontiguousarray(squares(4, seed=i).permute(0, 2, 3, 1).numpy())
-            writer.add(split, f"clip{i}", f"video{i}", "0", frames=frames, times=np.arange(4) / 4)
+            writer.add(split, Sample(f"clip{i}", f"video{i}", "0", frames=frames, times=np.arange(4) / 4))
     return out
 
 
