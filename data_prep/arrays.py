@@ -1,90 +1,132 @@
-"""Arrays: the pictures and actions of an .npz file, brought to one layout."""
+"""Arrays: pictures and actions in .npz files, read an episode at a time and brought to one layout."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import math
+import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 
 @dataclass(frozen=True)
-class Recording:
-    """E episodes of T frames, seen by one or several cameras.
+class Header:
+    """What an array is, without its numbers.
 
     Attributes:
-        views: Pixels of each camera, (E, T, H, W, 3) uint8; H and W may differ between cameras.
-        actions: Actions between frames, (E, T-1, U) float32, where asked for.
-        single: Whether the file is one episode, its arrays without an axis for episodes.
+        shape: Its shape.
+        dtype: Its type.
+        fortran: Whether its first axis is the fastest in the file.
     """
 
-    views: list[np.ndarray]
-    actions: np.ndarray | None
-    single: bool
-
-    def episodes(self, file: str) -> Iterator[tuple[str, list[np.ndarray], np.ndarray | None]]:
-        """Name, views (T, H, W, 3) and actions (T-1, U) of each episode; it is named by its file, and its number if need be."""
-        for i in range(len(self.views[0])):
-            actions = None if self.actions is None else self.actions[i]
-            yield file if self.single else f"{file}/{i:05d}", [view[i] for view in self.views], actions
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool = False
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Which arrays of a file are what.
+def read_headers(path: Path) -> dict[str, Header]:
+    """Arrays of a file by name, without reading their numbers.
 
-    Attributes:
-        frames: Names of the arrays of pictures, one a camera.
-        actions: Name of the array of actions, None to leave them.
-        shift: Whether a row of actions led to its frame; else it is what was done after it.
+    Raises:
+        ValueError: It is not an npz file, or damaged.
     """
+    try:
+        with zipfile.ZipFile(path) as file:
+            headers = {}
+            for name in file.namelist():
+                if name.endswith(".npy"):
+                    with file.open(name) as member:
+                        headers[name.removesuffix(".npy")] = _read_header(member)
+            return headers
+    except Exception as error:  # damage comes as any kind of error: of zip, of zlib, of numpy's parser
+        raise _damage(error) from error
 
-    frames: list[str]
-    actions: str | None
-    shift: bool
 
-    def read(self, path: Path) -> Recording:
-        """Reads a file.
+def read_array(path: Path, name: str, episode: int | None) -> np.ndarray:
+    """One episode of an array, or all of an array that has no axis for episodes.
 
-        Raises:
-            ValueError: It cannot be read or does not fit; the text is the reason.
-        """
-        arrays = _load(path, [*self.frames, *([self.actions] if self.actions else [])])
-        views = [as_pictures(name, arrays[name]) for name in self.frames]
-        first = arrays[self.frames[0]]
-        leading = first.shape[:-3]
-        for name in self.frames:
-            if arrays[name].shape[:-3] != leading:
-                raise ValueError(
-                    f"array {name!r} is {arrays[name].shape} and {self.frames[0]!r} is {first.shape}, "
-                    "expected the same episodes and frames"
-                )
-        actions = between_frames(self.actions, arrays[self.actions], leading, self.shift) if self.actions else None
-        return Recording(views, actions, single=len(leading) == 1)
+    What comes before the episode is read and passed over, so that memory holds no more than an episode; but arrays in Fortran
+    order are read whole.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as file, file.open(f"{name}.npy") as member:
+            header = _read_header(member)
+            if header.fortran:
+                member.seek(0)
+                whole = np.lib.format.read_array(member, allow_pickle=False)
+                return whole if episode is None else whole[episode]
+            shape = header.shape if episode is None else header.shape[1:]
+            size = math.prod(shape) * header.dtype.itemsize
+            member.seek(size * (episode or 0), os.SEEK_CUR)
+            return np.frombuffer(member.read(size), header.dtype).reshape(shape)  # at the end zipfile compares the CRC-32
+    except Exception as error:
+        raise _damage(error) from error
+
+
+@functools.cache
+def damage(path: Path, name: str, state: str) -> str | None:
+    """Why an array cannot be trusted, or None: it is read to its end once a process, since reading an episode checks nothing.
+
+    Args:
+        path: The file.
+        name: The array.
+        state: Size and modification time of the file, so that a changed one is read again.
+    """
+    try:
+        with zipfile.ZipFile(path) as file, file.open(f"{name}.npy") as member:
+            while member.read(2**20):
+                pass
+    except Exception as error:
+        return str(_damage(error))
+    return None
+
+
+def _read_header(member: IO[bytes]) -> Header:
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(member)
+    return Header(shape, dtype, fortran)
+
+
+def _damage(error: Exception) -> ValueError:
+    return ValueError(f"damaged or not an npz file ({str(error).strip() or type(error).__name__})")
+
+
+def check_pictures(name: str, header: Header) -> tuple[int, ...]:
+    """Axes before those of a picture: (T,), or (E, T) where there is an axis for episodes.
+
+    Raises:
+        ValueError: Pictures cannot have this type or shape.
+    """
+    if not np.issubdtype(header.dtype, np.integer):
+        raise ValueError(
+            f"array {name!r} is {header.dtype}, expected uint8 or integers 0 to 255; convert it, "
+            "since which numbers stand for black and white is not known"
+        )
+    shape = header.shape
+    if len(shape) not in (4, 5) or not math.prod(shape) or not (shape[-1] == 3 or _stacked(*shape[-3:])):
+        raise ValueError(f"array {name!r} is {shape}, expected (T, H, W, 3), (E, T, H, W, 3) or (T, 3k, H, W)")
+    return shape[:-3]
 
 
 def as_pictures(name: str, array: np.ndarray) -> np.ndarray:
-    """Pixels (E, T, H, W, 3) uint8 of an array of pictures; E is 1 where it has no axis for episodes.
+    """Pixels (..., H, W, 3) uint8 of an array that ``check_pictures`` let pass; of stacked frames the last, the newest.
 
     Raises:
-        ValueError: It has another type or shape.
+        ValueError: Numbers are not those of pixels.
     """
-    if not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(
-            f"array {name!r} is {array.dtype}, expected uint8 or integers 0 to 255; convert it, "
-            "since which numbers stand for black and white is not known"
-        )
-    fits = array.ndim in (4, 5) and array.size > 0
-    if fits and _stacked(*array.shape[-3:]):
-        array = np.moveaxis(array[..., -3:, :, :], -3, -1)  # the newest frame is the last
-    elif not fits or array.shape[-1] != 3:
-        raise ValueError(f"array {name!r} is {array.shape}, expected (T, H, W, 3), (E, T, H, W, 3) or (T, 3k, H, W)")
-    if array.dtype != np.uint8:
-        if array.min() < 0 or array.max() > 255:
-            raise ValueError(f"array {name!r} goes from {array.min()} to {array.max()}, expected 0 to 255")
-        array = array.astype(np.uint8)
-    return array if array.ndim == 5 else array[None]
+    if _stacked(*array.shape[-3:]):
+        array = np.moveaxis(array[..., -3:, :, :], -3, -1)
+    if array.dtype != np.uint8 and (array.min() < 0 or array.max() > 255):
+        raise ValueError(f"array {name!r} goes from {array.min()} to {array.max()}, expected 0 to 255")
+    return array.astype(np.uint8, copy=False)
 
 
 def _stacked(channels: int, height: int, width: int) -> bool:
@@ -92,31 +134,27 @@ def _stacked(channels: int, height: int, width: int) -> bool:
     return width != 3 and channels % 3 == 0 and channels < min(height, width)
 
 
-def between_frames(name: str, array: np.ndarray, leading: tuple[int, ...], shift: bool) -> np.ndarray:
-    """Actions (E, T-1, U) float32 between the frames of pictures (E, T, ...) or (T, ...), from a row for each frame.
+def check_rows(name: str, header: Header, leading: tuple[int, ...]) -> int:
+    """Numbers U of an action, given the axes before those of a picture.
 
     Raises:
-        ValueError: It has another type or length.
+        ValueError: The array has another type, or no row for each frame.
     """
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"array {name!r} is {array.dtype}, expected numbers")
-    axes = len(leading)
-    if array.shape[:axes] != leading or array.ndim > axes + 1 or array.size == 0:
+    if header.dtype.kind not in "fiub":
+        raise ValueError(f"array {name!r} is {header.dtype}, expected numbers")
+    axes, shape = len(leading), header.shape
+    if shape[:axes] != leading or len(shape) > axes + 1 or not math.prod(shape):
         wanted = ", ".join(map(str, leading))
-        raise ValueError(f"array {name!r} is {array.shape}, expected ({wanted}, U), a row of U numbers for each frame")
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is checked
-        rows = array.reshape(-1, leading[-1], array.size // int(np.prod(leading))).astype(np.float32)
-    return rows[:, 1:] if shift else rows[:, :-1]
+        raise ValueError(f"array {name!r} is {shape}, expected ({wanted}, U), a row of U numbers for each frame")
+    return math.prod(shape[axes:])
 
 
-def _load(path: Path, names: list[str]) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            found = list(file.keys())
-            arrays = {name: file[name] for name in names if name in found}
-    except Exception as error:  # damage comes as any kind of error: of zip, of zlib, of numpy's parser
-        raise ValueError(f"damaged or not an npz file ({str(error).strip() or type(error).__name__})") from error
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise ValueError(f"no array {', '.join(map(repr, missing))}; it has {', '.join(map(repr, found)) or 'none'}")
-    return arrays
+def between_frames(rows: np.ndarray, shift: bool) -> np.ndarray:
+    """Actions (T-1, U) between frames, of a row for each of T frames.
+
+    Args:
+        rows: A row, or a number, for each frame.
+        shift: Whether a row led to its frame; else it is what was done after it.
+    """
+    rows = rows.reshape(len(rows), -1)
+    return rows[1:] if shift else rows[:-1]
