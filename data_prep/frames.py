@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 from data_prep.clock import Clock
 from data_prep.image_files import ENDINGS, ImageFolder, natural, read_images
+from data_prep.preparation import Preparation
 from data_prep.source import Listing, Recording, Source, Stream
 
 
@@ -20,6 +22,8 @@ class Frames(Source):
         src: Folder of such folders, or one of them.
         recorded_fps: Frames a second of the images, which they do not say; 12 is the rate of Something-Something v2.
     """
+
+    preparation: ClassVar[Preparation] = Preparation(static_below=2.0, duplicates_below=4.0)
 
     def __init__(self, src: Path, recorded_fps: float = 12.0) -> None:
         self.src = Path(src)

@@ -53,7 +53,7 @@ def make_plan(listing: Listing, maker: Maker, val_share: float, seed: int, min_f
     Args:
         listing: What the source holds.
         maker: Makes samples of it.
-        val_share: Share of the groups that go to validation, at least one.
+        val_share: Share of the groups that go to validation, by their size; at least one.
         seed: Chooses which.
         min_frames: Frames that a clip must have.
 
@@ -75,9 +75,15 @@ def make_plan(listing: Listing, maker: Maker, val_share: float, seed: int, min_f
     usable, poor = _two_usable(order, groups, maker)
     if len(usable) == 1:
         return _one_source(groups[usable[0]], [r for group in poor for r in groups[group]], maker, total, min_frames)
-    num_val = max(1, min(round(val_share * len(order)), len(order) - 1 - len(poor)))
-    others = [group for group in order if group not in usable and group not in poor]
-    val = {usable[0], *others[: num_val - 1]}
+    sizes = {group: sum(recording.size for recording in groups[group]) for group in order}
+    val, filled = {usable[0]}, sizes[usable[0]]
+    for group in order:
+        if group in usable or group in poor:
+            continue
+        if filled + sizes[group] / 2 > val_share * total:
+            break
+        val.add(group)
+        filled += sizes[group]
     entries = {split: [Entry(r) for g in order if (g in val) == (split == "val") for r in groups[g]] for split in SPLITS}
     return Plan({split: _cut_jobs(entries[split], total) for split in SPLITS})
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import av
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_prep.preparation import Preparation
 from lam.data.join import Join
@@ -152,13 +152,13 @@ def array_frames(pictures: np.ndarray) -> Iterator[av.VideoFrame]:
 
 
 def image_frame(data: bytes) -> av.VideoFrame:
-    """The picture in the bytes of an image file (JPEG, PNG, WebP, BMP, GIF ...).
+    """The picture in the bytes of an image file (JPEG, PNG, WebP, BMP, GIF ...), upright as the file says.
 
     Raises:
         ValueError: It cannot be decoded.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return av.VideoFrame.from_ndarray(np.asarray(image.convert("RGB")), format="rgb24")
+            return av.VideoFrame.from_ndarray(np.asarray(ImageOps.exif_transpose(image).convert("RGB")), format="rgb24")
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"not a picture, or damaged ({error})") from error

@@ -1,5 +1,7 @@
 import itertools
+import tracemalloc
 
+import av
 import numpy as np
 import pytest
 
@@ -69,6 +71,25 @@ def test_pieces_are_dropped_with_a_reason():
 def test_options_out_of_range(wrong):
     with pytest.raises(ValueError, match="--" + next(iter(wrong)).replace("fps", "fps|min_frames")):
         Preparation(**wrong)
+
+
+def test_a_longer_recording_needs_no_more_memory():
+    class Long(Made):
+        def _pictures(self, recording):
+            frame = np.zeros((64, 64, 3), np.uint8)
+            return ((i / 8, av.VideoFrame.from_ndarray(frame + i % 250, format="rgb24")) for i in range(self.lengths[0]))
+
+    def peak(frames):
+        tracemalloc.start()
+        source = Long([frames])
+        options = Preparation(size=64, max_seconds=2, cuts=True)
+        count = sum(1 for _ in Preparer(source, options).samples(source.find().recordings[0], print))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return count, found
+
+    (few, small), (many, large) = peak(64), peak(3200)
+    assert (few, many) == (4, 200) and large < 1.5 * small
 
 
 def test_thumbnails_are_means_of_cells():
