@@ -22,7 +22,7 @@ from data_prep.shard import OpenShard
 from data_prep.tally import Tally
 from data_prep.thumbnails import sample_thumbnail
 from lam.data.join import Join
-from lam.data.schema import SPLITS, ActionField, CauseInfo, FeatureInfo, ShardInfo, Split, Storage
+from lam.data.schema import SPLITS, ActionField, CauseInfo, FeatureInfo, ShardInfo, Split, Storage, pack_states
 
 PARTS = ".parts"
 _KEY = re.compile(r"[A-Za-z0-9_/-]{1,90}")  # a dot ends the key in WebDataset, and plain tar names have 100 characters
@@ -262,7 +262,7 @@ def frame_rate(times: np.ndarray) -> float:
 def _video(sample: Sample, spec: SetSpec) -> bytes:
     """The frames as bytes of a member."""
     if spec.storage is Storage.states:
-        return sample.frames.astype("<u2", copy=False).tobytes()
+        return pack_states(sample.frames)
     return encode_jpegs(sample.frames) if spec.storage is Storage.jpeg else encode_mp4(sample.frames, frame_rate(sample.times))
 
 

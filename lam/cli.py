@@ -118,7 +118,7 @@ class LamCLI(LightningCLI):
         settings = yaml.safe_load(text)
         data, model = settings["data"], settings["model"]
         windows = data.pop("val_windows")
-        for key in ("shards", "num_workers", "predict_split"):  # the data's hash stands for the folder
+        for key in ("shards", "num_workers", "predict_split", "damaged_share", "decoder"):  # the data's hash stands for shards
             data.pop(key)
         trainer = {key: settings["trainer"][key] for key in SHAPES_WEIGHTS}
         shared = {key: value for key, value in model.items() if key not in FAMILY_BRINGS}
@@ -165,7 +165,7 @@ class LamCLI(LightningCLI):
     def after_test(self) -> None:
         """Writes the numbers of a pass over other data beside the run's own, named after that data's folder."""
         if self.trainer.is_global_zero:
-            write_metrics(self.run_directory / f"test-{self.datamodule.index.path.name}.json", self.trainer)
+            write_metrics(self.run_directory / f"test-{self.datamodule.index.name}.json", self.trainer)
 
 
 def _seed_folder(seed: int | bool) -> str:

@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from lam.cli import LamCLI, hush, run
-from lam.data.schema import DataIndex
+from lam.data.sets import open_index
 from lam.results import read_provenance
 
 
@@ -82,7 +82,7 @@ class SweepCLI(LamCLI):
         """Decides by comparing today's provenance with what lies in the run's folder."""
         if self.subcommand == "fit":
             folder = self.run_directory
-            today = self.provenance(DataIndex.load(self.settings["data"]["shards"]).digest)
+            today = self.provenance(open_index(self.settings["data"]["shards"]).digest)
             done = read_provenance(folder / "run.json")
             if done and done.same_weights(today):
                 raise NothingToTrainError(folder, finished=done.evaluation_hash == today.evaluation_hash)

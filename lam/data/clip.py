@@ -17,7 +17,7 @@ class Clip:
     """A batch of windows of video, with what was recorded beside them. Models read frames only.
 
     Attributes:
-        frames: Pixels, (B, F, 3, H, W) uint8.
+        frames: Pixels, (B, F, 3, H, W) uint8; of a feature cache states instead, (B, F, N, D) bfloat16.
         times: When each frame was taken, (B, F) float64, seconds from the start of the source.
         position: Place of each window in the order of its stream, (B,) int64. In training no two draws share one, so it
             keys all noise of a step; in validation it identifies the window, so gathered results can be made unique.

@@ -1,8 +1,7 @@
-"""The data module: training, validation and prediction windows of a folder of shards."""
+"""The data module: training, validation and prediction windows of folders of shards."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -11,20 +10,24 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lam.data.clip import Clip
-from lam.data.loader import BatchList, BatchStream, TrainingBatches, WindowBatches
-from lam.data.order import TrainingOrder, Windows, covering_windows, global_batches, spread_windows
-from lam.data.schema import SPLITS, DataIndex, Split
+from lam.data.cuts import Draw
+from lam.data.damage import DamageCount
+from lam.data.decode import Decoder
+from lam.data.loader import BatchList, BatchStream, Share, TrainingBatches, WindowBatches
+from lam.data.order import TrainingOrder, WindowList, covering_windows, spread_windows
+from lam.data.schema import SPLITS, Split
+from lam.data.sets import open_sets
 from lam.data.shards import SplitReader
 
 
 class ClipDataModule(pl.LightningDataModule):
-    """Windows of video from a folder of shards, the same for any number of processes and workers.
+    """Windows of video from folders of shards, the same for any number of processes and workers.
 
     Attributes:
-        index: Summary of the folder.
+        index: Summary of the folder, or what several have in common.
 
     Args:
-        shards: Folder written by data_prep.
+        shards: Folder written by data_prep, or several with their weights: '{shards/wild: 3, shards/robot: 1}'.
         frames: Frames of a window.
         batch_size: Windows a step, over all processes together; it must divide by their number.
         stride: Every how many recorded frames one is taken.
@@ -32,13 +35,16 @@ class ClipDataModule(pl.LightningDataModule):
         seed: Seed of the order of training windows.
         val_windows: At most this many validation windows, evenly spread; all that do not overlap if not given.
         shuffle_buffer: Samples shuffled together; with fewer in the set the shuffle is complete.
+        windows_per_sample: Training windows drawn from a sample at a time, which come one after another.
         frames_per_state: Frames that the encoder makes a state of; prediction windows are cut at its states.
         predict_split: Which windows predict goes through.
+        damaged_share: Share of the training samples that may be damaged; another window takes the place of each.
+        decoder: What decodes mp4; both give the same pixels.
     """
 
     def __init__(
         self,
-        shards: Path,
+        shards: dict[str, float] | Path | str,
         frames: int,
         batch_size: int,
         stride: int = 1,
@@ -46,19 +52,26 @@ class ClipDataModule(pl.LightningDataModule):
         seed: int = 0,
         val_windows: int | None = None,
         shuffle_buffer: int = 4096,
+        windows_per_sample: int = 1,
         frames_per_state: int = 1,
         predict_split: Literal["train", "val", "both"] = "both",
+        damaged_share: float = 0.001,
+        decoder: Decoder = "pyav",
     ) -> None:
         super().__init__()
-        least = {"frames": 2, "batch_size": 1, "stride": 1, "num_workers": 0, "shuffle_buffer": 1, "frames_per_state": 1}
-        given = (frames, batch_size, stride, num_workers, shuffle_buffer, frames_per_state)
+        least = {"frames": 2, "batch_size": 1, "stride": 1, "num_workers": 0, "shuffle_buffer": 1}
+        least |= {"windows_per_sample": 1, "frames_per_state": 1}
+        given = (frames, batch_size, stride, num_workers, shuffle_buffer, windows_per_sample, frames_per_state)
         for (name, smallest), value in zip(least.items(), given, strict=True):
             if value < smallest:
                 raise ValueError(f"data.{name} is {value}, it must be at least {smallest}.")
-        self.index = DataIndex.load(shards)
+        self.sets = open_sets(shards)
+        self.index = self.sets.index
         self.frames, self.batch_size, self.stride = frames, batch_size, stride
         self.num_workers, self.seed, self.val_windows = num_workers, seed, val_windows
-        self.shuffle_buffer, self.frames_per_state, self.predict_split = shuffle_buffer, frames_per_state, predict_split
+        self.shuffle_buffer, self.windows_per_sample = shuffle_buffer, windows_per_sample
+        self.frames_per_state, self.predict_split = frames_per_state, predict_split
+        self.damaged_share, self.decoder = damaged_share, decoder
 
     def train_dataloader(self) -> BatchStream:
         """Endless random windows, continuing where the trainer stands; recorded labels are not read."""
@@ -69,9 +82,18 @@ class ClipDataModule(pl.LightningDataModule):
                 f"Set a multiple of {world}."
             )
         reader = self._reader("train")
-        order = TrainingOrder(reader.shards, reader.lengths, self.frames, self.stride, self.seed, buffer=self.shuffle_buffer)
-        batches = TrainingBatches(reader, order, self.stride, self.batch_size // world, rank)
-        return BatchStream(batches, self.batch_size, self._batches_done, self.num_workers)
+        batches = TrainingBatches(reader, self.training_order(reader), self.batch_size // world, rank)
+        return BatchStream(batches, self.batch_size, self._batches_done, self.num_workers, self._damage(reader))
+
+    def training_order(self, reader: SplitReader) -> TrainingOrder:
+        """Which training window is at which position."""
+        draw = Draw(self.frames, self.stride, self.seed)
+        samples = reader.by_set(reader.lengths.windows(draw))
+        for each, found in zip(self.sets.sets, samples, strict=True):
+            if not found.any():
+                raise ValueError(f"{each.index.path} has no training clip of {draw.span} frames. Leave it out of data.shards.")
+        weights = [each.weight for each in self.sets.sets]
+        return TrainingOrder(samples, weights, draw, self.shuffle_buffer, self.windows_per_sample)
 
     def val_dataloader(self) -> BatchList:
         """Windows that do not overlap, each once, with recorded labels.
@@ -79,10 +101,9 @@ class ClipDataModule(pl.LightningDataModule):
         Where their number does not divide by that of the processes, the last batch has some twice, with equal positions.
         """
         reader = self._reader("val")
-        windows = spread_windows(reader.lengths, self.frames, self.stride, self.val_windows)
-        world, rank = self._processes
-        batches = [(reader, batch) for batch in global_batches(windows, self.batch_size, world)]
-        return BatchList(WindowBatches(batches, self.stride, world, rank, labels=True), self.num_workers)
+        parts = [(reader, spread_windows(reader.lengths, self.frames, self.stride, self.val_windows))]
+        batches = WindowBatches(parts, self.batch_size, slices=Share(*self._processes), labels=True)
+        return BatchList(batches, self.num_workers)
 
     def test_dataloader(self) -> BatchList:
         """The validation windows."""
@@ -97,27 +118,23 @@ class ClipDataModule(pl.LightningDataModule):
         each = self.frames_per_state
         if self.frames % each or self.frames < 2 * each:
             raise ValueError(f"data.frames is {self.frames}, expected a multiple of {each} from {2 * each} on.")
-        parts: list[tuple[SplitReader, Windows]] = []
-        position = 0
+        parts: list[tuple[SplitReader, WindowList]] = []
         for split in SPLITS if self.predict_split == "both" else (self.predict_split,):
             if self.index.splits[split]:
-                reader = SplitReader(self.index, split)
-                groups = covering_windows(reader.lengths, self.frames, self.stride, each)
-                parts += [(reader, dataclasses.replace(group, positions=group.positions + position)) for group in groups]
-                position += sum(len(group) for group in groups)
+                reader = SplitReader(self.sets, split, self.decoder)
+                position = sum(len(windows) for _, windows in parts)
+                groups = covering_windows(reader.lengths, self.frames, self.stride, each, position)
+                parts += [(reader, group) for group in groups]
         if not parts:
             raise ValueError(f"{self.index.path} has no sample of two states in {self.predict_split}. Prepare longer clips.")
-        world, rank = self._processes
-        size = max(1, self.batch_size // world)
-        batches = [(reader, batch) for reader, windows in parts for batch in global_batches(windows, size, world=1)]
-        return BatchList(WindowBatches(batches[rank::world], self.stride, world=1, rank=0, labels=False), self.num_workers)
+        world, _ = turns = Share(*self._processes)
+        return BatchList(WindowBatches(parts, max(1, self.batch_size // world), turns=turns), self.num_workers)
 
     def training_sample(self, n: int) -> Iterator[Clip]:
         """Batches of at most n training windows, evenly spread, the same for every seed and on every process."""
         reader = self._reader("train")
-        windows = spread_windows(reader.lengths, self.frames, self.stride, n)
-        batches = [(reader, batch) for batch in global_batches(windows, self.batch_size, world=1)]
-        yield from BatchList(WindowBatches(batches, self.stride, world=1, rank=0, labels=False), num_workers=0)
+        parts = [(reader, spread_windows(reader.lengths, self.frames, self.stride, n))]
+        yield from BatchList(WindowBatches(parts, self.batch_size, replace=True), 0, self._damage(reader))
 
     @property
     def _processes(self) -> tuple[int, int]:
@@ -128,19 +145,20 @@ class ClipDataModule(pl.LightningDataModule):
         """Training batches consumed so far; Lightning restores the step before it asks for the loader."""
         return 0 if self.trainer is None else self.trainer.global_step * self.trainer.accumulate_grad_batches
 
+    def _damage(self, reader: SplitReader) -> DamageCount:
+        return DamageCount(reader.lengths.samples, self.damaged_share)
+
     def _reader(self, split: Split) -> SplitReader:
         """A split, of which some samples at least are long enough for a window."""
-        reader = SplitReader(self.index, split)
-        span = (self.frames - 1) * self.stride + 1
-        short, longest = int((reader.lengths < span).sum()), reader.lengths.max()
-        if longest < span:
+        reader = SplitReader(self.sets, split, self.decoder)
+        span, lengths = (self.frames - 1) * self.stride + 1, reader.lengths
+        if lengths.longest < span:
             raise ValueError(
                 f"{self.index.path}: data.frames {self.frames} at data.stride {self.stride} needs clips of {span} frames, "
-                f"the longest {split} clip has {longest}. Lower them or re-run data_prep with longer clips."
+                f"the longest {split} clip has {lengths.longest}. Lower them or re-run data_prep with longer clips."
             )
-        if short:
+        if short := lengths.shorter(span):
             rank_zero_warn(
-                f"{self.index.path}: {short} of {len(reader.lengths)} {split} clips are shorter than {span} frames and "
-                f"left out."
+                f"{self.index.path}: {short} of {lengths.samples} {split} clips are shorter than {span} frames and left out."
             )
         return reader

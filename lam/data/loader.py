@@ -8,61 +8,100 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lam.data.clip import Clip
-from lam.data.order import TrainingOrder, Windows
+from lam.data.damage import Damage, DamageCount
+from lam.data.order import TrainingOrder, WindowList
 from lam.data.shards import SplitReader
 
+JOIN_EVERY = 100
+"""Training batches after which processes tell each other of damaged samples."""
 
-class TrainingBatches(Dataset[Clip]):
+Batch = tuple[Clip, list[Damage]]
+"""A batch, and what of it was damaged and replaced."""
+
+
+class Share(NamedTuple):
+    """What falls to one of several.
+
+    Attributes:
+        of: How many share.
+        which: Which of them this is.
+    """
+
+    of: int = 1
+    which: int = 0
+
+
+class TrainingBatches(Dataset[Batch]):
     """One process's share of each batch of training windows, by the global position of the batch's first window.
 
     Args:
         reader: Where to read.
         order: Which window is at which position.
-        stride: Every how many recorded frames one is taken.
         each: Windows for each process.
         rank: Which process this is.
     """
 
-    def __init__(self, reader: SplitReader, order: TrainingOrder, stride: int, each: int, rank: int) -> None:
-        self._reader, self._order, self._stride, self._each, self._rank = reader, order, stride, each, rank
+    def __init__(self, reader: SplitReader, order: TrainingOrder, each: int, rank: int) -> None:
+        self._reader, self._order, self._each, self._rank = reader, order, each, rank
 
-    def __getitem__(self, first: int) -> Clip:
+    def __getitem__(self, first: int) -> Batch:
         """This process's share of the batch that begins at a position."""
+        damages: list[Damage] = []
+        clip = self._reader.read(self._order.windows(self._positions(first)), False, self._order.windows, damages)
+        return clip, damages
+
+    def _positions(self, first: int) -> np.ndarray:
         start = first + self._rank * self._each
-        windows = self._order.windows(np.arange(start, start + self._each))
-        return self._reader.read(windows, self._stride, labels=False)
+        return np.arange(start, start + self._each)
 
 
-class WindowBatches(Dataset[Clip]):
-    """One process's share of each of a list of batches.
+class WindowBatches(Dataset[Batch]):
+    """One process's share of the batches of some lists of windows.
 
     Args:
-        batches: Where to read each batch, and its windows, all processes' together.
-        stride: Every how many recorded frames one is taken.
-        world: Number of processes; it divides the size of every batch.
-        rank: Which process this is.
+        parts: Where to read windows, and which; a batch lies in one part.
+        batch_size: Windows in a batch, all processes' together.
+        slices: How batches are shared out: part of each batch, in validation,
+        turns: or whole batches in turn, in prediction.
         labels: Whether to read recorded actions and causes.
+        replace: Whether other windows take the place of damaged ones.
     """
 
-    def __init__(self, batches: list[tuple[SplitReader, Windows]], stride: int, world: int, rank: int, labels: bool) -> None:
-        self._batches, self._stride, self._world, self._rank, self._labels = batches, stride, world, rank, labels
+    def __init__(
+        self,
+        parts: list[tuple[SplitReader, WindowList]],
+        batch_size: int,
+        slices: Share = Share(),  # noqa: B008  immutable
+        turns: Share = Share(),  # noqa: B008
+        labels: bool = False,
+        replace: bool = False,
+    ) -> None:
+        self._parts, self._batch_size, self._slices, self._turns = parts, batch_size, slices, turns
+        self._labels, self._replace = labels, replace
+        self._ends = np.cumsum([-(-len(windows) // batch_size) for _, windows in parts])
 
     def __len__(self) -> int:
         """Number of batches."""
-        return len(self._batches)
+        return len(range(self._turns.which, int(self._ends[-1]), self._turns.of))
 
-    def __getitem__(self, number: int) -> Clip:
+    def __getitem__(self, number: int) -> Batch:
         """This process's share of a batch."""
-        reader, windows = self._batches[number]
-        each = len(windows) // self._world
-        return reader.read(windows.take(slice(self._rank * each, (self._rank + 1) * each)), self._stride, self._labels)
+        number = self._turns.which + number * self._turns.of
+        part = int(np.searchsorted(self._ends, number, side="right"))
+        reader, windows = self._parts[part]
+        batch = windows.batch(number - int(self._ends[part - 1] if part else 0), self._batch_size, self._slices.of)
+        each = len(batch) // self._slices.of
+        batch = batch.take(slice(self._slices.which * each, (self._slices.which + 1) * each))
+        damages: list[Damage] = []
+        clip = reader.read(batch, self._labels, windows.replacements if self._replace else None, damages)
+        return clip, damages
 
 
 class BatchList:
@@ -71,11 +110,13 @@ class BatchList:
     Args:
         batches: The batches.
         num_workers: Processes that decode beside this one; 0 decodes in this one.
+        damage: Counts what was damaged and replaced.
     """
 
-    def __init__(self, batches: WindowBatches, num_workers: int) -> None:
+    def __init__(self, batches: WindowBatches, num_workers: int, damage: DamageCount | None = None) -> None:
         self._batches = batches
         self._num_workers = min(num_workers, len(batches))
+        self._damage = damage
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -83,7 +124,10 @@ class BatchList:
 
     def __iter__(self) -> Iterator[Clip]:
         """One pass."""
-        yield from _workers(self._batches, range(len(self)), self._num_workers)
+        for clip, damages in _workers(self._batches, range(len(self)), self._num_workers):
+            if self._damage is not None:
+                self._damage.add(damages)
+            yield clip
 
 
 class BatchStream:
@@ -94,11 +138,19 @@ class BatchStream:
         batch_size: Windows in a batch of all processes together.
         batches_done: Batches that the trainer has consumed since its first step.
         num_workers: Processes that decode beside this one; 0 decodes in this one.
+        damage: Counts what was damaged and replaced.
     """
 
-    def __init__(self, batches: TrainingBatches, batch_size: int, batches_done: Callable[[], int], num_workers: int) -> None:
+    def __init__(
+        self,
+        batches: TrainingBatches,
+        batch_size: int,
+        batches_done: Callable[[], int],
+        num_workers: int,
+        damage: DamageCount,
+    ) -> None:
         self._batches, self._batch_size, self._num_workers = batches, batch_size, num_workers
-        self._batches_done = batches_done
+        self._batches_done, self._damage = batches_done, damage
         self._origin = 0  # position of the trainer's first batch
 
     def position(self) -> int:
@@ -115,10 +167,15 @@ class BatchStream:
 
     def __iter__(self) -> Iterator[Clip]:
         """Batches from the current position on."""
-        yield from _workers(self._batches, itertools.count(self.position(), self._batch_size), self._num_workers)
+        positions = itertools.count(self.position(), self._batch_size)
+        for number, (clip, damages) in enumerate(_workers(self._batches, positions, self._num_workers), start=1):
+            self._damage.add(damages)
+            if number % JOIN_EVERY == 0:
+                self._damage.join()
+            yield clip
 
 
-def _workers(batches: Dataset[Clip], numbers: Iterable[int], num_workers: int) -> Iterator[Clip]:
+def _workers(batches: Dataset[Batch], numbers: Iterable[int], num_workers: int) -> Iterator[Batch]:
     """Batches by number, decoded ahead by worker processes (one thread each) in the same order as without them."""
     parcels = DataLoader(
         batches,
@@ -132,16 +189,20 @@ def _workers(batches: Dataset[Clip], numbers: Iterable[int], num_workers: int) -
     yield from map(_unpack, parcels)
 
 
-def _pack(clip: Any) -> Any:
+def _pack(batch: Any) -> Any:
     """A clip with all but its frames as arrays: a tensor that changes process costs a connection, an array some bytes."""
+    clip, damages = batch
     causes = {name: value.numpy() for name, value in clip.causes.items()}
     actions = None if clip.actions is None else clip.actions.numpy()
-    return clip.frames, clip.times.numpy(), clip.position.numpy(), clip.key, clip.source, actions, causes
+    return (
+        *(clip.frames, clip.times.numpy(), clip.position.numpy(), clip.key, clip.source, actions, causes, clip.joins),
+        [tuple(vars(damage).values()) for damage in damages],
+    )
 
 
-def _unpack(parcel: Any) -> Clip:
-    frames, times, position, key, source, actions, causes = parcel
-    return Clip(
+def _unpack(parcel: Any) -> Batch:
+    frames, times, position, key, source, actions, causes, joins, damages = parcel
+    clip = Clip(
         frames=frames,
         times=torch.from_numpy(times),
         position=torch.from_numpy(position),
@@ -149,4 +210,6 @@ def _unpack(parcel: Any) -> Clip:
         source=list(source),
         actions=None if actions is None else torch.from_numpy(actions),
         causes={name: torch.from_numpy(value) for name, value in causes.items()},
+        joins=joins,
     )
+    return clip, [Damage(*damage) for damage in damages]

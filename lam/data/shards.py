@@ -2,177 +2,189 @@
 
 from __future__ import annotations
 
-import io
-import mmap
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from lam.data.clip import Clip
-from lam.data.decode import decode_window
+from lam.data.cuts import Lengths
+from lam.data.damage import ATTEMPTS, Damage, DamagedError
+from lam.data.decode import Decoder
+from lam.data.join import join_steps
 from lam.data.order import Windows
-from lam.data.schema import DataIndex, ShardInfo, Split, Storage, side_index_name
+from lam.data.schema import Split
+from lam.data.sets import ShardSets
+from lam.data.shard import ACTIONS, OpenShard, array_type
 
 _OPEN_SHARDS = 64  # enough for a shuffle buffer, few enough for the limit of open files
 
+Replace = Callable[[np.ndarray, int], Windows]
+"""Given positions of damaged windows and an attempt from 1 on, what to read instead of them."""
+
 
 class SplitReader:
-    """Random access to the samples of a split. Opens shards when they are needed, so it is cheap to send to workers.
+    """Random access to the windows of a split. Opens shards when they are needed, so it is cheap to send to workers.
 
     Attributes:
-        index: The folder.
+        sets: Where the shards are; they are numbered through all sets.
         split: Which split.
-        lengths: Frames of each sample, (samples,) int64; samples are numbered through all shards.
-        shards: Shard of each sample, (samples,) int64.
+        lengths: How long samples are.
 
     Args:
-        index: The folder.
+        sets: Where the shards are.
         split: Which split.
+        decoder: What decodes mp4.
     """
 
-    def __init__(self, index: DataIndex, split: Split) -> None:
-        self.index, self.split = index, split
-        self._infos = index.splits[split]
+    def __init__(self, sets: ShardSets, split: Split, decoder: Decoder = "pyav") -> None:
+        self.sets, self.split, self._decoder = sets, split, decoder
+        self._infos = [(each, info) for each in sets.sets for info in each.index.splits[split]]
         if not self._infos:
-            raise ValueError(f"{index.path} has no {split} samples. Prepare more sources, so that both splits get some.")
-        lengths = [_check_shard(index.path, info) for info in self._infos]
-        self.lengths = np.concatenate(lengths).astype(np.int64)
-        self.shards = np.repeat(np.arange(len(lengths)), [len(each) for each in lengths])
-        self._first = np.cumsum([0, *(len(each) for each in lengths)])
-        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+            raise ValueError(f"{sets.index.path} has no {split} samples. Prepare more sources, so that both splits get some.")
+        self.lengths = Lengths([info for _, info in self._infos])
+        self._open: OrderedDict[int, OpenShard | DamagedError] = OrderedDict()
 
     def __getstate__(self) -> dict[str, object]:
         """Everything but open files."""
         return {**self.__dict__, "_open": OrderedDict()}
 
-    def read(self, windows: Windows, stride: int, labels: bool) -> Clip:
+    def read(self, windows: Windows, labels: bool, replace: Replace | None = None, damages: list[Damage] | None = None) -> Clip:
         """Reads a batch of windows.
 
         Args:
             windows: Which ones.
-            stride: Every how many recorded frames one is taken.
             labels: Whether to read recorded actions and causes.
+            replace: What to read instead of damaged windows; without it the first one is an error.
+            damages: Gets what was found damaged and replaced.
+
+        Raises:
+            DamagedError: A window is damaged, and so is what should replace it.
         """
-        count, frames = len(windows), windows.frames
-        pixels = np.empty((count, frames, self.index.height, self.index.width, 3), dtype=np.uint8)
-        times = np.empty((count, frames))
-        keys, sources, records = [], [], []
-        for i, (sample, start) in enumerate(zip(windows.samples.tolist(), windows.starts.tolist(), strict=True)):
-            shard = self._shard(int(self.shards[sample]))
-            row = sample - int(self._first[self.shards[sample]])
-            window = range(start, start + (frames - 1) * stride + 1, stride)
-            shard.decode(row, window, pixels[i])
-            times[i] = shard.times[row][window.start : window.stop : stride]
-            keys.append(shard.keys[row])
-            sources.append(shard.sources[row])
-            if labels:
-                records.append(_between(shard.labels(row), window))
-        joined = {name: torch.from_numpy(np.stack([each[name] for each in records])) for name in (records or [{}])[0]}
-        return Clip(
-            # stored channels last, seen channels first: a copy here would cost as much as decoding
-            frames=torch.from_numpy(pixels).permute(0, 1, 4, 2, 3),
-            times=torch.from_numpy(times),
-            position=torch.from_numpy(windows.positions.copy()),
-            key=keys,
-            source=sources,
-            actions=joined.pop(_ACTIONS, None),
-            causes=joined,
-        )
+        batch = _Batch(self, windows, labels)
+        todo = np.arange(len(windows))
+        for attempt in range(1, ATTEMPTS + 1):
+            failed = self._fill(batch, windows, todo)
+            if not failed:
+                return batch.clip()
+            if replace is None or damages is None or attempt == ATTEMPTS:
+                break
+            damages += [error.damage for _, error in failed if isinstance(error.damage, Damage)]
+            todo = np.sort(np.concatenate([which for which, _ in failed]))
+            instead = replace(windows.positions[todo], attempt)
+            windows.shards[todo], windows.numbers[todo] = instead.shards, instead.numbers
+        raise failed[0][1]
 
-    def video(self, sample: int) -> memoryview:
-        """The stored video of one sample."""
-        number = int(self.shards[sample])
-        return self._shard(number).member("video", sample - int(self._first[number]))
+    def _fill(self, batch: _Batch, windows: Windows, todo: np.ndarray) -> list[tuple[np.ndarray, DamagedError]]:
+        """Reads some of the windows, shard by shard and sample by sample; returns those that are damaged."""
+        failed: list[tuple[np.ndarray, DamagedError]] = []
+        shards = windows.shards[todo]
+        for number in dict.fromkeys(shards.tolist()):
+            here = todo[shards == number]
+            shard = self.shard(number)
+            if isinstance(shard, DamagedError):
+                failed.append((here, shard))
+                continue
+            rows, starts, batch.positions[here] = windows.cut.place(
+                shard.lengths, windows.numbers[here], windows.positions[here]
+            )
+            for row in dict.fromkeys(rows.tolist()):
+                same = rows == row
+                failed += batch.read(shard, row, here[same], starts[same])
+        return failed
 
-    def _shard(self, number: int) -> _OpenShard:
-        """One shard, opened if need be; the one used longest ago is closed."""
+    def shard(self, number: int) -> OpenShard | DamagedError:
+        """One shard, opened if need be, or why that is impossible; the one used longest ago is closed."""
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
         if len(self._open) >= _OPEN_SHARDS:
             self._open.popitem(last=False)
-        self._open[number] = _OpenShard(self.index, self._infos[number])
+        part, info = self._infos[number]
+        try:
+            self._open[number] = OpenShard(part.files, part.index, info)
+        except DamagedError as error:
+            self._open[number] = error
         return self._open[number]
 
+    def by_set(self, values: np.ndarray) -> list[np.ndarray]:
+        """Values of all shards, (shards,), those of each set by themselves."""
+        ends = np.cumsum([len(each.index.splits[self.split]) for each in self.sets.sets])
+        return np.split(values, ends[:-1])
 
-_ACTIONS = "\0actions"  # no cause can have this name
+    def names(self, windows: Windows) -> list[str]:
+        """Names of the shards that hold some windows, for people."""
+        found = (self._infos[number] for number in dict.fromkeys(windows.shards.tolist()))
+        return [f"{part.index.path}/{info.name}" for part, info in found]
 
 
-class _OpenShard:
-    """A memory-mapped tar and its side index."""
+class _Batch:
+    """A batch that is being read.
 
-    def __init__(self, index: DataIndex, info: ShardInfo) -> None:
-        self.path = index.path / info.name
-        with self.path.open("rb") as file:
-            self._bytes = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        table = pq.read_table(index.path / side_index_name(info.name), use_threads=False)
-        self.keys: list[str] = table["key"].to_pylist()
-        self.sources: list[str] = table["source"].to_pylist()
-        times = table["times"].combine_chunks()
-        self.times = np.split(times.flatten().to_numpy(), times.offsets.to_numpy()[1:-1])
-        self._places = {
-            member: (table[f"{member}_offset"].to_pylist(), table[f"{member}_bytes"].to_pylist())
-            for member in ("video", "actions.npy", "causes.npz")
-        }
-        self._storage: Storage = index.storage
-        self._labels: tuple[int, dict[str, np.ndarray]] = (-1, {})
+    Args:
+        reader: Who reads it.
+        windows: What it will hold.
+        labels: Whether to read recorded actions and causes.
+    """
 
-    def member(self, member: str, row: int) -> memoryview:
-        """Bytes of a member of a sample, none where it is absent."""
-        offsets, sizes = self._places[member]
-        return self._bytes[offsets[row] : offsets[row] + sizes[row]]
+    def __init__(self, reader: SplitReader, windows: Windows, labels: bool) -> None:
+        self._index, self._decoder, self._cut = reader.sets.index, reader._decoder, windows.cut
+        shape, kind = array_type(self._index)
+        self.frames = np.empty((len(windows), self._cut.frames, *shape), dtype=kind)
+        self.times = np.empty((len(windows), self._cut.frames))
+        self.positions = windows.positions.copy()
+        self.keys, self.sources = [""] * len(windows), [""] * len(windows)
+        self._joins: dict[str, Any] = {name: cause.join for name, cause in self._index.causes.items()}
+        if self._index.actions:
+            self._joins[ACTIONS] = self._index.action_joins
+        self._labels: list[dict[str, np.ndarray]] = [{} for _ in range(len(windows))] if labels else []
 
-    def decode(self, row: int, window: range, out: np.ndarray) -> None:
-        """Decodes a window of a sample."""
+    def read(self, shard: OpenShard, row: int, which: np.ndarray, starts: np.ndarray) -> list[tuple[np.ndarray, DamagedError]]:
+        """Reads windows of one sample, from one opened video; returns those that are damaged."""
         try:
-            decode_window(self._storage, self.member("video", row), window, out)
-        except ValueError as error:
-            raise ValueError(f"{self.path}, sample {self.keys[row]}: {error}. Copy it again or re-run data_prep.") from error
+            self._read(shard, row, which.tolist(), starts.tolist())
+        except DamagedError as error:
+            if len(which) == 1:
+                return [(which, error)]
+            # whether a window is damaged must not depend on what else is in the batch
+            return [each for i in range(len(which)) for each in self.read(shard, row, which[i : i + 1], starts[i : i + 1])]
+        return []
 
-    def labels(self, row: int) -> dict[str, np.ndarray]:
-        """Everything recorded beside a sample; the last sample's is remembered, since windows come in order."""
-        if self._labels[0] != row:
-            found: dict[str, np.ndarray] = {}
-            if causes := self.member("causes.npz", row):
-                with np.load(io.BytesIO(causes), allow_pickle=False) as arrays:
-                    found.update(arrays)
-            if actions := self.member("actions.npy", row):
-                found[_ACTIONS] = np.load(io.BytesIO(actions), allow_pickle=False)
-            self._labels = (row, found)
-        return self._labels[1]
+    def _read(self, shard: OpenShard, row: int, which: list[int], starts: list[int]) -> None:
+        stride, span = self._cut.stride, self._cut.span
+        windows = [range(start, start + span, stride) for start in starts]
+        if len(which) == 1:
+            shard.decode(row, windows[0], self.frames[which[0]], self._decoder)
+        else:
+            needed = sorted(set().union(*windows))
+            pictures = np.empty((len(needed), *self.frames.shape[2:]), dtype=self.frames.dtype)
+            shard.decode(row, needed, pictures, self._decoder)
+            for i, window in zip(which, windows, strict=True):
+                self.frames[i] = pictures[np.searchsorted(needed, window)]
+        times, labels = shard.times(row), shard.labels(row) if self._labels else {}
+        for i, window in zip(which, windows, strict=True):
+            self.times[i] = times[window.start : window.stop : stride]
+            self.keys[i], self.sources[i] = shard.keys[row], shard.sources[row]
+            if self._labels:
+                bounds = np.array(window)
+                self._labels[i] = {name: join_steps(labels[name], bounds, join) for name, join in self._joins.items()}
 
-
-def _between(labels: dict[str, np.ndarray], window: range) -> dict[str, np.ndarray]:
-    """Labels between the frames of a window.
-
-    Over several recorded steps continuous ones add up, of discrete ones the largest counts, as in ``Clip.labels``.
-    """
-    steps = {}
-    for name, value in labels.items():
-        inside = value[window.start : window.stop - 1]
-        groups = inside.reshape(len(window) - 1, window.step, *inside.shape[1:])
-        steps[name] = groups.sum(axis=1) if np.issubdtype(value.dtype, np.floating) else groups.max(axis=1)
-    return steps
-
-
-def _check_shard(folder: Path, info: ShardInfo) -> np.ndarray:
-    """Frames of each sample of a shard.
-
-    Raises:
-        ValueError: The tar or its side index is not what index.json says.
-    """
-    size = (folder / info.name).stat().st_size
-    if size != info.bytes:
-        raise ValueError(
-            f"{folder / info.name} has {size} bytes, index.json says {info.bytes}. Copy it again or re-run data_prep."
+    def clip(self) -> Clip:
+        """The batch."""
+        read = self._joins if self._labels else {}
+        joined = {name: torch.from_numpy(np.stack([each[name] for each in self._labels])) for name in read}
+        frames = torch.from_numpy(self.frames)
+        # pixels are stored channels last, seen channels first: a copy here would cost as much as decoding
+        frames = frames.permute(0, 1, 4, 2, 3) if frames.dtype is torch.uint8 else frames.view(torch.bfloat16)
+        return Clip(
+            frames=frames,
+            times=torch.from_numpy(self.times),
+            position=torch.from_numpy(self.positions),
+            key=self.keys,
+            source=self.sources,
+            actions=joined.pop(ACTIONS, None),
+            causes=joined,
+            joins={("action" if name == ACTIONS else name): join for name, join in self._joins.items()},
         )
-    frames = pq.read_table(folder / side_index_name(info.name), columns=["frames"], use_threads=False)["frames"].to_numpy()
-    if (len(frames), frames.sum()) != (info.samples, info.frames):
-        raise ValueError(
-            f"{folder / side_index_name(info.name)} lists {len(frames)} samples of {frames.sum()} frames, index.json says "
-            f"{info.samples} of {info.frames}. Copy it again or re-run data_prep."
-        )
-    return frames

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from data_prep.sample import Sample
 from data_prep.writer import SetSpec, ShardWriter
-from lam.data.schema import ActionField, Storage
+from lam.data.schema import ActionField, FeatureInfo, Storage
 
 
 def picture(sample: int, frame: int) -> np.ndarray:
@@ -38,3 +39,16 @@ def write_set(
             )
             writer.add("train" if sample < len(train) else "val", made)
     return out
+
+
+def write_states(out: Path, train: list[int], val: list[int]) -> tuple[Path, list[torch.Tensor]]:
+    """A feature cache of random states on a grid of 2 x 3 tokens of 5 numbers, three samples a shard."""
+    features = FeatureInfo("made up", {"class_path": "Random"}, dim=5, frames_per_state=1, shards="0")
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(length, 6, 5, generator=generator).bfloat16() for length in [*train, *val]]
+    with ShardWriter(out, SetSpec(2, 3, Storage.states, features=features, samples_per_shard=3)) as writer:
+        for sample, each in enumerate(states):
+            split = "train" if sample < len(train) else "val"
+            frames = each.view(torch.int16).numpy().view(np.uint16)
+            writer.add(split, Sample(f"clip/{sample:03d}", "source", "episode", frames, np.arange(len(each)) / 4))
+    return out, states

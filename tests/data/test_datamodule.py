@@ -8,9 +8,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
-from lam.data.loader import BatchList, TrainingBatches, WindowBatches
-from lam.data.order import TrainingOrder, global_batches, spread_windows
-from lam.data.schema import DataIndex
+from lam.data.loader import BatchList, Share, TrainingBatches, WindowBatches
+from lam.data.order import spread_windows
+from lam.data.sets import open_sets
 from lam.data.shards import SplitReader
 from tests.data.shards import frame_of, write_set
 
@@ -60,20 +60,20 @@ def test_seed_changes_the_order_but_not_the_training_sample(folder):
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_any_number_of_processes_sees_the_same_global_batches(folder, world):
-    reader = SplitReader(DataIndex.load(folder), "train")
-    order = TrainingOrder(reader.shards, reader.lengths, 3, 1, seed=0)
-    shares = [TrainingBatches(reader, order, 1, each=6 // world, rank=rank) for rank in range(world)]
-    alone = first(ClipDataModule(folder, frames=3, batch_size=6, num_workers=0), 5)
-    together = [[row for share in shares for row in seen(share[6 * batch])] for batch in range(5)]
+    data = ClipDataModule(folder, frames=3, batch_size=6, num_workers=0)
+    reader = SplitReader(data.sets, "train")
+    order = data.training_order(reader)
+    shares = [TrainingBatches(reader, order, each=6 // world, rank=rank) for rank in range(world)]
+    alone = first(data, 5)
+    together = [[row for share in shares for row in seen(share[6 * batch][0])] for batch in range(5)]
     assert together == alone
 
 
 @pytest.mark.parametrize(("world", "limit"), [(1, None), (2, None), (3, None), (16, None), (2, 3), (4, 3)])
 def test_validation_sees_every_window_once_and_equally_many_batches_a_process(folder, world, limit):
-    reader = SplitReader(DataIndex.load(folder), "val")
-    windows = spread_windows(reader.lengths, 3, 1, limit)
-    batches = [(reader, batch) for batch in global_batches(windows, 4, world)]
-    shares = [list(BatchList(WindowBatches(batches, 1, world, rank, labels=True), 0)) for rank in range(world)]
+    reader = SplitReader(open_sets(folder), "val")
+    parts = [(reader, spread_windows(reader.lengths, 3, 1, limit))]
+    shares = [list(BatchList(WindowBatches(parts, 4, slices=Share(world, rank)), 0)) for rank in range(world)]
     assert len({tuple(len(clip) for clip in share) for share in shares}) == 1
     rows = {row for share in shares for clip in share for row in seen(clip)}
     expected = {(s, 3 * i) for s, length in enumerate([10, 13, 6, 8], start=9) for i in range(length // 3)}
@@ -195,12 +195,12 @@ def test_checkpoint_keeps_the_position_when_the_batch_size_changes(folder, tmp_p
 
 @pytest.mark.shared_data
 def test_real_videos_become_clips(shared_data, tmp_path):
-    from data_prep.videos import videos
+    from data_prep.__main__ import main
 
     for name in ("intel_store_aisle.gif", "intel_asl_walk.mkv", "pysot_bag.avi", "torchcodec_nasa.mp4"):
         (tmp_path / "clips").mkdir(exist_ok=True)
         (tmp_path / "clips" / name).symlink_to(shared_data / "natural" / name)
-    assert videos(tmp_path / "clips", tmp_path / "shards", size=32) == 0
+    assert main(["videos", str(tmp_path / "clips"), str(tmp_path / "shards"), "--size", "32", "--jobs", "1"]) == 0
     data = ClipDataModule(tmp_path / "shards", frames=3, batch_size=4, num_workers=0)
     clip = next(iter(data.train_dataloader()))
     gaps = np.diff(clip.times.numpy(), axis=1)

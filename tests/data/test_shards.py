@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -6,11 +8,13 @@ import pytest
 import torch
 
 from data_prep.encoding import encode_jpegs, encode_mp4
-from lam.data.decode import decode_window
+from lam.data.cuts import Spread
+from lam.data.decode import decode_frames
 from lam.data.order import Windows
 from lam.data.schema import DataIndex, Storage
+from lam.data.sets import open_sets
 from lam.data.shards import SplitReader
-from tests.data.shards import frame_of, write_set
+from tests.data.shards import frame_of, write_set, write_states
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +27,27 @@ def copy(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy")
 
 
-def windows(samples, starts, frames):
-    return Windows(np.array(samples), np.array(starts), np.arange(len(samples)) + 100, frames)
+@dataclasses.dataclass(frozen=True)
+class At(Spread):
+    """The window at a given frame of each sample, for tests."""
+
+    first: tuple[int, ...] = ()
+
+    def count(self, lengths):
+        return np.ones(len(lengths), dtype=np.int64)
+
+    def starts(self, lengths, places, positions):
+        return np.array(self.first)[positions - 100]
+
+
+def windows(samples, starts, frames, stride=1, per_shard=3):
+    """Windows of samples numbered through all shards, at positions from 100 on."""
+    shards, numbers = np.divmod(np.array(samples), per_shard)
+    return Windows(shards, numbers, np.arange(len(samples)) + 100, At(frames, stride, tuple(starts)))
+
+
+def reader(folder, split="train"):
+    return SplitReader(open_sets(folder), split)
 
 
 def moving_video(frames=30, size=32):
@@ -33,10 +56,10 @@ def moving_video(frames=30, size=32):
     return np.stack([np.roll(scene, 2 * i, axis=1) for i in range(frames)])
 
 
-@pytest.mark.parametrize("storage", Storage)
+@pytest.mark.parametrize("storage", [Storage.jpeg, Storage.mp4])
 def test_windows_hold_the_frames_times_and_names_asked_for(storage, tmp_path):
-    index = DataIndex.load(write_set(tmp_path / "shards", train=[9, 12, 7, 20], val=[10], storage=storage))
-    clip = SplitReader(index, "train").read(windows([3, 1], [11, 2], frames=3), stride=4, labels=False)
+    folder = write_set(tmp_path / "shards", train=[9, 12, 7, 20], val=[10], storage=storage)
+    clip = reader(folder).read(windows([3, 1], [11, 2], frames=3, stride=4), labels=False)
     assert clip.frames.shape == (2, 3, 3, 16, 16) and clip.frames.dtype == torch.uint8
     np.testing.assert_array_equal(frame_of(clip.frames.numpy()), [[(3, 11), (3, 15), (3, 19)], [(1, 2), (1, 6), (1, 10)]])
     torch.testing.assert_close(clip.times, torch.tensor([[2.78, 3.78, 4.78], [0.51, 1.51, 2.51]], dtype=torch.float64))
@@ -45,49 +68,78 @@ def test_windows_hold_the_frames_times_and_names_asked_for(storage, tmp_path):
     assert clip.actions is None and clip.causes == {}
 
 
+@pytest.mark.parametrize("storage", [Storage.jpeg, Storage.mp4])
+def test_windows_of_one_sample_in_any_order(storage, tmp_path):
+    folder = write_set(tmp_path / "shards", train=[30, 9], val=[10], storage=storage)
+    clip = reader(folder).read(windows([0, 1, 0, 0, 0], [20, 3, 2, 4, 20], frames=3, stride=2), labels=True)
+    starts = [20, 3, 2, 4, 20]
+    expected = [[(s, start + 2 * i) for i in range(3)] for s, start in zip([0, 1, 0, 0, 0], starts, strict=True)]
+    np.testing.assert_array_equal(frame_of(clip.frames.numpy()), expected)
+    torch.testing.assert_close(clip.causes["dx"][:, 0], torch.tensor([2.0 * start + 2 for start in starts]))
+
+
+def test_states_of_a_feature_cache(tmp_path):
+    folder, states = write_states(tmp_path / "states", train=[9, 12, 7, 20], val=[10])
+    clip = reader(folder).read(windows([3, 1], [11, 2], frames=3, stride=4), labels=False)
+    assert clip.frames.dtype == torch.bfloat16 and clip.frames.shape == (2, 3, 6, 5)
+    assert torch.equal(clip.frames[0], states[3][[11, 15, 19]]) and torch.equal(clip.frames[1], states[1][[2, 6, 10]])
+    assert clip.key == ["clip/003", "clip/001"]
+
+
 def test_labels_between_frames(folder):
-    clip = SplitReader(DataIndex.load(folder), "train").read(windows([1, 3], [2, 0], 3), stride=1, labels=True)
+    clip = reader(folder).read(windows([1, 3], [2, 0], 3), labels=True)
     torch.testing.assert_close(clip.actions, torch.tensor([[[2, 20], [3, 30]], [[0, 0], [1, 10]]]).float())
     torch.testing.assert_close(clip.causes["dx"], torch.tensor([[2.5, 3.5], [0.5, 1.5]]))
     assert clip.causes["enters"].tolist() == [[2, 0], [0, 1]] and clip.causes["enters"].dtype == torch.int64
 
 
 def test_labels_join_like_those_between_states(folder):
-    reader = SplitReader(DataIndex.load(folder), "train")
-    dense = reader.read(windows([3], [3], 13), stride=1, labels=True)
-    strided = reader.read(windows([3], [3], 5), stride=3, labels=True)
-    # steps from frame 3 on in groups of three
-    torch.testing.assert_close(strided.actions, dense.actions.unflatten(1, (4, 3)).sum(dim=2))
+    dense = reader(folder).read(windows([3], [3], 13), labels=True)
+    strided = reader(folder).read(windows([3], [3], 5, stride=3), labels=True)
+    # steps from frame 3 on in groups of three: the first number adds up, of the second the last counts
+    groups = dense.actions.unflatten(1, (4, 3))
+    torch.testing.assert_close(strided.actions, torch.stack([groups[..., 0].sum(dim=2), groups[..., -1, 1]], dim=-1))
     assert torch.equal(strided.causes["enters"], dense.causes["enters"].unflatten(1, (4, 3)).amax(dim=2))
 
 
-@pytest.mark.parametrize("window", [range(0, 2), range(5, 9), range(7, 10), range(8, 9), range(13, 29, 5), range(28, 30)])
+@pytest.mark.parametrize(
+    "window", [range(0, 2), range(5, 9), range(7, 10), range(8, 9), range(13, 29, 5), range(28, 30), [0, 1, 17, 18, 29]]
+)
 def test_mp4_windows_equal_the_full_decode(window):
     video = memoryview(encode_mp4(moving_video(), fps=29.97))
     whole = np.empty((30, 32, 32, 3), dtype=np.uint8)
-    decode_window(Storage.mp4, video, range(30), whole)
+    decode_frames(Storage.mp4, video, range(30), whole)
     part = np.empty((len(window), 32, 32, 3), dtype=np.uint8)
-    decode_window(Storage.mp4, video, window, part)
-    np.testing.assert_array_equal(part, whole[window.start : window.stop : window.step])
+    decode_frames(Storage.mp4, video, window, part)
+    np.testing.assert_array_equal(part, whole[list(window)])
 
 
 def test_stored_pictures_are_close_to_what_was_written():
     video = moving_video()
     for storage, data, error in ((Storage.jpeg, encode_jpegs(video), 3), (Storage.mp4, encode_mp4(video, 4), 25)):
         out = np.empty_like(video)
-        decode_window(storage, memoryview(data), range(30), out)
+        decode_frames(storage, memoryview(data), range(30), out)
         assert np.abs(out.astype(int) - video).mean() < error
         # nearer to itself than to its neighbors: no frame is off by one
         assert np.abs(out[1:].astype(int) - video[:-1]).mean() > 2 * np.abs(out.astype(int) - video).mean()
 
 
-def test_reader_travels_to_other_processes_with_open_files(folder):
-    import pickle
+def test_torchcodec_that_is_not_there():
+    with pytest.raises(ValueError, match=r"install torchcodec 0\.12 or 0\.13 and FFmpeg's shared libraries"):
+        decode_frames(Storage.mp4, memoryview(b""), [0], np.empty((1, 2, 2, 3), dtype=np.uint8), "torchcodec")
 
-    reader = SplitReader(DataIndex.load(folder), "train")
-    before = reader.read(windows([0], [0], 2), 1, labels=True)
-    after = pickle.loads(pickle.dumps(reader)).read(windows([0], [0], 2), 1, labels=True)
+
+def test_reader_travels_to_other_processes_with_open_files(folder):
+    mine = reader(folder)
+    before = mine.read(windows([0], [0], 2), labels=True)
+    after = pickle.loads(pickle.dumps(mine)).read(windows([0], [0], 2), labels=True)
     assert torch.equal(before.frames, after.frames)
+
+
+def test_starting_opens_no_shard(copy):
+    for file in [*copy.glob("*.tar"), *copy.glob("*-*.parquet")]:
+        file.write_bytes(b"not what was written")
+    assert reader(copy).lengths.samples == 4
 
 
 def test_missing_folder_and_index(tmp_path):
@@ -100,53 +152,26 @@ def test_missing_folder_and_index(tmp_path):
 def test_other_schema_version(copy):
     record = json.loads((copy / "index.json").read_text())
     (copy / "index.json").write_text(json.dumps({**record, "schema_version": 7}))
-    with pytest.raises(ValueError, match=r"schema version 7, this code reads version 1\. Re-run data_prep"):
+    with pytest.raises(ValueError, match=r"schema version 7, this code reads version 2\. Re-run data_prep"):
         DataIndex.load(copy)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 2}'])
 def test_damaged_index(copy, text):
     (copy / "index.json").write_text(text)
-    with pytest.raises(ValueError, match="Re-run data_prep"):
+    with pytest.raises(ValueError, match=r"[Rr]e-run data_prep"):
         DataIndex.load(copy)
 
 
-@pytest.mark.parametrize("name", ["train-000001.tar", "val-000000.parquet"])
-def test_missing_shard(copy, name):
+@pytest.mark.parametrize("name", ["index.json", "shards.parquet"])
+def test_missing_summary(copy, name):
     (copy / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"lacks {name}"):
-        DataIndex.load(copy)
+    with pytest.raises(FileNotFoundError, match=rf"has no {name}.*Run data_prep again"):
+        open_sets(copy)
 
 
-def test_truncated_shard(copy):
-    shard = copy / "train-000000.tar"
-    shard.chmod(0o644)
-    shard.write_bytes(shard.read_bytes()[:5000])
-    with pytest.raises(ValueError, match=r"train-000000\.tar has 5000 bytes, index\.json says"):
-        SplitReader(DataIndex.load(copy), "train")
-
-
-@pytest.mark.parametrize("storage", Storage)
-def test_damaged_sample_is_named(storage, tmp_path):
-    folder = write_set(tmp_path / "shards", train=[9, 9], val=[9], storage=storage)
-    shard = folder / "train-000000.tar"
-    data = bytearray(shard.read_bytes())
-    place = data.index(b"clip/001." + storage.value.encode()) + 512
-    data[place : place + 400] = bytes(400)
-    shard.write_bytes(data)
-    reader = SplitReader(DataIndex.load(folder), "train")
-    reader.read(windows([0], [0], 2), 1, labels=False)
-    with pytest.raises(ValueError, match=r"train-000000\.tar, sample clip/001: .*re-run data_prep"):
-        reader.read(windows([1], [0], 2), 1, labels=False)
-
-
-def test_pickled_labels_are_refused(tmp_path):
-    folder = write_set(tmp_path / "shards", train=[9], val=[9])
-    shard = folder / "train-000000.tar"
-    data = bytearray(shard.read_bytes())
-    place = data.index(b"clip/000.actions.npy") + 512
-    header = bytes(data[place : place + 128])
-    data[place : place + 128] = header.replace(b"'<f4'", b"'|O' ")
-    shard.write_bytes(data)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
-        SplitReader(DataIndex.load(folder), "train").read(windows([0], [0], 2), 1, labels=True)
+@pytest.mark.parametrize("name", ["train-000000-001.tar", "val-000000-000.parquet"])
+def test_listed_but_absent(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"lacks {name}, which shards.parquet names"):
+        open_sets(copy)
