@@ -71,7 +71,7 @@ class DamageCount:
         for damage in damages:
             if (damage.shard, damage.sample) not in self._seen:
                 warnings.warn(f"{damage} Another window takes its place.", stacklevel=2)
-        self._add(damages)
+            self._add(damage)
 
     def join(self) -> None:
         """Counts what the other processes have come across too; all have to call it at the same batch.
@@ -80,13 +80,14 @@ class DamageCount:
             DamagedError: There are too many.
         """
         for damages in gather_objects(list(self._seen.values())):
-            self._add(damages)
+            for damage in damages:
+                self._add(damage)
 
-    def _add(self, damages: Iterable[Damage]) -> None:
-        for damage in damages:
-            self._seen.setdefault((damage.shard, damage.sample), damage)
-            if self.count > int(self._share * self._samples):
-                raise DamagedError(
-                    f"{self.count} of {self._samples} training samples are damaged, data.damaged_share {self._share} allows "
-                    f"{int(self._share * self._samples)}. The last one: {damage}"
-                )
+    def _add(self, damage: Damage) -> None:
+        self._seen.setdefault((damage.shard, damage.sample), damage)
+        allowed = int(self._share * self._samples)
+        if self.count > allowed:
+            raise DamagedError(
+                f"{self.count} of {self._samples} training samples are damaged, data.damaged_share {self._share} allows "
+                f"{allowed}. The last one: {damage}"
+            )
