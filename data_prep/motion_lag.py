@@ -1,0 +1,168 @@
+"""The lag between actions and image motion: how many frames after its row an action shows in the pictures.
+
+For each lag the actions are predicted from the motion that many frames later by ridge regression, and scored on recordings (or
+stretches of time, where there are few recordings) that the regression has not seen. Differences between recordings are
+taken out first. The interval of the lag comes from resampling stretches of time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import GroupKFold
+
+MAX_LAG = 8
+_ALPHAS = np.logspace(0, 5, 6)
+_STRETCH = 40  # rows that are resampled together: actions and motion are smooth in time
+_RESAMPLES = 500
+MIN_ROWS, _MIN_STRETCHES = 200, 8  # fewer say nothing with 65 motion features
+_SHOWS = 0.02  # held-out R² that a number must surely have; noise has none
+_OUTLIER = 4.0  # standard deviations at which both sides are clipped: one jolt would decide the regression
+
+
+class Verdict(str, Enum):
+    """What is known of the lag."""
+
+    few = "too few rows"
+    none = "no relation found"
+    unclear = "related, but no clear peak"
+    clear = "clear peak"
+
+
+@dataclass(frozen=True)
+class MotionLag:
+    """How actions and image motion go together.
+
+    Attributes:
+        verdict: What is known.
+        lags: Lags that were tried, (L,) frames; at lag k row i of the actions goes with motion from frame i + k to i + k + 1.
+        curve: Held-out R² of each number of the action at each lag, (L, U); NaN for constant numbers.
+        shows: Numbers that surely go with the motion at some lag, (U,).
+        joint: Mean R² of these at each lag, (L,), numbers weighted by how far their peak stands out.
+        lag: Where ``joint`` is largest.
+        low: Smallest lag of the 95 % interval.
+        high: Largest lag of it.
+        rows: Rows of actions that were used.
+    """
+
+    verdict: Verdict
+    lags: np.ndarray
+    curve: np.ndarray
+    shows: np.ndarray
+    joint: np.ndarray
+    lag: int
+    low: int
+    high: int
+    rows: int
+
+
+def measure_lag(motions: Sequence[np.ndarray], actions: Sequence[np.ndarray], seed: int = 0) -> MotionLag:
+    """Finds the lag at which actions go best with image motion.
+
+    Args:
+        motions: Motion features of each recording, (frames - 1, M); row i is from frame i to i + 1.
+        actions: Actions of each, (rows, U); where they are absolute targets, their changes from row to row.
+        seed: Of the resampling.
+    """
+    counts = [min(len(m), len(a)) for m, a in zip(motions, actions, strict=True)]
+    reach = min(MAX_LAG, int(np.median(counts)) // 4)
+    lags = np.arange(-reach, reach + 1)
+    long = [i for i, count in enumerate(counts) if count >= 2 * reach + 2]
+    rows = [np.arange(reach, counts[i] - reach) for i in long]
+    recording = np.repeat(np.arange(len(long)), [len(each) for each in rows])
+    stretch = _number_stretches(rows)
+    width = actions[0].shape[1]
+    curve, shows, joint = np.full((len(lags), width), np.nan), np.zeros(width, bool), np.zeros(len(lags))
+    nothing = MotionLag(Verdict.few, lags, curve, shows, joint, lag=0, low=0, high=0, rows=len(stretch))
+    if len(stretch) < MIN_ROWS or stretch[-1] + 1 < _MIN_STRETCHES:
+        return nothing
+    wanted = standardize([actions[i][which] for i, which in zip(long, rows, strict=True)])
+    varies = wanted.any(axis=0)
+    wanted = wanted[:, varies]
+    if not varies.any():
+        return dataclasses.replace(nothing, verdict=Verdict.none)
+    groups = recording if len(long) >= 5 else stretch
+    errors = []
+    for lag in lags:
+        seen = standardize([motions[i][which + lag] for i, which in zip(long, rows, strict=True)])
+        errors.append(_sum_by(stretch, (wanted - predict_held_out(seen, wanted, groups)) ** 2))
+    scores = resample(np.stack(errors), _sum_by(stretch, wanted**2), np.random.default_rng(seed))
+    nothing.curve[:, varies] = scores[0]
+    return _judge(nothing, scores, np.flatnonzero(varies))
+
+
+def _judge(found: MotionLag, scores: np.ndarray, numbers: np.ndarray) -> MotionLag:
+    """Adds what resampled scores (1 + resamples, L, numbers) say; the first are those of all rows."""
+    best = scores[0].argmax(axis=0)
+    sure = np.quantile(scores[1:, best, np.arange(len(numbers))], 0.005, axis=0) > _SHOWS
+    if not sure.any():
+        return dataclasses.replace(found, verdict=Verdict.none)
+    peaks = scores[0].max(axis=0) - np.median(scores[0], axis=0)
+    joint = scores[:, :, sure] @ (peaks[sure] / peaks[sure].sum())
+    low, high = np.quantile(found.lags[joint[1:].argmax(axis=1)], [0.025, 0.975], method="nearest")
+    shows = found.shows.copy()
+    shows[numbers[sure]] = True
+    inside = found.lags[0] < low and high < found.lags[-1] and high - low <= 2
+    return dataclasses.replace(
+        found,
+        verdict=Verdict.clear if inside else Verdict.unclear,
+        shows=shows,
+        joint=joint[0],
+        lag=int(found.lags[joint[0].argmax()]),
+        low=int(low),
+        high=int(high),
+    )
+
+
+def standardize(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of all recordings with each recording's mean taken out, of unit variance, outliers clipped; 0 where constant."""
+    rows = np.concatenate([part - part.mean(axis=0) for part in parts]).astype(np.float64)
+    spread = rows.std(axis=0)
+    largest = np.max([np.abs(part).max(axis=0) for part in parts], axis=0)
+    spread[spread <= 1e-6 * largest] = np.inf  # rounding
+    return np.clip(rows / spread, -_OUTLIER, _OUTLIER)
+
+
+def predict_held_out(seen: np.ndarray, wanted: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Each row of ``wanted`` predicted from ``seen`` by ridge regressions on other groups, in five folds."""
+    predicted = np.empty_like(wanted)
+    for train, test in GroupKFold(min(5, len(np.unique(groups)))).split(seen, groups=groups):
+        model = RidgeCV(_ALPHAS, alpha_per_target=True).fit(seen[train], wanted[train])
+        predicted[test] = model.predict(seen[test]).reshape(len(test), -1)
+    return predicted
+
+
+def resample(errors: np.ndarray, totals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """R² of all stretches, then of resamples of them with replacement, (1 + resamples, L, U).
+
+    Args:
+        errors: Squared errors of each stretch, (L, stretches, U).
+        totals: Squares of each stretch, (stretches, U).
+        rng: Chooses stretches.
+    """
+    count = len(totals)
+    weights = np.concatenate([np.ones((1, count)), rng.multinomial(count, np.full(count, 1 / count), _RESAMPLES)])
+    floor = 1e-3 * totals.sum(axis=0)  # a rare event may be missing from a resample
+    return 1 - np.einsum("rs,lsu->rlu", weights, errors) / np.maximum(weights @ totals, floor)[:, None]
+
+
+def _number_stretches(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """For each row the number of its stretch, which lies within a recording."""
+    numbers: list[np.ndarray] = []
+    begun = 0
+    for each in rows:
+        numbers.append(begun + np.arange(len(each)) // _STRETCH)
+        begun = int(numbers[-1][-1]) + 1
+    return np.concatenate(numbers) if numbers else np.empty(0, int)
+
+
+def _sum_by(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sums of rows (rows, U) by group, (groups, U)."""
+    sums = np.zeros((groups[-1] + 1, values.shape[1]))
+    np.add.at(sums, groups, values)
+    return sums
