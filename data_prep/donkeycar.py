@@ -68,7 +68,7 @@ class DonkeyCar(Source):
         if lost := [record.image for record, _ in records if record.image not in sizes]:
             listing.unreadable.append((f"{name}/images", f"{len(lost)} pictures are not there, the first {lost[0]}"))
         if tub.absent:
-            listing.notes.append(f"{name}/manifest.json lists catalogs that are not there: {', '.join(tub.absent)}.")
+            listing.unreadable.append((f"{name}/manifest.json", f"catalogs it lists are not there: {', '.join(tub.absent)}"))
         listing.notes.extend(f"{count} records of {name} are {reason}." for reason, count in tub.left_out.items())
         for drive in drives((record for record, _ in records if record.image in sizes), self.max_gap):
             for part in equal_parts(drive[self.lag :], self.episode_seconds):

