@@ -22,6 +22,7 @@ class Glance:
 
     Attributes:
         name: The recording.
+        source: What it is a recording of.
         height: Height of its frames, pixels.
         width: Width of its frames, pixels.
         times: Time of each frame that was read, (F,) seconds.
@@ -33,6 +34,7 @@ class Glance:
     """
 
     name: str
+    source: str
     height: int
     width: int
     times: np.ndarray
@@ -97,6 +99,7 @@ def glance(source: Source, recording: Recording, frames: int) -> Glance:
         actions = actions[: max(len(times) - 1, 0)]
     return Glance(
         name=recording.name,
+        source=recording.group,
         height=height,
         width=width,
         times=np.array(times),

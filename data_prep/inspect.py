@@ -54,7 +54,9 @@ def inspect_source(source: Source, name: str, plots: Path | None = None, recordi
     if fields and acted:
         actions = [each.actions for each in acted if each.actions is not None]
         numbers = describe_numbers(fields, np.concatenate(actions))
-        lag = measure_lag([each.motion for each in acted], [lag_rows(rows, fields) for rows in actions])
+        lag = measure_lag(
+            [each.motion for each in acted], [lag_rows(rows, fields) for rows in actions], [each.source for each in acted]
+        )
         lines += say_actions(numbers, acted, actions, lag)
         lines += ["", *say_lag(lag, vars(source), starts_at_zero(actions))]
     else:

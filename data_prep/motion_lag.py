@@ -1,7 +1,7 @@
 """The lag between actions and image motion: how many frames after its row an action shows in the pictures.
 
-For each lag the actions are predicted from the motion that many frames later by ridge regression, and scored on recordings (or
-stretches of time, where there are few recordings) that the regression has not seen. Differences between recordings are
+For each lag the actions are predicted from the motion that many frames later by ridge regression, and scored on sources (or
+stretches of time, where there are few sources) that the regression has not seen. Differences between recordings are
 taken out first. The interval of the lag comes from resampling stretches of time.
 """
 
@@ -61,12 +61,15 @@ class MotionLag:
     rows: int
 
 
-def measure_lag(motions: Sequence[np.ndarray], actions: Sequence[np.ndarray], seed: int = 0) -> MotionLag:
+def measure_lag(
+    motions: Sequence[np.ndarray], actions: Sequence[np.ndarray], sources: Sequence[str], seed: int = 0
+) -> MotionLag:
     """Finds the lag at which actions go best with image motion.
 
     Args:
         motions: Motion features of each recording, (frames - 1, M); row i is from frame i to i + 1.
         actions: Actions of each, (rows, U); where they are absolute targets, their changes from row to row.
+        sources: What each is a recording of; several cameras that saw the same are held out and resampled together.
         seed: Of the resampling.
     """
     counts = [min(len(m), len(a)) for m, a in zip(motions, actions, strict=True)]
@@ -74,19 +77,18 @@ def measure_lag(motions: Sequence[np.ndarray], actions: Sequence[np.ndarray], se
     lags = np.arange(-reach, reach + 1)
     long = [i for i, count in enumerate(counts) if count >= 2 * reach + 2]
     rows = [np.arange(reach, counts[i] - reach) for i in long]
-    recording = np.repeat(np.arange(len(long)), [len(each) for each in rows])
-    stretch = _number_stretches(rows)
+    source, stretch = _number_stretches([sources[i] for i in long], rows)
     width = actions[0].shape[1]
     curve, shows, joint = np.full((len(lags), width), np.nan), np.zeros(width, bool), np.zeros(len(lags))
     nothing = MotionLag(Verdict.few, lags, curve, shows, joint, lag=0, low=0, high=0, rows=len(stretch))
-    if len(stretch) < MIN_ROWS or stretch[-1] + 1 < _MIN_STRETCHES:
+    if len(stretch) < MIN_ROWS or len(np.unique(stretch)) < _MIN_STRETCHES:
         return nothing
     wanted = standardize([actions[i][which] for i, which in zip(long, rows, strict=True)])
     varies = wanted.any(axis=0)
     wanted = wanted[:, varies]
     if not varies.any():
         return dataclasses.replace(nothing, verdict=Verdict.none)
-    groups = recording if len(long) >= 5 else stretch
+    groups = source if len(np.unique(source)) >= 5 else stretch
     errors = []
     for lag in lags:
         seen = standardize([motions[i][which + lag] for i, which in zip(long, rows, strict=True)])
@@ -151,18 +153,18 @@ def resample(errors: np.ndarray, totals: np.ndarray, rng: np.random.Generator) -
     return 1 - np.einsum("rs,lsu->rlu", weights, errors) / np.maximum(weights @ totals, floor)[:, None]
 
 
-def _number_stretches(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """For each row the number of its stretch, which lies within a recording."""
-    numbers: list[np.ndarray] = []
-    begun = 0
-    for each in rows:
-        numbers.append(begun + np.arange(len(each)) // _STRETCH)
-        begun = int(numbers[-1][-1]) + 1
-    return np.concatenate(numbers) if numbers else np.empty(0, int)
+def _number_stretches(sources: Sequence[str], rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of all recordings the number of its source and of its stretch of time in it."""
+    if not rows:
+        return np.empty(0, int), np.empty(0, int)
+    source = np.unique(np.repeat(sources, [len(each) for each in rows]), return_inverse=True)[1]
+    times = np.concatenate(rows) // _STRETCH
+    stretch = np.unique(np.stack([source, times]), axis=1, return_inverse=True)[1]
+    return source, stretch.ravel()
 
 
 def _sum_by(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Sums of rows (rows, U) by group, (groups, U)."""
-    sums = np.zeros((groups[-1] + 1, values.shape[1]))
+    sums = np.zeros((groups.max() + 1, values.shape[1]))
     np.add.at(sums, groups, values)
     return sums

@@ -39,7 +39,7 @@ class Panning(Source):
     src: Path = Path("nowhere")
 
     def find(self):
-        listed = [Recording(f"drive {i}", f"day {i // 2}", 2**20, {"seed": i}) for i in range(self.recordings)]
+        listed = [Recording(f"drive {i}", f"day {i}", 2**20, {"seed": i}) for i in range(self.recordings)]
         return Listing(listed, [(f"lost {i}", "half of it is gone") for i in range(12)], ["A note."])
 
     def action_fields(self):
@@ -77,7 +77,7 @@ def test_actions_that_are_noise_have_no_relation():
 
 def test_what_was_found_and_read(tmp_path):
     text = inspect_source(Panning(), "panning", plots=tmp_path / "plots", recordings=3, frames=30)
-    assert text.startswith("panning nowhere: 5 recordings of 3 sources, 5.0 MiB.\n! A note.\n! Cannot be used:\n!   lost 0: ")
+    assert text.startswith("panning nowhere: 5 recordings of 5 sources, 5.0 MiB.\n! A note.\n! Cannot be used:\n!   lost 0: ")
     assert "!   ... and 2 more" in text and "lost 10" not in text
     assert "Read 3 of 5 recordings, 0 of them to the end: 90 frames." in text
     assert "frames each   30\n" in text and "seconds each  2.90\n" in text and "width x height  48 x 36\n" in text

@@ -77,7 +77,7 @@ def recordings(lag, count=8, frames=60, noise=0.3, seed=0):
         motions.append(seen + noise * rng.standard_normal(seen.shape) * acted.std())
         actions.append(acted[20 : 19 + frames])
         actions[-1][:, 2] = rng.standard_normal(frames - 1)
-    return motions, actions
+    return motions, actions, [f"recording {i}" for i in range(count)]
 
 
 @pytest.mark.parametrize("lag", [-2, 0, 3])
@@ -92,8 +92,8 @@ def test_a_known_lag_is_found(lag, count):
 
 
 def test_held_out_score_is_that_of_ridge_regressions_by_hand():
-    motions, actions = recordings(0, count=5)
-    found = measure_lag(motions, actions)
+    motions, actions, sources = recordings(0, count=5)
+    found = measure_lag(motions, actions, sources)
     x, y = (standardize([each[8:-8] for each in part]) for part in (motions, actions))
     errors = np.zeros(3)
     for held in range(5):
@@ -118,27 +118,37 @@ def test_noise_has_no_lag(seed, smooth):
     rng = np.random.default_rng(seed)
     motions = [rng.standard_normal((80, 20)) for _ in range(6)]
     actions = [gaussian_filter(rng.standard_normal((80, 4)), (smooth, 0)) for _ in range(6)]
-    assert measure_lag(motions, actions).verdict is Verdict.none
+    assert measure_lag(motions, actions, list("abcdef")).verdict is Verdict.none
 
 
 def test_slow_actions_have_no_clear_peak():
     rng = np.random.default_rng(0)
     actions = [gaussian_filter(rng.standard_normal((150, 1)), (25, 0), mode="nearest") for _ in range(6)]
     motions = [rows / rows.std() + 0.5 * rng.standard_normal((150, 1)) for rows in actions]
-    found = measure_lag(motions, actions)
+    found = measure_lag(motions, actions, list("abcdef"))
     assert found.verdict is Verdict.unclear and found.high - found.low > 2
 
 
 def test_constant_numbers_and_few_rows():
-    motions, actions = recordings(1)
+    motions, actions, sources = recordings(1)
     for rows in actions:
         rows[:, 1] = 7.3
-    found = measure_lag(motions, actions)
+    found = measure_lag(motions, actions, sources)
     assert found.lag == 1 and np.isnan(found.curve[:, 1]).all() and found.shows.tolist() == [True, False, False]
-    assert measure_lag(motions, [np.ones((59, 2), np.float32)] * 8).verdict is Verdict.none
-    assert measure_lag(motions[:2], actions[:2]).verdict is Verdict.few
-    short = measure_lag([each[:9] for each in motions], [each[:9] for each in actions])
+    assert measure_lag(motions, [np.ones((59, 2), np.float32)] * 8, sources).verdict is Verdict.none
+    assert measure_lag(motions[:2], actions[:2], sources[:2]).verdict is Verdict.few
+    short = measure_lag([each[:9] for each in motions], [each[:9] for each in actions], sources)
     assert short.verdict is Verdict.few and short.lags.tolist() == [-2, -1, 0, 1, 2]
+
+
+def test_cameras_of_one_source_are_no_further_evidence():
+    """Actions that repeat in every camera are learned by heart where cameras are taken for recordings of their own."""
+    rng = np.random.default_rng(0)
+    scenes = [rng.standard_normal((60, 150)) for _ in range(5)]
+    actions = [rng.standard_normal((60, 2)) for _ in range(5)]
+    views = [scene for scene in scenes for _ in range(3)], [rows for rows in actions for _ in range(3)]
+    assert measure_lag(*views, [f"camera {i}" for i in range(15)]).curve.max() > 0.3
+    assert measure_lag(*views, [f"scene {i // 3}" for i in range(15)]).curve.max() < 0.02
 
 
 def test_predictions_do_not_see_the_row():
