@@ -27,7 +27,8 @@ class ClipDataModule(pl.LightningDataModule):
         index: Summary of the folder, or what several have in common.
 
     Args:
-        shards: Folder written by data_prep, or several with their weights: '{shards/wild: 3, shards/robot: 1}'.
+        shards: Folder written by data_prep, its URL (http, s3 and what else fsspec knows, or "pipe:command {name}"), or several
+            with their weights: '{shards/wild: 3, shards/robot: 1}'.
         frames: Frames of a window.
         batch_size: Windows a step, over all processes together; it must divide by their number.
         stride: Every how many recorded frames one is taken.
@@ -40,6 +41,8 @@ class ClipDataModule(pl.LightningDataModule):
         predict_split: Which windows predict goes through.
         damaged_share: Share of the training samples that may be damaged; another window takes the place of each.
         decoder: What decodes mp4; both give the same pixels.
+        cache: Folder on a local disk for copies of shards behind a URL; needed for URLs.
+        cache_gib: How much it may hold, GiB; shards used longest ago make room.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class ClipDataModule(pl.LightningDataModule):
         predict_split: Literal["train", "val", "both"] = "both",
         damaged_share: float = 0.001,
         decoder: Decoder = "pyav",
+        cache: Path | None = None,
+        cache_gib: float = 100.0,
     ) -> None:
         super().__init__()
         least = {"frames": 2, "batch_size": 1, "stride": 1, "num_workers": 0, "shuffle_buffer": 1}
@@ -65,7 +70,7 @@ class ClipDataModule(pl.LightningDataModule):
         for (name, smallest), value in zip(least.items(), given, strict=True):
             if value < smallest:
                 raise ValueError(f"data.{name} is {value}, it must be at least {smallest}.")
-        self.sets = open_sets(shards)
+        self.sets = open_sets(shards, cache, cache_gib)
         self.index = self.sets.index
         self.frames, self.batch_size, self.stride = frames, batch_size, stride
         self.num_workers, self.seed, self.val_windows = num_workers, seed, val_windows

@@ -1,10 +1,14 @@
-"""Where the files of a set are: a local folder."""
+"""Where the files of a set are; here, in a local folder."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import BinaryIO
+
+
+class ChangedFileError(ValueError):
+    """A file is not what was written."""
 
 
 class Files(ABC):
@@ -21,11 +25,12 @@ class Files(ABC):
 
         Raises:
             FileNotFoundError: There is none.
+            ChangedFileError: It is not what was written; a local file is checked where it is read.
         """
 
 
 class LocalFiles(Files):
-    """A folder, read where it is; contents are checked where they are read.
+    """A folder, read where it is.
 
     Args:
         folder: The folder.

@@ -14,7 +14,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lam.data.files import Files, LocalFiles
 from lam.data.order import shares
-from lam.data.schema import SPLITS, DataIndex
+from lam.data.remote import Cache, RemoteFiles, is_url, read_url
+from lam.data.schema import INDEX, SHARDS, SPLITS, DataIndex
 
 
 @dataclass(frozen=True)
@@ -45,35 +46,58 @@ class ShardSets:
     sets: list[ShardSet]
 
 
-def open_sets(shards: Mapping[str, float] | Path | str) -> ShardSets:
-    """Opens what ``data.shards`` says: a folder of shards, or several with their weights.
+def open_sets(shards: Mapping[str, float] | Path | str, cache: Path | None = None, cache_gib: float = 100.0) -> ShardSets:
+    """Opens what ``data.shards`` says: a folder of shards or its URL, or several with their weights.
+
+    Args:
+        shards: Where they are.
+        cache: Where copies of shards behind a URL are kept.
+        cache_gib: How much it may hold.
 
     Raises:
-        ValueError: Sets do not fit each other.
+        ValueError: Sets do not fit each other, or there is no cache for a URL.
     """
-    weights = shards if isinstance(shards, Mapping) else {str(shards): 1.0}
-    if not weights or not all(weight > 0 for weight in weights.values()):
-        raise ValueError(f"data.shards is {dict(weights)}, expected one folder at least, with weights above 0.")
-    sets = [_open_set(place, weight) for place, weight in weights.items()]
-    return ShardSets(sets[0].index if len(sets) == 1 else _merge(sets), sets)
+    weights = _weights(shards)
+    sets = [ShardSet(_read_index(place), _files(place, cache, cache_gib), weight) for place, weight in weights.items()]
+    return ShardSets(_merge([each.index for each in sets], list(weights.values())), sets)
 
 
 def open_index(shards: Mapping[str, float] | Path | str) -> DataIndex:
-    """Only the summary."""
-    return open_sets(shards).index
+    """Only the summary; no shard is opened."""
+    weights = _weights(shards)
+    return _merge([_read_index(place) for place in weights], list(weights.values()))
 
 
-def _open_set(place: str, weight: float) -> ShardSet:
-    return ShardSet(DataIndex.load(place), LocalFiles(Path(place)), weight)
+def _weights(shards: Mapping[str, float] | Path | str) -> dict[str, float]:
+    weights = dict(shards) if isinstance(shards, Mapping) else {str(shards): 1.0}
+    if not weights or not all(weight > 0 for weight in weights.values()):
+        raise ValueError(f"data.shards is {weights}, expected one folder at least, and weights above 0.")
+    return weights
 
 
-def _merge(sets: list[ShardSet]) -> DataIndex:
+def _read_index(place: str) -> DataIndex:
+    if is_url(place):
+        return DataIndex.parse(place, read_url(place, INDEX), read_url(place, SHARDS))
+    return DataIndex.load(place)
+
+
+def _files(place: str, cache: Path | None, cache_gib: float) -> Files:
+    if not is_url(place):
+        return LocalFiles(Path(place))
+    if cache is None:
+        raise ValueError(f"data.shards {place} is a URL. Set data.cache to a folder on a local disk that keeps copies.")
+    return RemoteFiles(place, Cache(cache, cache_gib))
+
+
+def _merge(indices: list[DataIndex], weights: list[float]) -> DataIndex:
     """What sets have in common; pixel statistics are those of the mixture.
 
     Raises:
         ValueError: Their frames differ in size, or states come from different encoders.
     """
-    first, *others = [each.index for each in sets]
+    first, *others = indices
+    if not others:
+        return first
     for other in others:
         for name in ("height", "width", "features"):
             one, two = getattr(first, name), getattr(other, name)
@@ -85,25 +109,24 @@ def _merge(sets: list[ShardSet]) -> DataIndex:
     same = {name: all(getattr(other, name) == getattr(first, name) for other in others) for name in ("actions", "causes")}
     for name in [name for name, equal in same.items() if not equal]:
         rank_zero_warn(f"The sets of data.shards record different {name}: none are read.")
-    total = sum(each.weight for each in sets)
-    parts = [(each.weight / total, each.index) for each in sets]
+    parts = [(weight / sum(weights), index) for weight, index in zip(weights, indices, strict=True)]
     mean = [sum(weight * index.pixel_mean[i] for weight, index in parts) for i in range(3)]
     square = [sum(weight * (index.pixel_mean[i] ** 2 + index.pixel_std[i] ** 2) for weight, index in parts) for i in range(3)]
     std = [math.sqrt(max(square[i] - mean[i] ** 2, 0.0)) for i in range(3)]
-    digest = json.dumps([[each.index.digest for each in sets], shares([each.weight for each in sets]).tolist()])
+    digest = json.dumps([[index.digest for index in indices], shares(weights).tolist()])
     return dataclasses.replace(
         first,
-        path=" + ".join(str(each.index.path) for each in sets),
+        path=" + ".join(str(index.path) for index in indices),
         fps=sum(weight * index.fps for weight, index in parts),
         pixel_mean=(mean[0], mean[1], mean[2]),
         pixel_std=(std[0], std[1], std[2]),
-        splits={split: [info for each in sets for info in each.index.splits[split]] for split in SPLITS},
+        splits={split: [info for index in indices for info in index.splits[split]] for split in SPLITS},
         actions=first.actions if same["actions"] else [],
         action_statistics=None,
         causes=first.causes if same["causes"] else {},
         settings={},
         dropped={},
         quarantined=[],
-        num_quarantined=sum(each.index.num_quarantined for each in sets),
+        num_quarantined=sum(index.num_quarantined for index in indices),
         digest=hashlib.sha256(digest.encode()).hexdigest()[:16],
     )

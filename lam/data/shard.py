@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lam.data.damage import Damage, DamagedError
 from lam.data.decode import Decoder, decode_frames
-from lam.data.files import Files
+from lam.data.files import ChangedFileError, Files
 from lam.data.schema import MEMBERS, DataIndex, ShardInfo, Storage, side_index_name
 
 ACTIONS = "\0actions"  # no cause can have this name
@@ -57,6 +57,8 @@ class OpenShard:
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except FileNotFoundError as error:
             raise self._damaged("it is not there any more") from error
+        except ChangedFileError as error:
+            raise self._damaged(str(error)) from error
 
     def _read_side_index(self, files: Files) -> None:
         """What the side index says."""
@@ -66,6 +68,8 @@ class OpenShard:
                 data = file.read()
         except FileNotFoundError as error:
             raise self._damaged(f"its side index {name} is not there any more") from error
+        except ChangedFileError as error:
+            raise self._damaged(str(error)) from error
         if hashlib.sha256(data).hexdigest() != self._info.index_sha256:
             raise self._damaged(f"its side index {name} is not the one that was written")
         places = [f"{member}_{what}" for member in MEMBERS for what in ("offset", "bytes", "crc32")]

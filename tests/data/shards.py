@@ -21,12 +21,18 @@ def frame_of(pixels: np.ndarray) -> np.ndarray:
 
 
 def write_set(
-    out: Path, train: list[int], val: list[int], storage: Storage = Storage.jpeg, labels: bool = True, per_shard: int = 3
+    out: Path,
+    train: list[int],
+    val: list[int],
+    storage: Storage = Storage.jpeg,
+    labels: bool = True,
+    per_shard: int = 3,
+    first: int = 0,
 ) -> Path:
     """A folder with one sample for each number of frames listed; samples are numbered through both splits."""
     actions = [ActionField("steps", 1, "sum"), ActionField("tens", 1, "last")] if labels else []
     with ShardWriter(out, SetSpec(16, 16, storage, actions, samples_per_shard=per_shard)) as writer:
-        for sample, length in enumerate([*train, *val]):
+        for sample, length in enumerate([*train, *val], start=first):
             steps = np.arange(length - 1)
             made = Sample(
                 key=f"clip/{sample:03d}",
@@ -37,7 +43,7 @@ def write_set(
                 actions=np.stack([steps, steps * 10], axis=1) if labels else None,
                 causes={"dx": steps + 0.5, "enters": steps % 3} if labels else {},
             )
-            writer.add("train" if sample < len(train) else "val", made)
+            writer.add("train" if sample - first < len(train) else "val", made)
     return out
 
 

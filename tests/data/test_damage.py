@@ -180,7 +180,7 @@ def test_the_unit_of_the_loss_is_measured_on_what_is_intact(folder):
     with pytest.warns(UserWarning, match="Another window"):
         found = [row for clip in data(folder, damaged_share=0.5).training_sample(100) for row in seen(clip)]
     assert {row[1] for row in whole} - {row[1] for row in found} == {1} and len(found) == len(whole)
-    with pytest.warns(UserWarning, match="Another window"), pytest.raises(DamagedError, match="damaged_share 0.001"):
+    with pytest.warns(UserWarning, match="Another window"), pytest.raises(DamagedError, match=r"damaged_share 0\.001"):
         list(data(folder).training_sample(100))
 
 

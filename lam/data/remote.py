@@ -1,0 +1,177 @@
+"""Shards behind a URL: read through WebDataset or fsspec into a cache on the local disk.
+
+Files in the cache are named by the hash of their bytes, so a set that has changed is never mistaken for the old one, and
+several sets, runs and processes share one cache. A file that is deleted while it is mapped into memory stays readable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+from urllib.parse import urlsplit
+
+import fsspec
+from filelock import FileLock
+from webdataset.gopen import gopen
+
+from lam.data.files import ChangedFileError, Files
+
+T = TypeVar("T")
+
+WAITS = (1.0, 4.0, 16.0)
+"""Seconds before reading again what could not be read."""
+_CHUNK = 2**20
+
+
+class Cache:
+    """A folder of files named by the hash of their bytes; those used longest ago make room for new ones.
+
+    Args:
+        folder: The folder; made if missing.
+        gib: How much it may hold, GiB. Files that are being read count no more once they are deleted.
+    """
+
+    def __init__(self, folder: Path, gib: float) -> None:
+        self._folder, self._gib = folder, gib
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def open(self, sha256: str, size: int | None, write: Callable[[BinaryIO], None]) -> BinaryIO:
+        """Opens a file, which is made if it is not there.
+
+        Args:
+            sha256: Hash of its bytes.
+            size: Number of bytes, None where it is not known.
+            write: Writes its bytes, and raises where they are not right.
+        """
+        path = self._folder / sha256
+        with contextlib.suppress(FileNotFoundError):
+            return _touched(path.open("rb"))
+        with FileLock(self._folder / f".lock-{sha256[:2]}"):  # a process at a time, of any that share the folder
+            with contextlib.suppress(FileNotFoundError):
+                return _touched(path.open("rb"))
+            part = self._folder / f".{sha256}.part"
+            try:
+                with part.open("wb") as file:
+                    self._make_room(part, size or 0)
+                    write(file)
+                opened = part.open("rb")  # before another process may evict it
+                part.replace(path)
+            except BaseException:
+                part.unlink()
+                raise
+            return opened
+
+    def _make_room(self, mine: Path, size: int) -> None:
+        """Deletes the files used longest ago, and what killed processes left, until so many bytes fit."""
+        limit = int(self._gib * 2**30)
+        if size > limit:
+            raise ValueError(f"data.cache_gib {self._gib} does not hold a shard of {size} bytes. Raise it.")
+        with FileLock(self._folder / ".lock"):
+            found = []
+            for entry in os.scandir(self._folder):
+                with contextlib.suppress(FileNotFoundError):
+                    if "lock" not in entry.name and entry.name != mine.name:
+                        found.append((entry.stat().st_mtime, entry.stat().st_size, entry))
+            os.truncate(mine, size)  # others count it from now on
+            held = sum(each for _, each, _ in found) + size
+            for used, each, entry in sorted(found, key=lambda item: item[0]):
+                abandoned = entry.name.endswith(".part") and used < time.time() - 3600
+                if abandoned or (held > limit and not entry.name.endswith(".part")):
+                    Path(entry.path).unlink(missing_ok=True)
+                    held -= each
+
+
+class RemoteFiles(Files):
+    """The files of a set behind a URL.
+
+    Args:
+        url: Address of the folder, or ``pipe:command {name}``.
+        cache: Where copies are kept.
+    """
+
+    def __init__(self, url: str, cache: Cache) -> None:
+        self._url, self._cache = url, cache
+
+    def open(self, name: str, sha256: str, size: int | None) -> BinaryIO:
+        """Opens the copy of a file, which is fetched if need be.
+
+        Raises:
+            OSError: It cannot be fetched.
+            ValueError: What was fetched is not what was written.
+        """
+        return self._cache.open(sha256, size, lambda file: _persist(self._url, name, lambda: self._fetch(name, sha256, file)))
+
+    def _fetch(self, name: str, sha256: str, file: BinaryIO) -> None:
+        file.seek(0)
+        file.truncate()
+        digest = hashlib.sha256()
+        with contextlib.closing(open_url(self._url, name)) as source:
+            while chunk := source.read(_CHUNK):
+                digest.update(chunk)
+                file.write(chunk)
+        file.flush()
+        if digest.hexdigest() != sha256:
+            raise ChangedFileError(f"the {file.tell()} bytes of {self._url}: {name} are not those that were written")
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is no local folder."""
+    return "://" in place or place.startswith("pipe:")
+
+
+def read_url(url: str, name: str) -> bytes:
+    """All bytes of a small file of a set behind a URL."""
+
+    def read() -> bytes:
+        with contextlib.closing(open_url(url, name)) as source:
+            return source.read()
+
+    return _persist(url, name, read)
+
+
+def open_url(url: str, name: str) -> BinaryIO:
+    """Opens a file of a set behind a URL.
+
+    Raises:
+        ValueError: The name is not one of a file below the set.
+    """
+    if not re.fullmatch(r"\w[\w./-]*", name) or ".." in name:  # it goes into a shell
+        raise ValueError(f"{url} names a shard {name!r}, expected letters, digits, '_', '-', '/' and '.'.")
+    if url.startswith("pipe:"):
+        return gopen(url.replace("{name}", shlex.quote(name)))
+    place = f"{url.rstrip('/')}/{name}"
+    return gopen(place) if urlsplit(url).scheme in ("http", "https", "file") else fsspec.open(place, "rb").open()
+
+
+def _persist(url: str, name: str, action: Callable[[], T]) -> T:
+    """What an action returns, tried a few times with growing pauses.
+
+    Raises:
+        OSError: The last one failed too.
+        ChangedFileError: What came the last time is not what was written.
+    """
+    for wait in WAITS:
+        with contextlib.suppress(Exception):
+            return action()
+        time.sleep(wait)
+    try:
+        return action()
+    except ChangedFileError:
+        raise
+    except Exception as error:  # every file system of fsspec has errors of its own
+        raise OSError(
+            f"{url}: {name} could not be read in {len(WAITS) + 1} attempts ({error}). Check the address and the network."
+        ) from error
+
+
+def _touched(file: BinaryIO) -> BinaryIO:
+    """An opened file, noted as used now."""
+    os.utime(file.fileno())
+    return file
