@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from lam.data.order import TrainingOrder, WindowList, covering_windows, spread_w
 from lam.data.schema import SPLITS, Split
 from lam.data.sets import open_sets
 from lam.data.shards import SplitReader
+from lam.data.watch import Watchdog
 
 
 class ClipDataModule(pl.LightningDataModule):
@@ -88,7 +90,7 @@ class ClipDataModule(pl.LightningDataModule):
             )
         reader = self._reader("train")
         batches = TrainingBatches(reader, self.training_order(reader), self.batch_size // world, rank)
-        return BatchStream(batches, self.batch_size, self._batches_done, self.num_workers, self._damage(reader))
+        return BatchStream(batches, self.batch_size, self._batches_done, self.num_workers, self._watchdog, self._damage(reader))
 
     def training_order(self, reader: SplitReader) -> TrainingOrder:
         """Which training window is at which position."""
@@ -108,7 +110,7 @@ class ClipDataModule(pl.LightningDataModule):
         reader = self._reader("val")
         parts = [(reader, spread_windows(reader.lengths, self.frames, self.stride, self.val_windows))]
         batches = WindowBatches(parts, self.batch_size, slices=Share(*self._processes), labels=True)
-        return BatchList(batches, self.num_workers)
+        return BatchList(batches, self.num_workers, self._watchdog)
 
     def test_dataloader(self) -> BatchList:
         """The validation windows."""
@@ -133,18 +135,27 @@ class ClipDataModule(pl.LightningDataModule):
         if not parts:
             raise ValueError(f"{self.index.path} has no sample of two states in {self.predict_split}. Prepare longer clips.")
         world, _ = turns = Share(*self._processes)
-        return BatchList(WindowBatches(parts, max(1, self.batch_size // world), turns=turns), self.num_workers)
+        return BatchList(WindowBatches(parts, max(1, self.batch_size // world), turns=turns), self.num_workers, self._watchdog)
 
     def training_sample(self, n: int) -> Iterator[Clip]:
         """Batches of at most n training windows, evenly spread, the same for every seed and on every process."""
         reader = self._reader("train")
         parts = [(reader, spread_windows(reader.lengths, self.frames, self.stride, n))]
-        yield from BatchList(WindowBatches(parts, self.batch_size, replace=True), 0, self._damage(reader))
+        yield from BatchList(WindowBatches(parts, self.batch_size, replace=True), 0, self._watchdog, self._damage(reader))
+
+    def teardown(self, stage: str) -> None:
+        """Ends the watch over batches and steps; Lightning keeps the loaders."""
+        self._watchdog.rests()
 
     @property
     def _processes(self) -> tuple[int, int]:
         """Number of processes, and which of them this is."""
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    @functools.cached_property
+    def _watchdog(self) -> Watchdog:
+        """One for training and validation, which is watched within training."""
+        return Watchdog(*self._processes)
 
     def _batches_done(self) -> int:
         """Training batches consumed so far; Lightning restores the step before it asks for the loader."""

@@ -6,6 +6,7 @@ how the order is shared out between processes.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from lam.data.clip import Clip
 from lam.data.damage import Damage, DamageCount
 from lam.data.order import TrainingOrder, WindowList
 from lam.data.shards import SplitReader
+from lam.data.watch import Watchdog
 
 JOIN_EVERY = 100
 """Training batches after which processes tell each other of damaged samples."""
@@ -56,6 +58,12 @@ class TrainingBatches(Dataset[Batch]):
         damages: list[Damage] = []
         clip = self._reader.read(self._order.windows(self._positions(first)), False, self._order.windows, damages)
         return clip, damages
+
+    def describe(self, first: int) -> str:
+        """Where this process's share of the batch that begins at a position is, for people."""
+        positions = self._positions(first)
+        shards = ", ".join(self._reader.names(self._order.windows(positions)))
+        return f"training windows {positions[0]} to {positions[-1]}, in {shards}"
 
     def _positions(self, first: int) -> np.ndarray:
         start = first + self._rank * self._each
@@ -103,6 +111,10 @@ class WindowBatches(Dataset[Batch]):
         clip = reader.read(batch, self._labels, windows.replacements if self._replace else None, damages)
         return clip, damages
 
+    def describe(self, number: int) -> str:
+        """Which batch this is, for people."""
+        return f"batch {number} of {len(self)}"
+
 
 class BatchList:
     """A known number of batches, the same at every pass.
@@ -110,13 +122,14 @@ class BatchList:
     Args:
         batches: The batches.
         num_workers: Processes that decode beside this one; 0 decodes in this one.
+        watchdog: Watches how long batches and steps take.
         damage: Counts what was damaged and replaced.
     """
 
-    def __init__(self, batches: WindowBatches, num_workers: int, damage: DamageCount | None = None) -> None:
+    def __init__(self, batches: WindowBatches, num_workers: int, watchdog: Watchdog, damage: DamageCount | None = None) -> None:
         self._batches = batches
         self._num_workers = min(num_workers, len(batches))
-        self._damage = damage
+        self._watchdog, self._damage = watchdog, damage
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -124,7 +137,7 @@ class BatchList:
 
     def __iter__(self) -> Iterator[Clip]:
         """One pass."""
-        for clip, damages in _workers(self._batches, range(len(self)), self._num_workers):
+        for clip, damages in _workers(self._batches, range(len(self)), self._num_workers, self._watchdog):
             if self._damage is not None:
                 self._damage.add(damages)
             yield clip
@@ -138,6 +151,7 @@ class BatchStream:
         batch_size: Windows in a batch of all processes together.
         batches_done: Batches that the trainer has consumed since its first step.
         num_workers: Processes that decode beside this one; 0 decodes in this one.
+        watchdog: Watches how long batches and steps take.
         damage: Counts what was damaged and replaced.
     """
 
@@ -147,10 +161,11 @@ class BatchStream:
         batch_size: int,
         batches_done: Callable[[], int],
         num_workers: int,
+        watchdog: Watchdog,
         damage: DamageCount,
     ) -> None:
         self._batches, self._batch_size, self._num_workers = batches, batch_size, num_workers
-        self._batches_done, self._damage = batches_done, damage
+        self._batches_done, self._watchdog, self._damage = batches_done, watchdog, damage
         self._origin = 0  # position of the trainer's first batch
 
     def position(self) -> int:
@@ -168,25 +183,37 @@ class BatchStream:
     def __iter__(self) -> Iterator[Clip]:
         """Batches from the current position on."""
         positions = itertools.count(self.position(), self._batch_size)
-        for number, (clip, damages) in enumerate(_workers(self._batches, positions, self._num_workers), start=1):
+        batches = _workers(self._batches, positions, self._num_workers, self._watchdog)
+        for number, (clip, damages) in enumerate(batches, start=1):
             self._damage.add(damages)
             if number % JOIN_EVERY == 0:
                 self._damage.join()
             yield clip
 
 
-def _workers(batches: Dataset[Batch], numbers: Iterable[int], num_workers: int) -> Iterator[Batch]:
+def _workers(
+    batches: TrainingBatches | WindowBatches, numbers: Iterable[int], num_workers: int, watchdog: Watchdog
+) -> Iterator[Batch]:
     """Batches by number, decoded ahead by worker processes (one thread each) in the same order as without them."""
-    parcels = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=numbers,
-        num_workers=num_workers,
-        collate_fn=_pack,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # its own, so that starting workers leaves the run's random state alone
+    numbers, asked = itertools.tee(numbers)
+    parcels = iter(
+        DataLoader(
+            batches,
+            batch_size=None,
+            sampler=asked,  # type: ignore[arg-type]  # any iterable will do
+            num_workers=num_workers,
+            collate_fn=_pack,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # its own, so that starting workers leaves the run's random state alone
+        )
     )
-    yield from map(_unpack, parcels)
+    with watchdog.watching():
+        for number in numbers:
+            where = functools.partial(batches.describe, number)
+            watchdog.waits(where)
+            batch = _unpack(next(parcels))
+            watchdog.has(where)
+            yield batch
 
 
 def _pack(batch: Any) -> Any:

@@ -90,11 +90,12 @@ class ShardOrder:
 
     def _block(self, number: int, block: int) -> tuple[np.ndarray, np.ndarray]:
         """One block of one pass, in order; the last few blocks are remembered."""
-        if (number, block) not in self._blocks:
+        found = self._blocks.get((number, block))
+        if found is None:
             if len(self._blocks) >= 4:
                 self._blocks.pop(next(iter(self._blocks)))
-            self._blocks[number, block] = self._make_block(number, block)
-        return self._blocks[number, block]
+            found = self._blocks[number, block] = self._make_block(number, block)
+        return found
 
     def _make_block(self, number: int, block: int) -> tuple[np.ndarray, np.ndarray]:
         shards = permutation(self._seed, SHARDS, number, np.arange(len(self._sizes)))

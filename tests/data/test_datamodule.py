@@ -12,6 +12,7 @@ from lam.data.loader import BatchList, Share, TrainingBatches, WindowBatches
 from lam.data.order import spread_windows
 from lam.data.sets import open_sets
 from lam.data.shards import SplitReader
+from lam.data.watch import Watchdog
 from tests.data.shards import frame_of, write_set
 
 # Lightning 2.6 still makes tree leaves in the way that torch 2.13 deprecates (lightning/pytorch/utilities/_pytree.py)
@@ -73,7 +74,9 @@ def test_any_number_of_processes_sees_the_same_global_batches(folder, world):
 def test_validation_sees_every_window_once_and_equally_many_batches_a_process(folder, world, limit):
     reader = SplitReader(open_sets(folder), "val")
     parts = [(reader, spread_windows(reader.lengths, 3, 1, limit))]
-    shares = [list(BatchList(WindowBatches(parts, 4, slices=Share(world, rank)), 0)) for rank in range(world)]
+    shares = [
+        list(BatchList(WindowBatches(parts, 4, slices=Share(world, rank)), 0, Watchdog(world, rank))) for rank in range(world)
+    ]
     assert len({tuple(len(clip) for clip in share) for share in shares}) == 1
     rows = {row for share in shares for clip in share for row in seen(clip)}
     expected = {(s, 3 * i) for s, length in enumerate([10, 13, 6, 8], start=9) for i in range(length // 3)}
