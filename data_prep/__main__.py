@@ -73,9 +73,9 @@ def _find(where: str, name: str) -> Any:
 
 def _command(name: str, args: list[str]) -> int:
     function = _find(COMMANDS[name], name)
-    parser = ArgumentParser(prog=f"python -m data_prep {name}")
-    parser.add_function_arguments(function, as_positional=True)
-    return function(**parser.instantiate_classes(parser.parse_args(args)).as_dict()) or 0
+    parser = ArgumentParser(prog=f"python -m data_prep {name}", description=function.__doc__.split("\n\n    Args:")[0])
+    parser.add_function_arguments(function, as_positional=True, sub_configs=True)
+    return function(**parser.instantiate(parser.parse_args(args)).as_dict()) or 0
 
 
 def _prepare(name: str, args: list[str]) -> int:
@@ -91,6 +91,7 @@ def _prepare(name: str, args: list[str]) -> int:
     parts = [parser.add_class_arguments(part) for part in kinds]
     parser.set_defaults(vars(kind.preparation))
     given = parser.parse_args(args).as_dict()
+    given |= {key: given[key].absolute() for key in ("src", "out")}  # other machines start in other folders
     options = {key: given[key] for key in own}
     preparation, output, engine = (part(**{key: given[key] for key in keys}) for part, keys in zip(kinds, parts, strict=True))
     record = {"source": name, **{key: _plain(value) for key, value in options.items() if key != "src"}}
