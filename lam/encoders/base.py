@@ -69,8 +69,13 @@ class Encoder(nn.Module, ABC):
         """Checks that frames of a set fit; called before anything is computed from them.
 
         Raises:
-            ValueError: The frames do not have the size the encoder was built for.
+            ValueError: They are no pictures, or do not have the size the encoder was built for.
         """
+        if index.features is not None:
+            raise ValueError(
+                f"{index.path} holds states of an encoder, {type(self).__name__} reads pictures. Set model.encoder to Cached "
+                "(experiments/encoders/cached.yaml), or data.shards to the pictures."
+            )
         if (index.height, index.width) != (self.image_size, self.image_size):
             raise ValueError(
                 f"{index.path} holds frames of {index.height} x {index.width} pixels, the encoder is set to image_size "
