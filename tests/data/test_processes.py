@@ -1,6 +1,7 @@
 """Several processes: the same number of batches for all, whatever the shards, and resuming with another number of them."""
 
 import itertools
+import multiprocessing
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,6 +37,7 @@ def in_step(clips):
 
 
 def share(folder, num_workers, batches, state=None):
+    multiprocessing.set_start_method("fork", force=True)  # a process of a fork server would start a server for its workers
     data = ClipDataModule(folder, frames=3, batch_size=4, num_workers=num_workers)
     stream = as_one_of(data, dist.get_world_size(), dist.get_rank()).train_dataloader()
     if state is not None:
