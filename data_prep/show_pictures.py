@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,6 +15,7 @@ from data_prep.sample import Sample
 LONGEST = 120
 """Frames of a clip that play."""
 _ACROSS, _TILE, _LABEL = 8, 96, 14  # frames a row of the sheet; their height and that of the text above, pixels
+_EXACT = 3 * 96 * 96  # bytes of a frame up to which clips are stored without loss: more would make the page large
 _SHORTEST_MS = 20  # browsers slow down what is shorter
 
 
@@ -26,10 +28,10 @@ def animate(frames: np.ndarray, times: np.ndarray) -> bytes:
     """Frames (F, H, W, 3) uint8 as an animated WebP that plays in the time it took; the last frame rests a second."""
     shown = [Image.fromarray(frame) for frame in frames[:LONGEST]]
     lasting = [max(round(1000 * gap), _SHORTEST_MS) for gap in np.diff(times[:LONGEST])]
+    exact = frames[0].size <= _EXACT
+    options: dict[str, Any] = {"lossless": exact, "quality": 50 if exact else 85, "method": 3}
     buffer = io.BytesIO()
-    shown[0].save(
-        buffer, "WEBP", save_all=True, append_images=shown[1:], duration=[*lasting, 1000], loop=0, quality=85, method=3
-    )
+    shown[0].save(buffer, "WEBP", save_all=True, append_images=shown[1:], duration=[*lasting, 1000], loop=0, **options)
     return buffer.getvalue()
 
 
