@@ -3,8 +3,8 @@
 A frame begins a shot if it differs from the one before much more than its neighbors do from theirs: the rule of
 PySceneDetect's AdaptiveDetector, here on a grid of points of brightness and color and without OpenCV, which its package needs.
 A frame differs by the mean change of brightness plus those of both color differences, in levels of 255. At the six cuts of the
-22 videos this was set on that is 53 or more and at least 3.4 times what it is around; elsewhere it is at most 41, and once, in a
-fast movement, 28 and 3.7 times, which is taken for a cut. Fades and dissolves are no cuts to it.
+22 videos this was set on that is 53 or more and at least 3.4 times what it is around; elsewhere it is at most 41, and once, in
+a fast movement, 28 and 3.7 times, which is taken for a cut. Fades and dissolves are no cuts to it.
 """
 
 from __future__ import annotations
@@ -79,6 +79,6 @@ def _points(picture: av.VideoFrame) -> np.ndarray:
 
 def _grid(plane: VideoPlane) -> np.ndarray:
     """Values of a plane of bytes at points of a grid."""
-    values = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    values = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     rows, columns = max(plane.height // _ROWS, 1), max(plane.width // _COLUMNS, 1)
     return values[rows // 2 : plane.height : rows, columns // 2 : plane.width : columns].ravel().astype(np.int16)
