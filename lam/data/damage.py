@@ -49,12 +49,12 @@ class DamageCount:
     """Counts damaged training samples, warns of each once, and stops when there are too many.
 
     Args:
-        samples: Samples of a pass over the training data.
+        samples: Samples of a pass over the training data, or as many as have been seen where that is not known.
         share: Share of them that may be damaged.
     """
 
     def __init__(self, samples: int, share: float) -> None:
-        self._samples, self._share = samples, share
+        self.samples, self._share = samples, share
         self._seen: dict[tuple[str, str], Damage] = {}
 
     @property
@@ -85,9 +85,9 @@ class DamageCount:
 
     def _add(self, damage: Damage) -> None:
         self._seen.setdefault((damage.shard, damage.sample), damage)
-        allowed = int(self._share * self._samples)
+        allowed = int(self._share * self.samples)
         if self.count > allowed:
             raise DamagedError(
-                f"{self.count} of {self._samples} training samples are damaged, data.damaged_share {self._share} allows "
+                f"{self.count} of {self.samples} training samples are damaged, data.damaged_share {self._share} allows "
                 f"{allowed}. The last one: {damage}"
             )

@@ -13,9 +13,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lam.data.clip import Clip
 from lam.data.cuts import Draw
 from lam.data.damage import DamageCount
-from lam.data.decode import Decoder
+from lam.data.decode import Decoder, import_torchcodec
 from lam.data.loader import BatchList, BatchStream, Share, TrainingBatches, WindowBatches
 from lam.data.order import TrainingOrder, WindowList, covering_windows, spread_windows
+from lam.data.plain import PlainBatches, PlainStream
 from lam.data.schema import SPLITS, Split
 from lam.data.sets import open_sets
 from lam.data.shards import SplitReader
@@ -45,6 +46,8 @@ class ClipDataModule(pl.LightningDataModule):
         decoder: What decodes mp4; both give the same pixels.
         cache: Folder on a local disk for copies of shards behind a URL; needed for URLs.
         cache_gib: How much it may hold, GiB; shards used longest ago make room.
+        plain_stream: Train on windows from these ordinary WebDataset tars instead, for example 'http://host/{000..099}.tar';
+            they have no exact order and cannot be resumed exactly. Frames must have the size of those in shards.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class ClipDataModule(pl.LightningDataModule):
         decoder: Decoder = "pyav",
         cache: Path | None = None,
         cache_gib: float = 100.0,
+        plain_stream: str | None = None,
     ) -> None:
         super().__init__()
         least = {"frames": 2, "batch_size": 1, "stride": 1, "num_workers": 0, "shuffle_buffer": 1}
@@ -78,7 +82,9 @@ class ClipDataModule(pl.LightningDataModule):
         self.num_workers, self.seed, self.val_windows = num_workers, seed, val_windows
         self.shuffle_buffer, self.windows_per_sample = shuffle_buffer, windows_per_sample
         self.frames_per_state, self.predict_split = frames_per_state, predict_split
-        self.damaged_share, self.decoder = damaged_share, decoder
+        self.damaged_share, self.decoder, self.plain_stream = damaged_share, decoder, plain_stream
+        if decoder == "torchcodec":
+            import_torchcodec()
 
     def train_dataloader(self) -> BatchStream:
         """Endless random windows, continuing where the trainer stands; recorded labels are not read."""
@@ -88,6 +94,10 @@ class ClipDataModule(pl.LightningDataModule):
                 f"data.batch_size is {self.batch_size} for all processes together and does not divide by their number. "
                 f"Set a multiple of {world}."
             )
+        if self.plain_stream is not None:
+            plain = PlainBatches(self.plain_stream, self.index, self.frames, self.stride, self.batch_size // world)
+            count = DamageCount(0, self.damaged_share)
+            return PlainStream(plain, self.batch_size, rank, self._batches_done, self.num_workers, self._watchdog, count)
         reader = self._reader("train")
         batches = TrainingBatches(reader, self.training_order(reader), self.batch_size // world, rank)
         return BatchStream(batches, self.batch_size, self._batches_done, self.num_workers, self._watchdog, self._damage(reader))

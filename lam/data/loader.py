@@ -196,27 +196,30 @@ def _workers(
 ) -> Iterator[Batch]:
     """Batches by number, decoded ahead by worker processes (one thread each) in the same order as without them."""
     numbers, asked = itertools.tee(numbers)
-    parcels = iter(
-        DataLoader(
-            batches,
-            batch_size=None,
-            sampler=asked,  # type: ignore[arg-type]  # any iterable will do
-            num_workers=num_workers,
-            collate_fn=_pack,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # its own, so that starting workers leaves the run's random state alone
-        )
-    )
+    parcels = iter(parcels_of(batches, num_workers, sampler=asked))
     with watchdog.watching():
         for number in numbers:
             where = functools.partial(batches.describe, number)
             watchdog.waits(where)
-            batch = _unpack(next(parcels))
+            batch = unpack(next(parcels))
             watchdog.has(where)
             yield batch
 
 
-def _pack(batch: Any) -> Any:
+def parcels_of(batches: Dataset[Batch], num_workers: int, sampler: Any = None) -> DataLoader[Any]:
+    """Packed batches, made by worker processes."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=pack,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # its own, so that starting workers leaves the run's random state alone
+    )
+
+
+def pack(batch: Any) -> Any:
     """A clip with all but its frames as arrays: a tensor that changes process costs a connection, an array some bytes."""
     clip, damages = batch
     causes = {name: value.numpy() for name, value in clip.causes.items()}
@@ -227,7 +230,8 @@ def _pack(batch: Any) -> Any:
     )
 
 
-def _unpack(parcel: Any) -> Batch:
+def unpack(parcel: Any) -> Batch:
+    """The clip again."""
     frames, times, position, key, source, actions, causes, joins, damages = parcel
     clip = Clip(
         frames=frames,

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import pickle
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import torch
 
 from data_prep.encoding import encode_jpegs, encode_mp4
 from lam.data.cuts import Spread
-from lam.data.decode import decode_frames
+from lam.data.datamodule import ClipDataModule
+from lam.data.decode import decode_frames, import_torchcodec
 from lam.data.order import Windows
 from lam.data.schema import DataIndex, Storage
 from lam.data.sets import open_sets
@@ -124,9 +126,26 @@ def test_stored_pictures_are_close_to_what_was_written():
         assert np.abs(out[1:].astype(int) - video[:-1]).mean() > 2 * np.abs(out.astype(int) - video).mean()
 
 
-def test_torchcodec_that_is_not_there():
+def test_torchcodec_that_is_not_there(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
     with pytest.raises(ValueError, match=r"install torchcodec 0\.12 or 0\.13 and FFmpeg's shared libraries"):
-        decode_frames(Storage.mp4, memoryview(b""), [0], np.empty((1, 2, 2, 3), dtype=np.uint8), "torchcodec")
+        ClipDataModule(folder, frames=3, batch_size=4, decoder="torchcodec")
+
+
+@pytest.mark.parametrize("window", [range(5, 9), range(13, 29, 5), [0, 1, 17, 18, 29]])
+def test_torchcodec_gives_the_same_pixels(window):
+    try:
+        import_torchcodec()
+    except ValueError as error:
+        pytest.skip(f"NO TORCHCODEC, this test did not run: {error}")
+    video = memoryview(encode_mp4(moving_video(), fps=29.97))
+    found = []
+    for decoder in ("pyav", "torchcodec"):
+        found.append(np.empty((len(window), 32, 32, 3), dtype=np.uint8))
+        decode_frames(Storage.mp4, video, window, found[-1], decoder)
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        decode_frames(Storage.mp4, video[:1000], window, found[-1], "torchcodec")
 
 
 def test_reader_travels_to_other_processes_with_open_files(folder):
