@@ -18,9 +18,10 @@ import webdataset as wds
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import IterableDataset
 
+from lam.data.batches import Batch, unpack
 from lam.data.clip import Clip
 from lam.data.damage import ATTEMPTS, Damage, DamageCount, DamagedError
-from lam.data.loader import JOIN_EVERY, Batch, BatchStream, parcels_of, unpack
+from lam.data.loader import JOIN_EVERY, BatchStream, parcels_of
 from lam.data.schema import DataIndex
 from lam.data.watch import Watchdog
 

@@ -14,15 +14,17 @@ from lam.data.cuts import Lengths
 from lam.data.damage import ATTEMPTS, Damage, DamagedError
 from lam.data.decode import Decoder
 from lam.data.join import join_steps
-from lam.data.order import Windows
 from lam.data.schema import Split
 from lam.data.sets import ShardSets
 from lam.data.shard import ACTIONS, OpenShard, array_type
+from lam.data.windows import Windows
 
 _OPEN_SHARDS = 64  # enough for a shuffle buffer, few enough for the limit of open files
 
 Replace = Callable[[np.ndarray, int], Windows]
 """Given positions of damaged windows and an attempt from 1 on, what to read instead of them."""
+_Failed = tuple[list[int], DamagedError]
+"""Places in a batch, and why they cannot be read."""
 
 
 class SplitReader:
@@ -72,27 +74,29 @@ class SplitReader:
             if replace is None or damages is None or attempt == ATTEMPTS:
                 break
             damages += [error.damage for _, error in failed if isinstance(error.damage, Damage)]
-            todo = np.sort(np.concatenate([which for which, _ in failed]))
+            todo = np.sort([i for places, _ in failed for i in places])
             instead = replace(windows.positions[todo], attempt)
             windows.shards[todo], windows.numbers[todo] = instead.shards, instead.numbers
         raise failed[0][1]
 
-    def _fill(self, batch: _Batch, windows: Windows, todo: np.ndarray) -> list[tuple[np.ndarray, DamagedError]]:
+    def _fill(self, batch: _Batch, windows: Windows, todo: np.ndarray) -> list[_Failed]:
         """Reads some of the windows, shard by shard and sample by sample; returns those that are damaged."""
-        failed: list[tuple[np.ndarray, DamagedError]] = []
+        failed: list[_Failed] = []
         shards = windows.shards[todo]
         for number in dict.fromkeys(shards.tolist()):
             here = todo[shards == number]
             shard = self.shard(number)
             if isinstance(shard, DamagedError):
-                failed.append((here, shard))
+                failed.append((here.tolist(), shard))
                 continue
             rows, starts, batch.positions[here] = windows.cut.place(
                 shard.lengths, windows.numbers[here], windows.positions[here]
             )
-            for row in dict.fromkeys(rows.tolist()):
-                same = rows == row
-                failed += batch.read(shard, row, here[same], starts[same])
+            samples: dict[int, list[tuple[int, int]]] = {}
+            for i, row, start in zip(here.tolist(), rows.tolist(), starts.tolist(), strict=True):
+                samples.setdefault(row, []).append((i, start))
+            for row, places in samples.items():
+                failed += batch.read(shard, row, places)
         return failed
 
     def shard(self, number: int) -> OpenShard | DamagedError:
@@ -141,30 +145,36 @@ class _Batch:
             self._joins[ACTIONS] = self._index.action_joins
         self._labels: list[dict[str, np.ndarray]] = [{} for _ in range(len(windows))] if labels else []
 
-    def read(self, shard: OpenShard, row: int, which: np.ndarray, starts: np.ndarray) -> list[tuple[np.ndarray, DamagedError]]:
-        """Reads windows of one sample, from one opened video; returns those that are damaged."""
+    def read(self, shard: OpenShard, row: int, places: list[tuple[int, int]]) -> list[_Failed]:
+        """Reads windows of one sample, from one opened video; returns those that are damaged.
+
+        Args:
+            shard: The shard.
+            row: Sample in the shard.
+            places: Place in the batch and first frame of each window.
+        """
         try:
-            self._read(shard, row, which.tolist(), starts.tolist())
+            self._read(shard, row, places)
         except DamagedError as error:
-            if len(which) == 1:
-                return [(which, error)]
+            if len(places) == 1:
+                return [([places[0][0]], error)]
             # whether a window is damaged must not depend on what else is in the batch
-            return [each for i in range(len(which)) for each in self.read(shard, row, which[i : i + 1], starts[i : i + 1])]
+            return [failed for place in places for failed in self.read(shard, row, [place])]
         return []
 
-    def _read(self, shard: OpenShard, row: int, which: list[int], starts: list[int]) -> None:
+    def _read(self, shard: OpenShard, row: int, places: list[tuple[int, int]]) -> None:
         stride, span = self._cut.stride, self._cut.span
-        windows = [range(start, start + span, stride) for start in starts]
-        if len(which) == 1:
-            shard.decode(row, windows[0], self.frames[which[0]], self._decoder)
+        windows = [(i, range(start, start + span, stride)) for i, start in places]
+        if len(windows) == 1:
+            shard.decode(row, windows[0][1], self.frames[windows[0][0]], self._decoder)
         else:
-            needed = sorted(set().union(*windows))
+            needed = sorted(set().union(*(window for _, window in windows)))
             pictures = np.empty((len(needed), *self.frames.shape[2:]), dtype=self.frames.dtype)
             shard.decode(row, needed, pictures, self._decoder)
-            for i, window in zip(which, windows, strict=True):
+            for i, window in windows:
                 self.frames[i] = pictures[np.searchsorted(needed, window)]
         times, labels = shard.times(row), shard.labels(row) if self._labels else {}
-        for i, window in zip(which, windows, strict=True):
+        for i, window in windows:
             self.times[i] = times[window.start : window.stop : stride]
             self.keys[i], self.sources[i] = shard.keys[row], shard.sources[row]
             if self._labels:

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from lam.data.batches import TrainingBatches
 from lam.data.damage import Damage, DamageCount, DamagedError
 from lam.data.datamodule import ClipDataModule
-from lam.data.loader import TrainingBatches
 from lam.data.schema import Storage
 from lam.data.shards import SplitReader
 from tests.data.shards import frame_of, write_set, write_states

@@ -6,13 +6,14 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lam.data.batches import Share, TrainingBatches, WindowBatches
 from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
-from lam.data.loader import BatchList, Share, TrainingBatches, WindowBatches
-from lam.data.order import spread_windows
+from lam.data.loader import BatchList
 from lam.data.sets import open_sets
 from lam.data.shards import SplitReader
 from lam.data.watch import Watchdog
+from lam.data.windows import spread_windows
 from tests.data.shards import frame_of, write_set
 
 # Lightning 2.6 still makes tree leaves in the way that torch 2.13 deprecates (lightning/pytorch/utilities/_pytree.py)

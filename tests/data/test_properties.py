@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lam.data.batches import Share, TrainingBatches, WindowBatches
 from lam.data.cuts import Draw, Lengths
 from lam.data.damage import DamageCount
 from lam.data.datamodule import ClipDataModule
-from lam.data.loader import BatchStream, Share, TrainingBatches, WindowBatches
-from lam.data.order import TrainingOrder, covering_windows, spread_windows
+from lam.data.loader import BatchStream
+from lam.data.order import TrainingOrder
 from lam.data.schema import ShardInfo
 from lam.data.watch import Watchdog
+from lam.data.windows import covering_windows, spread_windows
 from tests.data.shards import frame_of, write_set
 
 lengths_of_shards = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=8), min_size=1, max_size=6)

@@ -12,10 +12,10 @@ from data_prep.encoding import encode_jpegs, encode_mp4
 from lam.data.cuts import Spread
 from lam.data.datamodule import ClipDataModule
 from lam.data.decode import decode_frames, import_torchcodec
-from lam.data.order import Windows
 from lam.data.schema import DataIndex, Storage
 from lam.data.sets import open_sets
 from lam.data.shards import SplitReader
+from lam.data.windows import Windows
 from tests.data.shards import frame_of, write_set, write_states
 
 
