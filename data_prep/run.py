@@ -30,8 +30,8 @@ class Output:
     """How the set is split and stored.
 
     Args:
-        val_share: Share of the sources that go to validation, by their size in bytes, at least one; a source or episode is never
-            parted.
+        val_share: Share of the sources that go to validation, by their size in bytes, at least one; a source or episode is
+            never parted.
         seed: Chooses which sources.
         storage: How to store frames: jpeg (packed rows: a window of a few small frames decodes several times faster) or
             mp4 (key frame every 8 frames: several times smaller). If not given jpeg up to 128 pixels, else mp4.

@@ -116,7 +116,7 @@ class FeatureInfo:
     """Which encoder made the states of a feature cache (storage states).
 
     Attributes:
-        fingerprint: Hash of the encoder's class, settings and weights, and of the shards it read.
+        fingerprint: Hash of the encoder's class, settings and weights.
         encoder: Its class and settings, as a config names them.
         dim: Width D of a token; height and width of the index are rows and columns of the grid.
         frames_per_state: Frames of the shards it read that made a state; in the cache one frame is one state.

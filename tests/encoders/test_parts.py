@@ -11,7 +11,14 @@ import lam.encoders
 from lam.encoders import Encoder, Patches, Vision
 
 PARTS = Path("experiments/encoders")
-CLASSES = {"patches": "Patches", "autoencoder": "Autoencoder", "dinov2": "Vision", "dinov3": "Vision", "vjepa2": "VJEPA"}
+CLASSES = {
+    "patches": "Patches",
+    "autoencoder": "Autoencoder",
+    "cached": "Cached",
+    "dinov2": "Vision",
+    "dinov3": "Vision",
+    "vjepa2": "VJEPA",
+}
 
 
 class Model:

@@ -1,9 +1,10 @@
 """The probe against worlds whose answers are known: what z holds, what the state gives away, and cheats."""
 
+import dataclasses
+
 import pytest
 import torch
 
-from lam.data.clip import Clip
 from lam.evals import Probe
 from lam.evals.causes import Continuous, Discrete, known_causes
 from lam.evals.probe import CONTROLS
@@ -127,13 +128,15 @@ def test_one_source_or_few_clips_give_no_keys():
 
 def test_labels_follow_frames_per_state_and_actions_are_causes():
     clip = clips(40, frames=6, causes={"dx": normal(40, 5)})
-    clip = Clip(clip.frames, clip.times, clip.position, clip.key, clip.source, normal(40, 5, 2), clip.causes)
+    clip = dataclasses.replace(clip, actions=normal(40, 5, 2), joins={"dx": "sum", "action": ["sum", "last"]})
     model = ToyModel(frames_per_state=2)
     evaluation = Probe(budgets=())
     found = evaluate(evaluation, model.validation_step(clip), model=model).metrics
     assert {"gain/dx", "gain/action_0", "gain/action_1"} <= set(found)
     kept = evaluation.sample.gather()[1]["label/dx"]
     torch.testing.assert_close(kept, torch.stack([clip.causes["dx"][:, 1:3].sum(1), clip.causes["dx"][:, 3:5].sum(1)], dim=1))
+    kept = evaluation.sample.gather()[1]["label/action"][..., 1]
+    torch.testing.assert_close(kept, clip.actions[:, [2, 4], 1])
 
 
 def test_batches_do_not_matter_and_the_global_generator_is_left_alone():
