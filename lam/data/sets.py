@@ -89,6 +89,14 @@ def _files(place: str, cache: Path | None, cache_gib: float) -> Files:
     return RemoteFiles(place, Cache(cache, cache_gib))
 
 
+def _frame_of(index: DataIndex) -> str:
+    """What a frame of a set is: its size, and of a feature cache the encoder that made it."""
+    size = f"{index.height} x {index.width}"
+    if index.features is None:
+        return f"pictures of {size}"
+    return f"states of {size} tokens by an encoder with fingerprint {index.features.fingerprint}"
+
+
 def _merge(indices: list[DataIndex], weights: list[float]) -> DataIndex:
     """What sets have in common; pixel statistics are those of the mixture.
 
@@ -99,13 +107,11 @@ def _merge(indices: list[DataIndex], weights: list[float]) -> DataIndex:
     if not others:
         return first
     for other in others:
-        for name in ("height", "width", "features"):
-            one, two = getattr(first, name), getattr(other, name)
-            if one != two:
-                raise ValueError(
-                    f"{first.path} has {name} {one}, {other.path} has {two}; sets that are mixed need the "
-                    "same. Prepare one of them again."
-                )
+        if _frame_of(other) != _frame_of(first):
+            raise ValueError(
+                f"{first.path} holds {_frame_of(first)}, {other.path} {_frame_of(other)}; sets that are mixed need the same. "
+                "Prepare one of them again."
+            )
     same = {name: all(getattr(other, name) == getattr(first, name) for other in others) for name in ("actions", "causes")}
     for name in [name for name, equal in same.items() if not equal]:
         rank_zero_warn(f"The sets of data.shards record different {name}: none are read.")

@@ -47,9 +47,11 @@ def write_set(
     return out
 
 
-def write_states(out: Path, train: list[int], val: list[int]) -> tuple[Path, list[torch.Tensor]]:
+def write_states(
+    out: Path, train: list[int], val: list[int], shards: str = "0", fingerprint: str = "made up"
+) -> tuple[Path, list[torch.Tensor]]:
     """A feature cache of random states on a grid of 2 x 3 tokens of 5 numbers, three samples a shard."""
-    features = FeatureInfo("made up", {"class_path": "Random"}, dim=5, frames_per_state=1, shards="0")
+    features = FeatureInfo(fingerprint, {"class_path": "Random"}, dim=5, frames_per_state=1, shards=shards)
     generator = torch.Generator().manual_seed(0)
     states = [torch.randn(length, 6, 5, generator=generator).bfloat16() for length in [*train, *val]]
     with ShardWriter(out, SetSpec(2, 3, Storage.states, features=features, samples_per_shard=3)) as writer:

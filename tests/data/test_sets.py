@@ -72,8 +72,18 @@ def test_labels_only_where_all_record_the_same(folders, tmp_path):
 
 def test_other_sizes_and_states_do_not_mix(folders, tmp_path):
     states, _ = write_states(tmp_path / "states", train=[9], val=[9])
-    with pytest.raises(ValueError, match=r"one has height 16, .*states has 2; .*need the same"):
+    with pytest.raises(ValueError, match=r"one holds pictures of 16 x 16, .*states states of 2 x 3 tokens .*need the same"):
         open_sets({str(folders[0]): 1, str(states): 1})
+
+
+def test_states_of_one_encoder_mix_whatever_shards_it_read(tmp_path):
+    one, _ = write_states(tmp_path / "one", train=[9], val=[9])
+    two, _ = write_states(tmp_path / "two", train=[9], val=[9], shards="1")
+    index = open_index({str(one): 1, str(two): 1})
+    assert index.features is not None and len(index.splits["train"]) == 2
+    other, _ = write_states(tmp_path / "other", train=[9], val=[9], fingerprint="another")
+    with pytest.raises(ValueError, match=r"fingerprint made up, .*fingerprint another; .*need the same"):
+        open_index({str(one): 1, str(other): 1})
 
 
 def test_weights_that_make_no_sense(folders):

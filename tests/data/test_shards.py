@@ -126,6 +126,13 @@ def test_stored_pictures_are_close_to_what_was_written():
         assert np.abs(out[1:].astype(int) - video[:-1]).mean() > 2 * np.abs(out.astype(int) - video).mean()
 
 
+def test_the_same_frames_become_the_same_mp4():
+    videos = [np.random.default_rng(size).integers(0, 255, (40, size, size, 3), dtype=np.uint8) for size in (16, 32, 48)]
+    first = [encode_mp4(video, fps=10) for video in videos]
+    for _ in range(20):
+        assert [encode_mp4(video, fps=10) for video in videos] == first
+
+
 def test_torchcodec_that_is_not_there(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcodec", None)
     with pytest.raises(ValueError, match=r"install torchcodec 0\.12 or 0\.13 and FFmpeg's shared libraries"):
