@@ -116,7 +116,12 @@ def plain_webdataset(folder: Path, frames: int, batch_size: int) -> IterableData
         return (torch.from_numpy(out),)
 
     urls = [str(path) for path in sorted(folder.glob("train-*.tar"))]
-    return wds.WebDataset(urls, resampled=True, nodesplitter=wds.split_by_node).shuffle(64).map(window).batched(batch_size)
+    return (
+        wds.WebDataset(urls, resampled=True, shardshuffle=False, nodesplitter=wds.split_by_node)
+        .shuffle(64)
+        .map(window)
+        .batched(batch_size)
+    )
 
 
 class Windows:

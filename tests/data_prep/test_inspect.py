@@ -128,7 +128,9 @@ def test_mistakes_are_remarked_on_and_nothing_else_is():
     clipped = "arm is saturated or was clipped: 10% of the rows are at exactly its largest value 0.72."
     assert saying(even.clip(-2, 0.72)) == saying(even.clip(-0.85, 0.72)) == clipped  # 3 % at -0.85 are none too many
     assert "20% of the rows are at exactly its smallest value -0.54 and 10% of" in saying(even.clip(-0.54, 0.72))
-    assert "Mostly within -1 to 1 but not always: arm (9.2%)" in saying(1.1 * even / 0.9)
+    assert "Rows outside -1 to 1: arm (9.2%), arm from -1.1 to 1.1." in saying(1.1 * even / 0.9)
+    assert "Rows outside -1 to 1: arm (87.6%)" in saying(9 * even)  # a policy's outputs before the environment clips them
+    assert saying(9 * np.abs(even)) == ""  # a speed
     assert saying(1.1 * even / 0.9, "last") == ""  # an angle may be larger
     assert saying(even > 0) == "A few values only, a switch or a class: arm."
     assert "Infinite or not a number (NaN): arm (2 rows)" in saying([*even, np.nan, np.inf])
