@@ -18,17 +18,19 @@ from lam.data.hashes import STARTS, uniform
 from lam.data.schema import ShardInfo
 
 
-class Placed(NamedTuple):
+class Found(NamedTuple):
     """Windows of one shard.
 
     Attributes:
         rows: Sample of each in the shard, (windows,) int64.
-        starts: First frame of each, (windows,) int64.
+        lengths: Frames of that sample, (windows,) int64.
+        places: Which of its sample's windows each is, (windows,) int64.
         positions: What identifies each, (windows,) int64.
     """
 
     rows: np.ndarray
-    starts: np.ndarray
+    lengths: np.ndarray
+    places: np.ndarray
     positions: np.ndarray
 
 
@@ -55,10 +57,16 @@ class Cut(ABC):
 
     @abstractmethod
     def starts(self, lengths: np.ndarray, places: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """First frames of windows, given the length of their sample and which of its windows they are."""
+        """First frames of windows, of any shards.
 
-    def place(self, lengths: np.ndarray, numbers: np.ndarray, positions: np.ndarray) -> Placed:
-        """Where windows of a shard are.
+        Args:
+            lengths: Frames of the sample of each.
+            places: Which of its sample's windows each is.
+            positions: Their places in the order of the stream.
+        """
+
+    def find(self, lengths: np.ndarray, numbers: np.ndarray, positions: np.ndarray) -> Found:
+        """Which samples windows of a shard are in.
 
         Args:
             lengths: Frames of each sample of the shard.
@@ -69,7 +77,7 @@ class Cut(ABC):
         ends = np.cumsum(counts)
         rows = np.searchsorted(ends, numbers, side="right")
         places = numbers - (ends - counts)[rows]
-        return Placed(rows, self.starts(lengths[rows], places, positions), self._positions(lengths, rows, places, positions))
+        return Found(rows, lengths[rows], places, self._positions(lengths, rows, places, positions))
 
     def _positions(self, lengths: np.ndarray, rows: np.ndarray, places: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """What identifies each window."""

@@ -44,8 +44,10 @@ def decode_frames(
 
 def _decode_row(row: memoryview, frames: Sequence[int], out: np.ndarray) -> None:
     """Decodes JPEGs of a packed row."""
-    for i, jpeg in enumerate(unpack_row(row, frames)):
-        out[i] = simplejpeg.decode_jpeg(jpeg)
+    for place, jpeg in zip(out, unpack_row(row, frames), strict=True):
+        picture = simplejpeg.decode_jpeg(jpeg, buffer=place)
+        if picture.shape != place.shape:
+            raise ValueError(f"a frame has shape {picture.shape}, expected {place.shape}")
 
 
 def _decode_mp4(video: memoryview, frames: Sequence[int], out: np.ndarray) -> None:

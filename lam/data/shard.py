@@ -9,11 +9,11 @@ import os
 import zipfile
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from lam.data.damage import Damage, DamagedError
 from lam.data.decode import Decoder, decode_frames
@@ -140,8 +140,8 @@ class OpenShard:
         return DamagedError(Damage(self.path, key, samples, reason))
 
 
-def array_type(index: DataIndex) -> tuple[tuple[int, ...], Any]:
+def array_type(index: DataIndex) -> tuple[tuple[int, ...], torch.dtype]:
     """Shape and type of a stored frame."""
     if index.features is not None:
-        return (index.height * index.width, index.features.dim), np.uint16
-    return (index.height, index.width, 3), np.uint8
+        return (index.height * index.width, index.features.dim), torch.uint16
+    return (index.height, index.width, 3), torch.uint8

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import resource
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from lam.data.clip import Clip
 from lam.data.cuts import Lengths
@@ -19,7 +23,8 @@ from lam.data.sets import ShardSets
 from lam.data.shard import ACTIONS, OpenShard, array_type
 from lam.data.windows import Windows
 
-_OPEN_SHARDS = 64  # enough for a shuffle buffer, few enough for the limit of open files
+_OPEN_SHARDS = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 4096)  # small ones: a shuffle buffer spans many
+_OPEN_SAMPLES = 100_000  # of all open shards: their keys and times take memory
 
 Replace = Callable[[np.ndarray, int], Windows]
 """Given positions of damaged windows and an attempt from 1 on, what to read instead of them."""
@@ -48,10 +53,11 @@ class SplitReader:
             raise ValueError(f"{sets.index.path} has no {split} samples. Prepare more sources, so that both splits get some.")
         self.lengths = Lengths([info for _, info in self._infos])
         self._open: OrderedDict[int, OpenShard | DamagedError] = OrderedDict()
+        self._open_samples = 0
 
     def __getstate__(self) -> dict[str, object]:
         """Everything but open files."""
-        return {**self.__dict__, "_open": OrderedDict()}
+        return {**self.__dict__, "_open": OrderedDict(), "_open_samples": 0}
 
     def read(self, windows: Windows, labels: bool, replace: Replace | None = None, damages: list[Damage] | None = None) -> Clip:
         """Reads a batch of windows.
@@ -82,6 +88,8 @@ class SplitReader:
     def _fill(self, batch: _Batch, windows: Windows, todo: np.ndarray) -> list[_Failed]:
         """Reads some of the windows, shard by shard and sample by sample; returns those that are damaged."""
         failed: list[_Failed] = []
+        found: list[tuple[OpenShard, np.ndarray]] = []
+        rows, lengths, places = np.zeros((3, len(windows)), dtype=np.int64)
         shards = windows.shards[todo]
         for number in dict.fromkeys(shards.tolist()):
             here = todo[shards == number]
@@ -89,14 +97,17 @@ class SplitReader:
             if isinstance(shard, DamagedError):
                 failed.append((here.tolist(), shard))
                 continue
-            rows, starts, batch.positions[here] = windows.cut.place(
+            rows[here], lengths[here], places[here], batch.positions[here] = windows.cut.find(
                 shard.lengths, windows.numbers[here], windows.positions[here]
             )
+            found.append((shard, here))
+        starts = windows.cut.starts(lengths, places, windows.positions)  # of all shards at once: batches span many
+        for shard, here in found:
             samples: dict[int, list[tuple[int, int]]] = {}
-            for i, row, start in zip(here.tolist(), rows.tolist(), starts.tolist(), strict=True):
+            for i, row, start in zip(here.tolist(), rows[here].tolist(), starts[here].tolist(), strict=True):
                 samples.setdefault(row, []).append((i, start))
-            for row, places in samples.items():
-                failed += batch.read(shard, row, places)
+            for row, windows_here in samples.items():
+                failed += batch.read(shard, row, windows_here)
         return failed
 
     def shard(self, number: int) -> OpenShard | DamagedError:
@@ -104,9 +115,11 @@ class SplitReader:
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
-        if len(self._open) >= _OPEN_SHARDS:
-            self._open.popitem(last=False)
         part, info = self._infos[number]
+        self._open_samples += info.samples
+        while self._open and (len(self._open) >= _OPEN_SHARDS or self._open_samples > _OPEN_SAMPLES):
+            closed, _ = self._open.popitem(last=False)
+            self._open_samples -= self._infos[closed][1].samples
         try:
             self._open[number] = OpenShard(part.files, part.index, info)
         except DamagedError as error:
@@ -136,7 +149,8 @@ class _Batch:
     def __init__(self, reader: SplitReader, windows: Windows, labels: bool) -> None:
         self._index, self._decoder, self._cut = reader.sets.index, reader._decoder, windows.cut
         shape, kind = array_type(self._index)
-        self.frames = np.empty((len(windows), self._cut.frames, *shape), dtype=kind)
+        self._frames = _empty((len(windows), self._cut.frames, *shape), kind)
+        self.frames = self._frames.numpy()
         self.times = np.empty((len(windows), self._cut.frames))
         self.positions = windows.positions.copy()
         self.keys, self.sources = [""] * len(windows), [""] * len(windows)
@@ -185,9 +199,9 @@ class _Batch:
         """The batch."""
         read = self._joins if self._labels else {}
         joined = {name: torch.from_numpy(np.stack([each[name] for each in self._labels])) for name in read}
-        frames = torch.from_numpy(self.frames)
         # pixels are stored channels last, seen channels first: a copy here would cost as much as decoding
-        frames = frames.permute(0, 1, 4, 2, 3) if frames.dtype is torch.uint8 else frames.view(torch.bfloat16)
+        pixels = self._frames.dtype is torch.uint8
+        frames = self._frames.permute(0, 1, 4, 2, 3) if pixels else self._frames.view(torch.bfloat16)
         return Clip(
             frames=frames,
             times=torch.from_numpy(self.times),
@@ -198,3 +212,11 @@ class _Batch:
             causes=joined,
             joins={("action" if name == ACTIONS else name): join for name, join in self._joins.items()},
         )
+
+
+def _empty(shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
+    """Memory for frames; in a worker process such as the process that trains can see, so that nothing is copied there."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=kind)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * kind.itemsize, device="cpu")
+    return torch.empty(0, dtype=kind).set_(storage).view(shape)

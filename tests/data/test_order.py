@@ -31,8 +31,9 @@ def placed(windows, lengths=LENGTHS, shards=SHARDS):
     found = np.empty((3, len(windows)), dtype=np.int64)
     for i, (shard, number, position) in enumerate(zip(windows.shards, windows.numbers, windows.positions, strict=True)):
         mine = np.flatnonzero(shards == shard)
-        place = windows.cut.place(np.asarray(lengths)[mine], np.array([number]), np.array([position]))
-        found[:, i] = mine[place.rows[0]], place.starts[0], place.positions[0]
+        each = windows.cut.find(np.asarray(lengths)[mine], np.array([number]), np.array([position]))
+        start = windows.cut.starts(each.lengths, each.places, np.array([position]))
+        found[:, i] = mine[each.rows[0]], start[0], each.positions[0]
     return found
 
 

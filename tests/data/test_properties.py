@@ -43,7 +43,8 @@ class Reader:
         found = np.empty((len(windows), 5), dtype=np.int64)
         for shard in set(windows.shards.tolist()):
             here, lengths = windows.shards == shard, np.array(self.shards[shard])
-            rows, starts, positions = windows.cut.place(lengths, windows.numbers[here], windows.positions[here])
+            rows, own, places, positions = windows.cut.find(lengths, windows.numbers[here], windows.positions[here])
+            starts = windows.cut.starts(own, places, windows.positions[here])
             assert starts.min() >= 0 and (starts + windows.cut.span <= lengths[rows]).all()
             found[here] = np.stack(np.broadcast_arrays(positions, shard, rows, starts, windows.cut.frames), axis=1)
         return [tuple(row) for row in found.tolist()]

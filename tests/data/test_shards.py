@@ -201,3 +201,22 @@ def test_listed_but_absent(copy, name):
     (copy / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"lacks {name}, which shards.parquet names"):
         open_sets(copy)
+
+
+@pytest.mark.parametrize("size", [16, 48])
+def test_frames_of_another_size_are_an_error(size):
+    out = np.empty((2, size, size, 3), dtype=np.uint8)
+    with pytest.raises(ValueError):
+        decode_frames(Storage.jpeg, memoryview(encode_jpegs(moving_video(size=32))), [3, 4], out)
+
+
+@pytest.mark.parametrize("limit", ["_OPEN_SHARDS", "_OPEN_SAMPLES"])
+def test_only_so_many_shards_are_open(limit, tmp_path, monkeypatch):
+    monkeypatch.setattr(f"lam.data.shards.{limit}", 6 if limit == "_OPEN_SAMPLES" else 2)
+    folder = write_set(tmp_path / "shards", train=[9] * 15, val=[9])  # three samples a shard
+    which = [0, 14, 3, 6, 1, 9, 13, 0]
+    read = reader(folder)
+    for _ in range(2):
+        clip = read.read(windows(which, [0] * len(which), frames=2), labels=False)
+        np.testing.assert_array_equal(frame_of(clip.frames.numpy()), [[(i, 0), (i, 1)] for i in which])
+        assert len(read._open) == 2
