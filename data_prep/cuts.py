@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 from av.video.plane import VideoPlane
+from av.video.reformatter import Interpolation
 
 RATIO = 3.0
 LEAST = 20.0
@@ -73,7 +74,7 @@ def _is_cut(changes: deque[float], place: int) -> bool:
 def _points(picture: av.VideoFrame) -> np.ndarray:
     """Brightness and color at a grid of points, (points,) int16: cheaper than making a smaller picture, and as telling."""
     if picture.format.name not in _PLANAR:
-        picture = picture.reformat(format="yuv444p")
+        picture = picture.reformat(_COLUMNS, _ROWS, "yuv444p", interpolation=Interpolation.POINT)
     return np.concatenate([_grid(plane) for plane in picture.planes[:_PLANES]])
 
 
