@@ -42,7 +42,7 @@ test: setup  ## the default test suite: small, two cores, no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=12
 
 test-slow: setup  ## tests that train or start several processes for long
-	$(BIN)/python -m pytest -q -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow --durations=5
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .
