@@ -9,8 +9,9 @@ with some noise, 40 a clip. Rates are windows a second, measured in turns, media
   same shards as its manual has it: shards split by worker, a shuffle buffer of 64, the member handed to the same decoder for
   a random window, batches made in the workers, ``resampled``.
 
-``--first`` writes 10,000 shards and measures the time from the imports to the first batch. ``--memory PICTURE`` streams 100,000
-windows through two workers and plots the memory of all processes.
+``--per_shard 2`` makes many small shards. ``--first`` writes 10,000 shards and measures the time from the imports to the first
+batch. ``--memory PICTURE`` streams 100,000 windows through two workers and plots the memory of all processes; ``--storage``
+says of what.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class Windows:
             yield batch[0] if isinstance(batch, list | tuple) else batch
 
 
-def compare(sizes: list[int], lengths: list[int], count: int, seconds: float, batch_size: int) -> None:
+def compare(sizes: list[int], lengths: list[int], count: int, seconds: float, batch_size: int, per_shard: int) -> None:
     """Prints the table."""
     workers = 2
     print(
@@ -150,7 +151,7 @@ def compare(sizes: list[int], lengths: list[int], count: int, seconds: float, ba
     with tempfile.TemporaryDirectory() as temporary:
         for storage, size in itertools.product((Storage.jpeg, Storage.mp4), sizes):
             folder = Path(temporary, f"{storage.name}-{size}")
-            write_clips(folder, storage, size, count)
+            write_clips(folder, storage, size, count, per_shard)
             kib = sum(path.stat().st_size for path in folder.glob("*.tar")) / count / 1024
             for frames in lengths:
                 ours = functools.partial(ClipDataModule, folder, frames, batch_size)
@@ -192,7 +193,7 @@ def first_batch(shards: int) -> None:
             print(f"{shards} shards, {workers} workers: first batch after {time.perf_counter() - start:.2f} s")
 
 
-def plot_memory(picture: Path, windows: int, batch_size: int) -> None:
+def plot_memory(picture: Path, storage: Storage, windows: int, batch_size: int) -> None:
     """Streams windows through two workers and plots the memory of all processes."""
     from matplotlib.figure import Figure
 
@@ -200,7 +201,7 @@ def plot_memory(picture: Path, windows: int, batch_size: int) -> None:
     used: list[float] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "clips")
-        write_clips(folder, Storage.mp4, 64, 2000, per_shard=50)
+        write_clips(folder, storage, 64, 2000, per_shard=50)
         for number, _ in enumerate(ClipDataModule(folder, 2, batch_size, num_workers=2).train_dataloader()):
             if number * batch_size >= windows:
                 break
@@ -213,7 +214,7 @@ def plot_memory(picture: Path, windows: int, batch_size: int) -> None:
     figure = Figure(figsize=(6, 3), layout="constrained")
     axis = figure.subplots()
     axis.plot(seen, used)
-    axis.set(xlabel="windows", ylabel="MiB of all processes", ylim=(0, None), title="two workers, mp4, 64 pixels")
+    axis.set(xlabel="windows", ylabel="MiB of all processes", ylim=(0, None), title=f"two workers, {storage.name}, 64 pixels")
     figure.savefig(picture, dpi=100)
 
 
@@ -225,14 +226,18 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=64, help="Windows a batch.")
     parser.add_argument("--first", action="store_true", help="Measure the first batch of 10,000 shards instead.")
     parser.add_argument("--memory", type=Path, help="Plot the memory over 100,000 windows instead, to this picture.")
+    parser.add_argument("--per_shard", type=int, default=25, help="Clips of a shard.")
+    parser.add_argument("--storage", choices=["jpeg", "mp4"], default="mp4", help="What --memory reads.")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.first:
         first_batch(10_000)
     elif options.memory:
-        plot_memory(options.memory, 100_000, options.batch_size)
+        plot_memory(options.memory, Storage[options.storage], 100_000, options.batch_size)
     else:
-        compare(options.sizes, options.frames, *((60, 0.5) if options.quick else (200, 2.0)), options.batch_size)
+        compare(
+            options.sizes, options.frames, *((60, 0.5) if options.quick else (200, 2.0)), options.batch_size, options.per_shard
+        )
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def leave_out_duplicates(
     Returns:
         The shards without them, and how many there were.
     """
-    infos = [(split, info) for split in ("val", "train") for info in shards[split]]
+    order: tuple[Split, ...] = ("val", "train")
+    infos = [(split, info) for split in order for info in shards[split]]
     tables = [pq.read_table(out / side_index_name(info.name)) for _, info in infos]
     prints = [np.frombuffer(thumb.as_py(), np.uint8) for table in tables for thumb in table["thumbnail"]]
     extra = repeated(np.stack(prints), below) if prints else np.zeros(0, dtype=bool)
@@ -44,7 +45,7 @@ def leave_out_duplicates(
         # a run that was stopped here may have taken some out already
         changed = info if keep.all() and len(table) == info.samples else _without(out, info, table.filter(pa.array(keep)))
         found += info.samples - changed.samples
-        kept[split] += [changed] if changed.samples else []  # type: ignore[index]
+        kept[split] += [changed] if changed.samples else []
     return kept, found
 
 

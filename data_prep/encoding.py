@@ -31,7 +31,7 @@ def encode_mp4(frames: np.ndarray, fps: float) -> bytes:
         stream.codec_context.gop_size = KEY_FRAME_INTERVAL
         stream.codec_context.max_b_frames = 0
         stream.codec_context.thread_count = 1
-        # with mbtree the same small frames became other bytes from call to call; without it files are a tenth larger
+        # with mbtree the same small frames became other bytes from call to call; without it files are larger
         stream.options = {"preset": "veryfast", "crf": "19", "sc_threshold": "0", "threads": "1", "x264-params": "mbtree=0"}
         for i, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")

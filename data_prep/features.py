@@ -181,5 +181,5 @@ def _architecture(encoder: FrozenEncoder) -> dict[str, Any]:
     """Settings of a transformer that its weights do not show, such as its number of heads."""
     if not isinstance(encoder, PretrainedEncoder):
         return {}
-    config = encoder.backbone.config.to_diff_dict()  # type: ignore[operator, union-attr]
+    config = encoder.backbone.config.to_diff_dict()  # type: ignore[operator, union-attr]  # modules' attributes have no types
     return {name: value for name, value in config.items() if name[0] != "_" and name not in _ABOUT_FILE}

@@ -115,7 +115,7 @@ def _gives_sample(recordings: Iterable[Recording], maker: Maker) -> tuple[bool, 
         try:
             for _ in maker.samples(recording, reasons.append):
                 return True, ""
-        except Exception as error:
+        except Exception as error:  # decoders of damaged files raise anything
             reasons.append(describe(error))
     return False, reasons[0] if reasons else "it is empty"
 
@@ -144,10 +144,10 @@ def _one_source(only: list[Recording], poor: list[Recording], maker: Maker, tota
 
 
 def _readable(recording: Recording, maker: Maker) -> Iterable:
-    """Samples up to where the recording is damaged."""
+    """Samples up to where the recording is damaged; the job that writes them meets the damage again and reports it."""
     try:
         yield from maker.samples(recording, lambda reason: None)
-    except Exception:
+    except Exception:  # decoders of damaged files raise anything
         return
 
 

@@ -183,9 +183,10 @@ class JobWriter:
         key, frames, times, spec = sample.key, sample.frames, sample.times, self.spec
         if not _KEY.fullmatch(key) or key in self._keys:
             raise ValueError(f"key {key!r} is taken or not 1 to 90 letters, digits, '_', '-', '/'")
-        shape, kind = (spec.height, spec.width, 3), np.dtype(np.uint8)
+        shape: tuple[int, ...] = (spec.height, spec.width, 3)
+        kind: np.dtype = np.dtype(np.uint8)
         if spec.features is not None:
-            shape, kind = (spec.height * spec.width, spec.features.dim), np.dtype(np.uint16)  # type: ignore[assignment]
+            shape, kind = (spec.height * spec.width, spec.features.dim), np.dtype(np.uint16)
         if frames.dtype != kind or frames.shape[1:] != shape or len(frames) < 2:
             raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected {kind} (2 or more, *{shape})")
         if times.shape != (len(frames),) or not (np.diff(times) > 0).all():

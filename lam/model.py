@@ -99,7 +99,7 @@ class LatentActionModel(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Checks that the data fit the encoder, before anything is computed."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
         self.encoder.check_index(data.index)
         if data.frames_per_state != self.encoder.frames_per_state:
             raise ValueError(
@@ -111,7 +111,7 @@ class LatentActionModel(pl.LightningModule):
         """Measures the unit of the loss on the training shards, once; a resumed run has it already."""
         if not self.copy_error.isnan():
             return
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
         self.encoder.use_index(data.index)
         self.copy_error.copy_(self._measure_copy_error(data.training_sample(self.copy_error_clips)))
 

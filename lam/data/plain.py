@@ -158,7 +158,7 @@ class PlainStream(BatchStream):
         watchdog: Watchdog,
         damage: DamageCount,
     ) -> None:
-        super().__init__(batches, batch_size, batches_done, num_workers, watchdog, damage)  # type: ignore[arg-type]
+        super().__init__(batches, batch_size, batches_done, num_workers, watchdog, damage)  # type: ignore[arg-type]  # it takes batches by number too
         self._rank = rank
         rank_zero_warn(
             "data.plain_stream has no exact order: a resumed run goes on with other windows than it would have seen."

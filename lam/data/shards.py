@@ -218,5 +218,6 @@ def _empty(shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
     """Memory for frames; in a worker process such as the process that trains can see, so that nothing is copied there."""
     if get_worker_info() is None:
         return torch.empty(shape, dtype=kind)
+    # as torch's default_collate does it; share_memory_() would copy
     storage = torch.UntypedStorage._new_shared(math.prod(shape) * kind.itemsize, device="cpu")
     return torch.empty(0, dtype=kind).set_(storage).view(shape)

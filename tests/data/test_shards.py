@@ -203,10 +203,10 @@ def test_listed_but_absent(copy, name):
         open_sets(copy)
 
 
-@pytest.mark.parametrize("size", [16, 48])
-def test_frames_of_another_size_are_an_error(size):
+@pytest.mark.parametrize(("size", "said"), [(16, "too small"), (48, r"\(32, 32, 3\), expected \(48, 48, 3\)")])
+def test_frames_of_another_size_are_an_error(size, said):
     out = np.empty((2, size, size, 3), dtype=np.uint8)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=said):
         decode_frames(Storage.jpeg, memoryview(encode_jpegs(moving_video(size=32))), [3, 4], out)
 
 
