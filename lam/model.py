@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -14,9 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 from lam.data.clip import Clip
-from lam.distributed import gather, gather_mapping
 from lam.encoders.base import Encoder, StateShape
-from lam.evals.base import Observation
+from lam.evaluated import EvaluatedModel
 from lam.forward import ForwardModel
 from lam.inverse import InverseModel
 from lam.noise import mix
@@ -27,7 +25,7 @@ class NonFiniteLossError(ValueError):
     """Training produced a loss that is not a number."""
 
 
-class LatentActionModel(pl.LightningModule):
+class LatentActionModel(EvaluatedModel):
     """Learns what happened between two states by having to predict the second.
 
     Everything but the bottleneck is shared by all rows of a table. The loss is the prediction error, in units of the error
@@ -46,8 +44,6 @@ class LatentActionModel(pl.LightningModule):
         copy_error_clips: Training clips on which the unit of the loss, the copy-last-state error, is measured once.
     """
 
-    copy_error: Tensor
-
     def __init__(
         self,
         encoder: Encoder,
@@ -61,39 +57,23 @@ class LatentActionModel(pl.LightningModule):
         warmup: float = 0.1,
         copy_error_clips: int = 1024,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder.requires_grad_(False).eval()
+        super().__init__(encoder, distance)
         self.inverse_model = inverse_model(encoder.shape, num_latents, latent_dim)
         self.bottleneck = bottleneck(latent_dim, num_latents)
         self.forward_model = forward_model(encoder.shape, num_latents, latent_dim)
-        self.distance = distance
         self.make_optimizer = optimizer
         self.warmup = warmup
         self.copy_error_clips = copy_error_clips
-        self.register_buffer("copy_error", torch.tensor(float("nan")))
 
     # ------------------------------------------------------------------ the parts, in the order data flows
-
-    def encode(self, clip: Clip) -> Tensor:
-        """States (B, T, N, D) of a clip's frames."""
-        with torch.no_grad():
-            return self.encoder(clip.frames)
 
     def infer(self, states: Tensor) -> Tensor:
         """What the inverse model says of each transition, (B, T-1, L, A)."""
         return self.inverse_model(states[:, :-1], states[:, 1:])
 
-    def limit(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
-        """What the bottleneck lets through."""
-        return self.bottleneck(latent, sample=sample)
-
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
         """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2 and z."""
         return self.forward_model(states, z)
-
-    def error(self, predicted: Tensor, target: Tensor) -> Tensor:
-        """Error of each transition, (B, T-1), in units of the copy-last-state error."""
-        return self.distance(predicted.float(), target.float()).mean(dim=(-2, -1)) / self.copy_error
 
     # ------------------------------------------------------------------ training
 
@@ -168,55 +148,7 @@ class LatentActionModel(pl.LightningModule):
         schedule = LambdaLR(optimizer, warmup_cosine(steps, self.warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    # ------------------------------------------------------------------ validation and prediction
-
-    def validation_step(self, clip: Clip, batch_idx: int) -> Observation:  # type: ignore[override]
-        """Runs the model without learning; evaluations watch what it returns."""
-        states = self.encode(clip)
-        latent = self.infer(states)
-        limited = self.limit(latent)
-        predicted = self.predict(states[:, :-1], limited.z)
-        return Observation(
-            clip=clip,
-            states=states,
-            latent=latent,
-            limited=limited,
-            predicted=predicted,
-            error=self.error(predicted, states[:, 1:]),
-            copy_error=self.error(states[:, :-1], states[:, 1:]),
-        )
-
-    def on_validation_epoch_start(self) -> None:
-        """Starts a pass."""
-        self._errors: list[tuple[Tensor, Tensor]] = []
-        self.validated: dict[int, tuple[str, str]] = {}
-
-    def on_validation_batch_end(self, outputs: Observation, batch: Clip, batch_idx: int) -> None:  # type: ignore[override]
-        """Keeps each clip's error, so that the mean over all processes is exact, and which clip it was."""
-        self._errors.append((outputs.clip.position.cpu(), outputs.error.mean(dim=1).cpu()))
-        self.validated |= zip(batch.position.tolist(), zip(batch.key, batch.source, strict=True), strict=True)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the mean error of all validation clips, each counted once."""
-        positions, errors = (torch.cat(column) for column in zip(*self._errors, strict=True))
-        self.log("val/prediction", gather(positions, errors)[1].mean())
-        self.validated = gather_mapping(self.validated)
-
-    def test_step(self, clip: Clip, batch_idx: int) -> Observation:  # type: ignore[override]
-        """The validation step, for ``lam test`` on any other set of shards."""
-        return self.validation_step(clip, batch_idx)
-
-    def on_test_epoch_start(self) -> None:
-        """Starts a pass."""
-        self.on_validation_epoch_start()
-
-    def on_test_batch_end(self, outputs: Observation, batch: Clip, batch_idx: int) -> None:  # type: ignore[override]
-        """Keeps what validation keeps."""
-        self.on_validation_batch_end(outputs, batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        """Logs what validation logs."""
-        self.on_validation_epoch_end()
+    # ------------------------------------------------------------------ prediction
 
     def predict_step(self, clip: Clip, batch_idx: int) -> BottleneckOutput:
         """Latent actions of a clip; ``LatentWriter`` puts them into a file."""

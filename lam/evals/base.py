@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -58,7 +60,8 @@ class Evaluation(pl.Callback, ABC):
     """Watches a validation pass and computes numbers at its end; one subclass a file.
 
     Every rank observes its share; ``compute`` gathers what it needs (``lam.distributed.gather``) and must return the same
-    on all ranks. A subclass that needs the model itself (unrolling, peeking) gets it as ``module``.
+    on all ranks. A subclass that needs the model itself (unrolling, peeking) gets it as ``module``, a
+    ``lam.evaluated.EvaluatedModel``; what it runs of it in ``compute`` it runs within ``self.autocast()``.
     """
 
     name: ClassVar[str]
@@ -66,7 +69,11 @@ class Evaluation(pl.Callback, ABC):
 
     def __init__(self) -> None:
         self.results = Results()
+        self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._seconds = 0.0
+
+    def prepare(self, module: Any) -> None:
+        """Called once before the first pass; evaluations that use the bank ask for room in ``module.bank`` here."""
 
     @abstractmethod
     def reset(self) -> None:
@@ -85,6 +92,8 @@ class Evaluation(pl.Callback, ABC):
         names = [callback.name for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
         if names.count(self.name) > 1:
             raise ValueError(f"Two evaluations are called {self.name!r}. Remove one of them from trainer.callbacks.")
+        self.autocast = trainer.precision_plugin.forward_context
+        self.prepare(pl_module)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts a pass."""
@@ -102,7 +111,7 @@ class Evaluation(pl.Callback, ABC):
     ) -> None:
         """Hands the batch to ``observe``, in the precision of the validation step."""
         start = time.perf_counter()
-        with trainer.precision_plugin.forward_context():
+        with self.autocast():
             self.observe(outputs, pl_module)
         self._seconds += time.perf_counter() - start
 

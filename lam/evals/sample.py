@@ -34,14 +34,20 @@ class ClipSample:
         """Positions (n,) in ascending order and values (n, ...) of the kept clips of all processes; empty without any."""
         own = self._bound(self._join()) if self._rows else {}
         names: list[str] = next((names for names in gather_objects(sorted(own)) if names), [])
+        empty = torch.empty(0, dtype=torch.int64)
         if not names:
-            return torch.empty(0, dtype=torch.int64), {}
+            return empty, {}
         if own and sorted(own) != names:
             raise ValueError(f"One process saw {sorted(own)}, another {names}. All validation clips must have the same causes.")
-        empty = torch.empty(0, dtype=torch.int64)
-        _, *columns = gather(own.get("position", empty), *(own[name] for name in names if own))
-        joined = self._bound(dict(zip(names, columns, strict=True)))
-        return joined.pop("position"), joined
+        # positions first, so that no process sends clips that are not kept
+        kept = self._bound({"position": gather(own.get("position", empty))[0]})["position"]
+        if own:
+            chosen = torch.isin(own["position"], kept)
+            own = {name: value[chosen] for name, value in own.items()}
+        position, *columns = gather(own.get("position", empty), *(own[name] for name in names if own))
+        joined = dict(zip(names, columns, strict=True))
+        del joined["position"]
+        return position, joined
 
     def _join(self) -> dict[str, Tensor]:
         """All batches as one."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 from lam.data.clip import Clip
+from lam.evals.bank import Bank
 from lam.evals.base import Evaluation, Observation, Results
 
 PATCH = 4
@@ -48,6 +49,7 @@ class ToyModel(pl.LightningModule):
         super().__init__()
         self.encoder = ToyEncoder(frames_per_state)
         self.bottleneck = ToyBottleneck(3, 1)
+        self.bank = Bank()
 
     def infer(self, states: Tensor) -> Tensor:
         return 0.5 * (states[:, 1:] - states[:, :-1]).mean(dim=2, keepdim=True)
@@ -114,8 +116,11 @@ def observed(
 def evaluate(evaluation: Evaluation, *observations: Observation, model: ToyModel | None = None) -> Results:
     """One validation pass."""
     model = (model or ToyModel()).eval()
+    evaluation.prepare(model)
     evaluation.reset()
+    model.bank.reset()
     with torch.inference_mode():
         for observation in observations:
+            model.bank.add(observation, observation.clip.labels(model.encoder.frames_per_state))
             evaluation.observe(observation, model)
         return evaluation.compute(model)
