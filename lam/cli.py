@@ -127,9 +127,9 @@ class LamCLI(LightningCLI):
             family=family,
             knob=knob,
             seed=int(settings["seed_everything"]),
-            config_hash=_digest(model, data, trainer, settings["seed_everything"]),
-            shared_hash=_digest(shared, data | {"seed": None}, trainer),
-            evaluation_hash=_digest(settings["trainer"]["callbacks"], windows),
+            config_hash=digest(model, data, trainer, settings["seed_everything"]),
+            shared_hash=digest(shared, data | {"seed": None}, trainer),
+            evaluation_hash=digest(settings["trainer"]["callbacks"], windows),
             data_hash=data_hash,
             code_revision=code_revision(),
         )
@@ -172,7 +172,8 @@ def _seed_folder(seed: int | bool) -> str:
     return f"seed{int(seed)}"
 
 
-def _digest(*parts: Any) -> str:
+def digest(*parts: Any) -> str:
+    """Short hash of settings."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -39,6 +39,37 @@ class EvaluatedModel(pl.LightningModule, ABC):
         self.bank = Bank()
         self.register_buffer("copy_error", torch.tensor(float("nan")))
 
+    def setup(self, stage: str) -> None:
+        """Checks that the data fit the encoder, before anything is computed."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+        self.encoder.check_index(data.index)
+        if data.frames_per_state != self.encoder.frames_per_state:
+            raise ValueError(
+                f"The encoder makes a state of {self.encoder.frames_per_state} frames, data.frames_per_state is "
+                f"{data.frames_per_state}. Set --data.frames_per_state {self.encoder.frames_per_state}."
+            )
+
+    def measure_copy_error(self, num_clips: int) -> None:
+        """Measures the unit of all errors, the mean distance between consecutive states, on clips of the training shards.
+
+        The same on every process, as all read the same clips.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+        self.encoder.use_index(data.index)
+        total, count = torch.zeros((), dtype=torch.float64), 0
+        for clip in data.training_sample(num_clips):
+            states = self.encode(clip.to(self.device)).float()
+            errors = self.distance(states[:, :-1], states[:, 1:]).mean(dim=(-2, -1))
+            total += errors.double().sum().cpu()
+            count += errors.numel()
+        error = total / count
+        if not error > 0:
+            raise ValueError(
+                f"Consecutive states of {count} training transitions differ by {error.item()} on average, nothing can be "
+                "learned from that. Is the video static, or the frame rate far too high? Prepare it with a lower --fps."
+            )
+        self.copy_error.copy_(error)
+
     def encode(self, clip: Clip) -> Tensor:
         """States (B, T, N, D) of a clip's frames."""
         with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
@@ -77,39 +77,10 @@ class LatentActionModel(EvaluatedModel):
 
     # ------------------------------------------------------------------ training
 
-    def setup(self, stage: str) -> None:
-        """Checks that the data fit the encoder, before anything is computed."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
-        self.encoder.check_index(data.index)
-        if data.frames_per_state != self.encoder.frames_per_state:
-            raise ValueError(
-                f"The encoder makes a state of {self.encoder.frames_per_state} frames, data.frames_per_state is "
-                f"{data.frames_per_state}. Set --data.frames_per_state {self.encoder.frames_per_state}."
-            )
-
     def on_fit_start(self) -> None:
         """Measures the unit of the loss on the training shards, once; a resumed run has it already."""
-        if not self.copy_error.isnan():
-            return
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
-        self.encoder.use_index(data.index)
-        self.copy_error.copy_(self._measure_copy_error(data.training_sample(self.copy_error_clips)))
-
-    def _measure_copy_error(self, clips: Iterator[Clip]) -> Tensor:
-        """Mean distance between consecutive states; the same on every process, as all read the same clips."""
-        total, count = torch.zeros((), dtype=torch.float64), 0
-        for clip in clips:
-            states = self.encode(clip.to(self.device)).float()
-            errors = self.distance(states[:, :-1], states[:, 1:]).mean(dim=(-2, -1))
-            total += errors.double().sum().cpu()
-            count += errors.numel()
-        error = total / count
-        if not error > 0:
-            raise ValueError(
-                f"Consecutive states of {count} training transitions differ by {error.item()} on average, nothing can be "
-                "learned from that. Is the video static, or the frame rate far too high? Prepare it with a lower --fps."
-            )
-        return error
+        if self.copy_error.isnan():
+            self.measure_copy_error(self.copy_error_clips)
 
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
         """Teacher forcing on every transition at once."""

@@ -24,6 +24,7 @@ class BottleneckOutput(NamedTuple):
         rate_bits: Bits of each transition, (B, T-1), where a finite rate exists: log2 K a code (capacity), KL / ln 2 for a
             Gaussian.
         stats: Scalars worth logging, by short name.
+        rate_bits_each: What each number of z contributes to ``rate_bits``, (B, T-1, L, A), where the rate is such a sum.
     """
 
     z: Tensor
@@ -31,6 +32,7 @@ class BottleneckOutput(NamedTuple):
     codes: Tensor | None = None
     rate_bits: Tensor | None = None
     stats: Mapping[str, Tensor] = {}
+    rate_bits_each: Tensor | None = None
 
 
 class Bottleneck(nn.Module, ABC):

@@ -49,12 +49,15 @@ class Noisy(Bottleneck):
         with torch.autocast(z.device.type, enabled=False):
             mean, log_var = self.to_moments(self.standardize(z)).chunk(2, dim=-1)
         log_var = log_var.clamp(*_LOG_VAR_RANGE)
-        kl = kl_to_standard_normal(mean, log_var)  # (B, T-1)
+        each = kl_to_standard_normal(mean, log_var)  # (B, T-1, L, A)
+        kl = each.sum(dim=(-2, -1))
         noisy = self.training or sample
         limited = mean + (0.5 * log_var).exp() * self.normal_like(mean) if noisy else mean
-        bits = kl.detach() / math.log(2)
+        bits = each.detach() / math.log(2)
         stats = {"noise_std": (0.5 * log_var).exp().mean().detach(), "mean_std": mean.detach().std(correction=0)}
-        return BottleneckOutput(limited.to(z.dtype), self.beta * kl.mean(), rate_bits=bits, stats=stats)
+        return BottleneckOutput(
+            limited.to(z.dtype), self.beta * kl.mean(), rate_bits=bits.sum(dim=(-2, -1)), stats=stats, rate_bits_each=bits
+        )
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measures the scale of the latents once."""
@@ -68,6 +71,6 @@ class Noisy(Bottleneck):
 
 
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_var)) || N(0, 1)) in nats, summed over the last two axes, in float32."""
+    """KL(N(mean, exp(log_var)) || N(0, 1)) of each number, in nats and float32."""
     mean, log_var = mean.float(), log_var.float()
-    return 0.5 * (mean.square() + log_var.exp() - log_var - 1).sum(dim=(-2, -1))
+    return 0.5 * (mean.square() + log_var.exp() - log_var - 1)

@@ -38,13 +38,12 @@ class Patches(Encoder):
         self.register_buffer("scale", torch.tensor(0.5))
         self.eval()
 
-    @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
-        """States (B, T, N, D), float, of frames (B, F, 3, H, W) uint8, with F = T."""
+        """States (B, T, N, D), float, of frames (B, F, 3, H, W), 0 to 255 in any type, with F = T."""
         p = self.patch
         rows, columns = self.grid
         cut = frames.reshape(*frames.shape[:3], rows, p, columns, p).permute(0, 1, 3, 5, 2, 4, 6)
-        colors = cut.reshape(*frames.shape[:2], rows * columns, 3, p * p)  # still uint8
+        colors = cut.reshape(*frames.shape[:2], rows * columns, 3, p * p)
         return ((colors / 255 - self.mean) / self.scale).flatten(-2)
 
     def use_index(self, index: DataIndex) -> None:

@@ -31,6 +31,17 @@ def fit_half(sources: Tensor) -> Tensor:
     return torch.unique(sources, return_inverse=True)[1] % 2 == 0
 
 
+def fit_values(domain: Tensor) -> Tensor:
+    """Which clips, (n,) bool, show a body, camera or scene to fit on; the others show one to test transfer on.
+
+    The values that occur go to the two sides in turn.
+
+    Args:
+        domain: Which body, camera or scene each clip shows, (n,) int64.
+    """
+    return torch.unique(domain, return_inverse=True)[1] % 2 == 0
+
+
 class Split:
     """The transitions of n clips, for fitting and for testing; a place is clip * (T-1) + transition.
 
@@ -43,19 +54,19 @@ class Split:
 
     Args:
         positions: Position of each clip, (n,).
-        sources: Source of each clip as ``source_ids`` gives it, (n,).
+        fit: Which clips are for fitting, (n,) bool.
+        test: Which are for testing, (n,) bool.
         transitions: Transitions of a clip, T-1.
     """
 
-    def __init__(self, positions: Tensor, sources: Tensor, transitions: int) -> None:
-        fit = fit_half(sources)
+    def __init__(self, positions: Tensor, fit: Tensor, test: Tensor, transitions: int) -> None:
         clips = fit.nonzero()[:, 0]
         clips = clips[shuffled(positions[clips])]
         turn = torch.arange(len(clips))
         passes = [clips * transitions + (turn + p) % transitions for p in range(transitions)]
         self.order = torch.cat(passes)
         self.num_clips = len(clips)
-        self.test_clips = (~fit).nonzero()[:, 0]
+        self.test_clips = test.nonzero()[:, 0]
         self.test = (self.test_clips[:, None] * transitions + torch.arange(transitions)).flatten()
 
     def labels(self, budget: int | None = None) -> Labels:

@@ -16,16 +16,18 @@ from lam.metrics.spread import active_dimensions, effective_rank, participation_
 class Usage(Evaluation):
     """Health of z, its L tokens joined to one vector a transition.
 
-    Keys: ``active_dimensions``, coordinates that move; ``effective_rank`` and ``participation_ratio``; ``norm`` and
-    ``std``, means over transitions and coordinates; ``collapsed``, 1 where z says nothing (no active dimension; for
-    discrete latents a perplexity below 1.1). Discrete latents also: ``perplexity`` of whole code tuples,
-    ``perplexity_code``, mean over the codes of a tuple, and ``codes_used``, the share of each codebook that occurred, a
-    codebook being 2^(bits of capacity / codes) large. Curves: ``std`` of each coordinate, largest first.
+    Keys: ``active_dimensions``, coordinates whose standard deviation exceeds a share of z's root mean square, z drawn from
+    its posterior where there is one, so that neither a small scale nor a posterior of noise misleads; ``effective_rank`` and
+    ``participation_ratio``; ``norm`` and ``std``, means over transitions and coordinates; ``collapsed``, 1 where z says
+    nothing (no active dimension; for discrete latents a perplexity below 1.1). Discrete latents also: ``perplexity`` of
+    whole code tuples, ``perplexity_code``, mean over the codes of a tuple, and ``codes_used``, the share of each codebook
+    that occurred, a codebook being 2^(bits of capacity / codes) large. Curves: ``std`` of each coordinate, largest first; of
+    Gaussian latents ``kl_per_dimension``, the mean divergence of each coordinate from the prior in bits, largest first.
 
     Args:
         max_clips: Clips the numbers come from, at most.
-        threshold: Standard deviation above which a coordinate is active; 0.1, a variance of 0.01, as in
-            https://arxiv.org/abs/1509.00519.
+        threshold: The share above which a coordinate is active; 0.1, of a Gaussian with prior N(0, 1) a variance of 0.01, as
+            in https://arxiv.org/abs/1509.00519.
     """
 
     name: ClassVar[str] = "usage"
@@ -43,9 +45,13 @@ class Usage(Evaluation):
     def observe(self, observation: Observation, module: Any) -> None:
         """Keeps z and codes."""
         limited = observation.limited
-        values = {"z": limited.z.float().flatten(2)}
+        with module.bottleneck.keyed(observation.clip.position):
+            drawn = module.limit(observation.latent, sample=True).z.double()
+        values = {"z": limited.z.float().flatten(2), "square": drawn.square().mean(dim=(1, 2, 3))}
         if limited.codes is not None and limited.rate_bits is not None:
             values |= {"codes": limited.codes, "bits": limited.rate_bits.double()}
+        if limited.rate_bits_each is not None:
+            values["kl"] = limited.rate_bits_each.flatten(2).mean(dim=1)
         self.sample.add(observation.clip.position, values)
 
     def compute(self, module: Any) -> Results:
@@ -55,8 +61,9 @@ class Usage(Evaluation):
             return Results()
         z = values["z"].flatten(0, 1)
         std = z.double().std(dim=0, correction=0)
+        threshold = self.threshold * values["square"].mean().sqrt().item()
         metrics: dict[str, float] = {
-            "active_dimensions": active_dimensions(z, self.threshold),
+            "active_dimensions": active_dimensions(z, threshold),
             "effective_rank": effective_rank(z),
             "participation_ratio": participation_ratio(z),
             "norm": z.norm(dim=1).mean().item(),
@@ -67,7 +74,10 @@ class Usage(Evaluation):
             metrics |= _codes(values["codes"].flatten(0, 1), values["bits"].mean().item())
             collapsed = metrics["perplexity"] < 1.1
         metrics["collapsed"] = float(collapsed)
-        return Results(metrics=metrics, curves={"std": std.sort(descending=True).values.tolist()})
+        curves = {"std": std.sort(descending=True).values.tolist()}
+        if "kl" in values:
+            curves["kl_per_dimension"] = values["kl"].double().mean(dim=0).sort(descending=True).values.tolist()
+        return Results(metrics=metrics, curves=curves)
 
 
 def _codes(codes: Tensor, bits: float) -> dict[str, float]:

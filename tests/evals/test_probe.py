@@ -7,7 +7,7 @@ import torch
 
 from lam.evals import Probe
 from lam.evals.causes import Continuous, Discrete, known_causes
-from lam.evals.probe import CONTROLS
+from lam.evals.probe_fits import CONTROLS
 from tests.evals.toy import ToyModel, clips, evaluate, observed, part
 
 COUNT, STEPS = 400, 2
@@ -189,3 +189,37 @@ def test_a_field_of_numbers_is_one_cause_with_their_mean_score():
     ]
     assert cause.name == "flicker"
     assert cause.rows(predicted, torch.arange(6, 12)).sum().item() == pytest.approx((sum(single) / 20).item())
+
+
+def bodies(turned: bool):
+    """Two bodies; z is the action of both, or turned round for the second."""
+    states, actions, _ = world(entropy=1.0)
+    body = (torch.arange(COUNT) % 2)[:, None].expand(-1, STEPS)
+    z = torch.where((body == 1)[..., None] & turned, -actions, actions)
+    causes = {"dx": actions[..., 0], "body": body}
+    return evaluate(Probe(components=8, budgets=(64,), domain="body"), observed(z, states, causes))
+
+
+def test_an_action_code_transfers_to_another_body():
+    results = bodies(turned=False)
+    assert results.metrics["r2_linear_transferred/dx"] > 0.99
+    assert results.metrics["gain_transferred/dx"] > 0.9
+    assert results.metrics["r2_linear_transferred@64/dx"] > 0.99
+    positions, values = results.clips["r2_linear_transferred/dx"]
+    assert (positions % 2 == 1).all()  # of the second body only
+    assert values.mean().item() == pytest.approx(results.metrics["r2_linear_transferred/dx"])
+
+
+def test_a_code_that_means_another_thing_on_another_body_does_not():
+    metrics = bodies(turned=True).metrics
+    assert metrics["r2_linear_transferred/dx"] < -1  # the wrong way round
+    assert metrics["r2_linear/dx"] == pytest.approx(0, abs=0.1)  # nor is it one code for both
+
+
+def test_a_domain_must_be_known_and_constant():
+    z, states, actions = normal(40, 2, 3), normal(40, 3, 2, 2), normal(40, 2)
+    with pytest.raises(ValueError, match="no cause 'pose'"):
+        evaluate(Probe(components=2, domain="pose"), observed(z, states, {"dx": actions}))
+    with pytest.raises(ValueError, match="changes within clips"):
+        changing = torch.arange(80).view(40, 2)
+        evaluate(Probe(components=2, domain="pose"), observed(z, states, {"dx": actions, "pose": changing}))

@@ -46,7 +46,8 @@ def test_no_source_is_on_both_sides():
 
 
 def test_split_labels_one_transition_of_each_clip_first():
-    split = Split(torch.arange(20), source_ids([str(i) for i in range(20)]), transitions=3)
+    fit = fit_half(source_ids([str(i) for i in range(20)]))
+    split = Split(torch.arange(20), fit, ~fit, transitions=3)
     assert split.num_clips == 10
     clip_of = split.order // 3
     assert len(clip_of[:10].unique()) == 10

@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from lam.bottlenecks.base import BottleneckOutput
 from lam.evals import Usage
-from tests.evals.toy import evaluate, observed
+from tests.evals.toy import ToyBottleneck, ToyModel, evaluate, observed
 
 
 def usage(z, **keywords):
@@ -33,6 +34,23 @@ def test_a_latent_that_is_alive_is_not():
     assert results.curves["std"] == sorted(results.curves["std"], reverse=True)
 
 
+def test_the_scale_of_a_latent_does_not_matter():
+    class Plain(ToyBottleneck):
+        def forward(self, z, sample=False):
+            return BottleneckOutput(z, z.new_zeros(()))
+
+    model, z = ToyModel(), torch.randn(200, 2, 4)
+    model.bottleneck = Plain(4, 1)
+    small, large = (evaluate(Usage(), observed(scale * z), model=model).metrics for scale in (1e-3, 1e3))
+    assert small["active_dimensions"] == large["active_dimensions"] == 4
+    assert small["collapsed"] == large["collapsed"] == 0
+
+
+def test_a_posterior_that_is_all_noise_has_collapsed():
+    """Means of size 0.001 under noise of 0.5: the drawn z says nothing."""
+    assert usage(1e-3 * torch.randn(200, 2, 4)).metrics["collapsed"] == 1
+
+
 def test_codes_of_equal_frequency():
     first, second = torch.arange(4).repeat(12), torch.arange(6).repeat_interleave(8)
     codes = torch.stack([first, second], dim=1).view(24, 2, 2)
@@ -52,3 +70,18 @@ def test_a_single_code_is_a_collapse_even_where_z_is_large():
 def test_distinct_codes_close_together_are_no_collapse():
     codes = torch.randint(0, 8, (100, 2, 1))
     assert usage(1e-3 * codes.float(), codes=codes, bits=3).metrics["collapsed"] == 0
+
+
+def test_divergence_of_each_dimension():
+    from lam.bottlenecks import Noisy
+    from lam.evals.base import Observation
+    from tests.evals.toy import clips
+
+    bottleneck = Noisy(3, 2).eval()
+    latent = torch.randn(20, 2, 2, 3)
+    limited = bottleneck(latent)
+    states, error = torch.zeros(20, 3, 1, 1), torch.ones(20, 2)
+    seen = Observation(clips(20, 3, size=4), states, latent, limited, states[:, 1:], error, error)
+    curve = evaluate(Usage(), seen).curves["kl_per_dimension"]
+    assert curve == sorted(curve, reverse=True)
+    assert sum(curve) == pytest.approx(limited.rate_bits.mean().item())

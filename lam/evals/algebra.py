@@ -1,0 +1,88 @@
+"""E13, algebra: do latents add up along time, and does the way back undo the way there."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lam.evals.bank import Banked
+from lam.evals.base import Results
+from lam.evals.pairs import PairEvaluation
+
+
+class Algebra(PairEvaluation):
+    """Composes latents of a clip and compares with what the inverse model says of the composed movement.
+
+    z(a, b) is the limited latent of the transition from state a to state b, less that of (a, a): a transition in which
+    nothing happens is the origin.
+
+    Keys: ``additivity``, mean |z(t, t+1) + z(t+1, t+2) - z(t, t+2)|² over the same with z(t, t+2) of another clip;
+    ``reversibility``, mean |z(t, t+1) + z(t+1, t)|² over the same with z(t+1, t) of another clip: 0 where latents
+    compose like movements, 1 where no better than chance. ``cosine``, of past-to-current z(t-1, t) and future-to-current
+    z(t+1, t) as inferred, without the origin taken off (CoMo's measure; 1 where both copy the current state). Undefined keys
+    are left out: all where z never varies, the first and last for clips of two states. Numerators and denominators have
+    values of single clips: ``additive``, ``additive_random``, ``reverse``, ``reverse_random``.
+    """
+
+    name: ClassVar[str] = "algebra"
+
+    def compare(self, module: Any, clips: Banked, places: Tensor) -> dict[str, Tensor]:
+        """Squared lengths of what is left over, (b,) each."""
+        own = _Latents(module, clips.take(places, module.device))
+        other = _Latents(module, clips.take(clips.partners()[places], module.device))
+        found = {
+            "reverse": _square(own.there + own.back),
+            "reverse_random": _square(own.there + other.back),
+        }
+        if own.far is not None and other.far is not None:
+            both = own.there[:, :-1] + own.there[:, 1:]
+            found |= {"additive": _square(both - own.far), "additive_random": _square(both - other.far)}
+            found["cosine"] = F.cosine_similarity(own.from_past, own.from_future, dim=-1).mean(dim=1)
+        return found
+
+    def compute(self, module: Any) -> Results:
+        """Ratios of means over clips."""
+        positions, values = self.values(module)
+        results = Results()
+        for key, part in (("additivity", "additive"), ("reversibility", "reverse")):
+            if part in values and values[f"{part}_random"].mean() > 0:
+                results.metrics[key] = (values[part].mean() / values[f"{part}_random"].mean()).item()
+                results.clips |= {name: (positions, values[name]) for name in (part, f"{part}_random")}
+        if "additivity" in results.metrics:
+            results.metrics["cosine"] = values["cosine"].mean().item()
+            results.clips["cosine"] = (positions, values["cosine"])
+        return results
+
+
+class _Latents:
+    """Flat latents of pairs of states of some clips; those in ``there``, ``back`` and ``far`` from their origin.
+
+    Attributes:
+        there: From each state to the next, (b, T-1, L * A).
+        back: From each state to the one before, (b, T-1, L * A).
+        far: From each state to the one after the next, (b, T-2, L * A); None for clips of two states.
+        from_past: From states 0..T-3 to the next, (b, T-2, L * A), as inferred.
+        from_future: From states 2..T-1 to the one before, (b, T-2, L * A), as inferred.
+    """
+
+    def __init__(self, module: Any, clips: Banked) -> None:
+        states = clips.states
+        still, there = _infer(module, states, states), clips.z.float().flatten(2)
+        back = _infer(module, states[:, 1:], states[:, :-1])
+        self.there, self.back = there - still[:, :-1], back - still[:, 1:]
+        self.from_past, self.from_future = there[:, :-1], back[:, 1:]
+        self.far = _infer(module, states[:, :-2], states[:, 2:]) - still[:, :-2] if states.shape[1] > 2 else None
+
+
+def _infer(module: Any, before: Tensor, after: Tensor) -> Tensor:
+    """Limited latents (b, t, L * A), flat, of pairs of states (b, t, N, D)."""
+    pairs = torch.stack([before, after], dim=2).flatten(0, 1)  # (b * t, 2, N, D)
+    return module.limit(module.infer(pairs)).z.float().flatten(1).unflatten(0, before.shape[:2])
+
+
+def _square(left: Tensor) -> Tensor:
+    """Mean squared length of vectors (b, t, d), (b,)."""
+    return left.square().sum(dim=2).mean(dim=1)

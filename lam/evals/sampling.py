@@ -1,0 +1,68 @@
+"""E12, sampling: is the prior usable, that is, can its draws be told from inferred latents."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator
+
+from lam.evals.base import Evaluation, Observation, Results
+from lam.evals.sample import ClipSample, shuffled
+from lam.evals.split import fit_half, source_ids
+from lam.metrics.two_sample import cross_fitted_placements
+
+
+class Sampling(Evaluation):
+    """Trains a classifier to tell latents drawn from the posterior from latents drawn from the prior.
+
+    The classifier (ridge regression and a small network on z and its squares) is fitted on half of the sources and scored on
+    the other half, then the other way round. What a prior is: N(0, I) for Gaussian, unconstrained and residual latents,
+    codes drawn evenly from those in use, Langevin dynamics on the energy of sparse latents (``sample_prior`` of each
+    bottleneck).
+
+    Keys: ``auc``, chance that a posterior draw looks more inferred than a prior draw: 0.5 where they cannot be told apart,
+    1 where always; ``auc_halves``, the control, the same between latents of two random halves of the clips, about 0.5. The
+    first has values of single clips. No keys for fewer than two sources a half.
+
+    Args:
+        max_clips: Clips used, at most; one transition of each.
+    """
+
+    name: ClassVar[str] = "sampling"
+
+    def __init__(self, max_clips: int = 1024) -> None:
+        super().__init__()
+        self.max_clips = max_clips
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was observed."""
+        self.sample = ClipSample(self.max_clips)
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """Draws z of one transition a clip from its posterior."""
+        position = observation.clip.position
+        with module.bottleneck.keyed(position):
+            z = module.limit(observation.latent, sample=True).z.float().flatten(2)
+        chosen = position % z.shape[1]
+        values = {"z": z[torch.arange(len(z), device=z.device), chosen], "source": source_ids(observation.clip.source)}
+        self.sample.add(position, values)
+
+    def compute(self, module: Any) -> Results:
+        """Fits and scores the classifiers."""
+        positions, values = self.sample.gather()
+        if len(positions) < 4 or len(torch.unique(values["source"])) < 4:
+            return Results()
+        z, fold = values["z"], fit_half(values["source"])
+        prior = module.bottleneck.sample_prior(len(z), Generator(device=module.device).manual_seed(0)).float().flatten(1).cpu()
+        placed = cross_fitted_placements(z, prior, fold, fold)
+        halves = torch.zeros(len(z), dtype=torch.bool)
+        for side in (fold, ~fold):  # within each half of the sources, or the two halves would be of different sources
+            members = side.nonzero()[:, 0]
+            halves[members[shuffled(positions[members])[: len(members) // 2]]] = True
+        control = cross_fitted_placements(z[halves], z[~halves], fold[halves], fold[~halves])
+        return Results(
+            metrics={"auc": placed.mean().item(), "auc_halves": control.mean().item()},
+            clips={"auc": (positions, placed)},
+        )
