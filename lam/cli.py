@@ -21,7 +21,7 @@ import lam.evals
 import lam.optimizers  # noqa: F401  parts are imported so that their short names work in YAML and on the command line
 from lam.data.datamodule import ClipDataModule
 from lam.model import LatentActionModel
-from lam.results import Provenance, code_revision, read_provenance, split_name, write_metrics, write_results
+from lam.results import Provenance, code_revision, costs, read_provenance, split_name, write_metrics, write_results
 from lam.writer import LatentWriter
 
 SHAPES_WEIGHTS = (
@@ -216,7 +216,9 @@ def main() -> None:
     """
     hush()
     try:
-        run()
+        cli = run()
+        if cli.subcommand == "validate" and cli.trainer.is_global_zero:
+            print(costs(cli.trainer))
     except (ValueError, OSError) as error:
         if os.environ.get("LAM_TRACEBACK"):
             raise

@@ -89,6 +89,14 @@ def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance, fin
     _log_hparams(trainer, provenance, metrics)
 
 
+def costs(trainer: pl.Trainer) -> str:
+    """What each evaluation of the last pass cost on this process, the dearest first, in one line."""
+    evaluations = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
+    seconds = {evaluation.name: float(evaluation.results.curves.get("seconds", 0.0)) for evaluation in evaluations}
+    dearest = sorted(seconds, key=lambda name: -seconds[name])
+    return f"Evaluations took {sum(seconds.values()):.1f} s: " + ", ".join(f"{name} {seconds[name]:.1f}" for name in dearest)
+
+
 def write_metrics(path: Path, trainer: pl.Trainer) -> dict[str, float]:
     """Writes what the last pass logged, by key, and returns it."""
     metrics = {key: value.item() for key, value in sorted(trainer.callback_metrics.items())}

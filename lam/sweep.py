@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from lam.cli import LamCLI, hush, run
 from lam.data.sets import open_index
-from lam.results import read_provenance
+from lam.results import costs, read_provenance
 
 
 class NothingToTrainError(Exception):
@@ -142,11 +142,11 @@ def make_row(row: Row, extra: tuple[str, ...] = ()) -> str:
         if found.finished:
             return "up to date"
         checkpoint = found.folder / "checkpoints" / "last.ckpt"
-        run(["validate", *row.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **quiet)
-        return "validated again"
+        cli = run(["validate", *row.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **quiet)
+        return f"validated again. {costs(cli.trainer)}"
     cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
     cli.after_validate()
-    return "trained"
+    return f"trained. {costs(cli.trainer)}"
 
 
 def sweep(rows: list[Row], extra: tuple[str, ...] = (), jobs: int = 1) -> list[Row]:

@@ -43,7 +43,7 @@ def test_rows_are_read_from_their_text():
 def test_a_finished_row_is_left_alone_and_a_changed_one_is_made_again(shards, tmp_path):
     row, settings = Row.parse("demo", "noisy:beta@1e-4", 0), extra(shards, tmp_path)
     folder = tmp_path / "demo" / "noisy@1e-4" / "seed0"
-    assert make_row(row, settings) == "trained"
+    assert make_row(row, settings).startswith("trained")
     first = (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     about = json.loads((folder / "run.json").read_text())
     assert (about["setting"], about["family"], about["knob"], about["seed"]) == ("demo", "noisy", "1e-4", 0)
@@ -52,26 +52,26 @@ def test_a_finished_row_is_left_alone_and_a_changed_one_is_made_again(shards, tm
     assert make_row(row, (*settings, "--data.num_workers=1", "--trainer.log_every_n_steps=2")) == "up to date"
     (folder / "metrics.json").unlink()  # only a new pass can bring it back
     new_evaluation = (*settings, "--trainer.callbacks=lam.evals.Capacity")
-    assert make_row(row, new_evaluation) == "validated again"
+    assert make_row(row, new_evaluation).startswith("validated again")
     assert "eval/probe/gain/agent_dx" not in json.loads((folder / "metrics.json").read_text())
     assert (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns == first
 
-    assert make_row(row, (*settings, "--model.warmup=0.5")) == "trained"
+    assert make_row(row, (*settings, "--model.warmup=0.5")).startswith("trained")
     assert (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns != first
 
 
 def test_new_data_makes_a_row_stale(shards, tmp_path):
     row = Row.parse("demo", "none", 0)
-    assert make_row(row, extra(shards, tmp_path)) == "trained"
+    assert make_row(row, extra(shards, tmp_path)).startswith("trained")
     other = make_world(tmp_path / "other", seed=1)
-    assert make_row(row, extra(other, tmp_path)) == "trained"
+    assert make_row(row, extra(other, tmp_path)).startswith("trained")
     assert make_row(row, extra(other, tmp_path)) == "up to date"
 
 
 def test_a_killed_row_goes_on_from_its_checkpoint(shards, tmp_path, monkeypatch):
     row, settings = Row.parse("demo", "vq:num_codes@4", 0), (*extra(shards, tmp_path), "--trainer.max_steps=6")
     folder = tmp_path / "demo" / "vq@4" / "seed0"
-    assert make_row(row, settings) == "trained"
+    assert make_row(row, settings).startswith("trained")
     undisturbed = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
     (folder / "run.json").unlink()
@@ -83,7 +83,7 @@ def test_a_killed_row_goes_on_from_its_checkpoint(shards, tmp_path, monkeypatch)
     monkeypatch.undo()
     monkeypatch.setattr(sys, "argv", sys.argv[:1])
     monkeypatch.chdir(EXPERIMENTS.parent)
-    assert make_row(row, settings) == "trained"
+    assert make_row(row, settings).startswith("trained")
     resumed = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert resumed["global_step"] == 6
     for key, value in undisturbed.items():

@@ -1,0 +1,61 @@
+"""What each evaluation of a finished run costs: ``python benchmarks/evaluations.py runs/demo/noisy@1e-3/seed0``.
+
+Validates the run once to warm up, then several times in the same process, and prints for each evaluation the median of its
+seconds (what it did during the pass and at its end, loggers not counted) and the whole pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lam.cli import LamCLI, hush, run
+from lam.evals import Evaluation
+
+
+def prepare(folder: Path, scratch: Path) -> LamCLI:
+    """The run, validated once; results go to a scratch folder."""
+    return run(
+        [
+            "validate",
+            f"--config={folder / 'config.yaml'}",
+            f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}",
+            f"--trainer.logger.init_args.save_dir={scratch}",
+            "--verbose=false",
+        ],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def measure(cli: LamCLI) -> dict[str, float]:
+    """Seconds of each evaluation in one more pass, and of the pass."""
+    start = time.perf_counter()
+    cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+    total = time.perf_counter() - start
+    evaluations = [callback for callback in cli.trainer.callbacks if isinstance(callback, Evaluation)]
+    return {evaluation.name: float(evaluation.results.curves["seconds"]) for evaluation in evaluations} | {"whole pass": total}
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run, runs/<setting>/<row>/seed<k>")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    hush()
+    sys.argv = sys.argv[:1]  # LightningCLI warns when it is given arguments while the process has its own
+    with tempfile.TemporaryDirectory() as scratch:
+        cli = prepare(options.run, Path(scratch))
+        passes = [measure(cli) for _ in range(options.repeats)]
+    medians = {name: statistics.median(each[name] for each in passes) for name in passes[0]}
+    for name, seconds in sorted(medians.items(), key=lambda item: -item[1]):
+        print(f"{name:16} {seconds:8.2f} s")
+
+
+if __name__ == "__main__":
+    main()
