@@ -7,15 +7,17 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 
 include experiments/sweeps.mk
-sweep   = $(or $(SWEEP_$(1)_$(SETTING)),$(SWEEP_$(1)))
+# a world of a series, such as texture-4, is trained on by the series' setting
+SERIES   = $(firstword $(subst -, ,$(SETTING)))
+sweep    = $(or $(SWEEP_$(1)_$(SETTING)),$(SWEEP_$(1)_$(SERIES)),$(SWEEP_$(1)))
 ROWS   ?= $(foreach f,$(FAMILIES),$(if $(KNOB_$(f)),$(addprefix $(f):$(KNOB_$(f))@,$(call sweep,$(f))),$(f)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format table report tensorboard clean
+.PHONY: help setup demo test test-slow lint format table texture distractors policy transfer report tensorboard clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
 setup: .venv/.installed  ## make .venv with everything that is needed
 
@@ -24,16 +26,22 @@ setup: .venv/.installed  ## make .venv with everything that is needed
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup shards/demo/index.json  ## from nothing to a table of all bottlenecks, in minutes on two cores
+demo: setup  ## from nothing to a table of all bottlenecks, in minutes on two cores
 	@$(MAKE) --no-print-directory table SETTING=demo SEEDS="$(SEEDS)"
 	@echo "Look at predictions and curves:  make tensorboard   (tensorboard --logdir runs)"
 
-shards/demo/index.json: | .venv/.installed
-	$(BIN)/python -m data_prep world shards/demo --regime demo --size 24
+# worlds of the benchmark; another setting's shards come from data_prep by hand
+shards/%/index.json: experiments/worlds/%.yaml | .venv/.installed
+	$(BIN)/python -m data_prep world $(@D) --config $<
+	@touch $@
 
-table: setup  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, then the table and figures
+table: setup $(if $(wildcard experiments/worlds/$(SETTING).yaml),shards/$(SETTING)/index.json)  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, then the table and figures
 	@$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
 	$(MAKE) --no-print-directory report SETTING=$(SETTING) && exit $$failed
+
+texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS each: SEEDS="0 1 2"
+	@failed=0; for world in $(basename $(notdir $(wildcard experiments/worlds/$@-*.yaml))); do \
+	$(MAKE) --no-print-directory table SETTING=$$world ROWS="$(SERIES_ROWS)" || failed=1; done; exit $$failed
 
 report: setup  ## SETTING=demo: the table and figures of what has been run
 	$(BIN)/python -m lam.report runs/$(SETTING)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 
 SOURCES = {
     "videos": "data_prep.videos:Videos",  # mp4, mkv, avi, webm, gif ...
@@ -73,9 +73,17 @@ def _find(where: str, name: str) -> Any:
 
 def _command(name: str, args: list[str]) -> int:
     function = _find(COMMANDS[name], name)
-    parser = ArgumentParser(prog=f"python -m data_prep {name}", description=function.__doc__.split("\n\n    Args:")[0])
+    about = function.__doc__.split("\n\n    Args:")[0]
+    parser = ArgumentParser(prog=f"python -m data_prep {name}", description=about, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file of options; those that come after it replace its values.")
     parser.add_function_arguments(function, as_positional=True, sub_configs=True)
-    return function(**parser.instantiate(parser.parse_args(args)).as_dict()) or 0
+    try:
+        given = parser.parse_args(args)
+    except ArgumentError as error:
+        raise ValueError(f"{' '.join(str(error).split())}. See --help.") from error
+    options = parser.instantiate(given).as_dict()
+    del options["config"]
+    return function(**options) or 0
 
 
 def _prepare(name: str, args: list[str]) -> int:

@@ -41,3 +41,6 @@ SWEEP_nsvq_bridge     := 4 32
 SWEEP_fsq_bridge      := 3 8
 SWEEP_rvq_bridge      := 1 3
 SWEEP_residual_bridge := 1 8
+
+# Few rows for each world of a series (make distractors).
+SERIES_ROWS := none identity noisy:beta@1e-2 noisy:beta@1e-3 vq:num_codes@16

@@ -44,7 +44,16 @@ class NothingToTrainError(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: a family at one value of its knob, with one seed."""
+    """One row of a table: a family at one value of its knob, with one seed.
+
+    Attributes:
+        setting: A file experiments/SETTING.yaml. Without one SERIES-WORLD is a world of a series: experiments/SERIES.yaml
+            with shards/SERIES-WORLD.
+        family: A file experiments/bottlenecks/FAMILY.yaml.
+        knob: The argument of the bottleneck that is set; empty where none is.
+        value: Its value as text.
+        seed: Seed of weights, order of data and noise.
+    """
 
     setting: str
     family: str
@@ -68,8 +77,11 @@ class Row:
 
     def arguments(self, *extra: str) -> list[str]:
         """What one would type after ``lam fit``."""
-        configs = ["base", self.setting, f"bottlenecks/{self.family}"]
+        series = "" if Path(f"experiments/{self.setting}.yaml").exists() else self.setting.partition("-")[0]
+        configs = ["base", series or self.setting, f"bottlenecks/{self.family}"]
         arguments = [f"--config=experiments/{config}.yaml" for config in configs]
+        if series:
+            arguments.append(f"--data.shards=shards/{self.setting}")
         if self.knob:
             arguments.append(f"--model.bottleneck.{self.knob}={self.value}")
         return [*arguments, *extra, f"--name={self.name}", f"--seed_everything={self.seed}"]
@@ -186,7 +198,7 @@ def sweep(rows: list[Row], extra: tuple[str, ...] = (), jobs: int = 1) -> list[R
 def main() -> None:
     """Reads rows from the command line and makes them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("setting", help="a file experiments/SETTING.yaml")
+    parser.add_argument("setting", help="a file experiments/SETTING.yaml, or SERIES-WORLD of a series of worlds")
     parser.add_argument("rows", nargs="+", help="family, or family:knob@value")
     parser.add_argument("--jobs", type=int, default=1, help="rows made side by side, each with its share of the cores")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of weights, order of data and noise")

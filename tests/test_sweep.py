@@ -39,6 +39,19 @@ def test_rows_are_read_from_their_text():
         Row.parse("wild", "noisy@1e-4", 0)
 
 
+def test_a_world_of_a_series_is_trained_on_as_its_series_says(tmp_path, monkeypatch):
+    first, *rest = Row.parse("texture-4", "none", 0).arguments("--trainer.max_steps=3")
+    assert first == "--config=experiments/base.yaml"
+    assert rest[0] == "--config=experiments/texture.yaml" and rest[2] == "--data.shards=shards/texture-4"
+    assert rest[-2:] == ["--name=texture-4/none", "--seed_everything=0"]
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "my-videos.yaml").touch()  # a setting of its own that happens to have a dash
+    own = Row.parse("my-videos", "none", 0).arguments()
+    assert own[1] == "--config=experiments/my-videos.yaml" and not any("data.shards" in argument for argument in own)
+
+
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # the other evaluations come without it
 def test_a_finished_row_is_left_alone_and_a_changed_one_is_made_again(shards, tmp_path):
     row, settings = Row.parse("demo", "noisy:beta@1e-4", 0), extra(shards, tmp_path)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import lightning.pytorch as pl
+import yaml
+
+from data_prep.worlds.settings import Dials, WorldSettings
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+WORLDS = sorted(path.stem for path in (EXPERIMENTS / "worlds").glob("*.yaml"))
+
+
+def world_settings(name: str) -> WorldSettings:
+    """Dials of a world of the benchmark."""
+    values = yaml.safe_load((EXPERIMENTS / "worlds" / f"{name}.yaml").read_text())
+    return WorldSettings(**{dial: value for dial, value in values.items() if dial in Dials.__annotations__})
 
 
 def make_world(folder: Path, seed: int = 0, size: int = 16) -> Path:
     """Shards of 40 training and 12 validation clips of five frames at 16 pixels."""
     from data_prep.worlds import world
 
-    world(folder, "demo", train=40, val=12, size=size, frames=5, seed=seed, jobs=1)
+    dials = asdict(world_settings("demo")) | {"size": size, "frames": 5}
+    world(folder, train=40, val=12, seed=seed, jobs=1, **dials)
     return folder
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from typing_extensions import Unpack
@@ -16,14 +15,13 @@ from data_prep.run import write_set
 from data_prep.sample import Maker, Sample
 from data_prep.source import Listing, Recording
 from data_prep.worlds.scene import make_clip
-from data_prep.worlds.settings import REGIMES, Dials, WorldSettings
+from data_prep.worlds.settings import Dials, WorldSettings
 from data_prep.writer import SetSpec
 from lam.data.schema import SPLITS, ActionField, Storage
 
 
 def world(
     out: Path,
-    regime: Literal["demo", "arm", "nav", "wild", "contact"] = "demo",
     train: int = 4096,
     val: int = 512,
     seed: int = 0,
@@ -31,13 +29,10 @@ def world(
     jobs: int | None = None,
     **dials: Unpack[Dials],
 ) -> int:
-    """Generates a world with recorded causes.
+    """Generates a world with recorded causes; experiments/worlds/ holds those of the benchmark, for --config.
 
     Args:
         out: Folder for the shards: new, or of the same command before, which then goes on.
-        regime: Named world, whose values the other options replace: demo (one clear agent, little else), arm (one agent,
-            fixed camera, a camera pose drawn each clip), nav (a moving camera only), wild (everything), contact (an
-            agent pushes blocks that are deflected at random).
         train: Clips to train on.
         val: Clips to validate on.
         seed: Seed of the world; clip i of a split is a function of seed and i, whatever the number of clips.
@@ -47,14 +42,13 @@ def world(
     Returns:
         Exit code.
     """
-    settings = dataclasses.replace(REGIMES[regime], **dials)
+    settings = WorldSettings(**dials)
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}, expected 0 to 2^32 - 1. Change --seed.")
     if storage is Storage.states:
         raise ValueError("--storage states holds features of an encoder; make it with python -m data_prep features.")
     record = {
         "generator": "world",
-        "regime": regime,
         "train": train,
         "val": val,
         "seed": seed,

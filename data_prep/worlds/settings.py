@@ -1,4 +1,4 @@
-"""What a generated world contains: its dials, the bodies agents can have, and named worlds."""
+"""What a generated world contains: its dials and the bodies agents can have."""
 
 from __future__ import annotations
 
@@ -161,36 +161,3 @@ _RANGES: dict[str, tuple[float, float]] = {
     "distractor_step": (0, 1),
     "distractor_correlation": (-1, 1),
 }
-
-REGIMES = {
-    # one clear agent, large steps and starts away from the walls: what a small model learns in a minute
-    "demo": WorldSettings(frames=4, step=0.14, start=0.6, texture_cells=3, texture_contrast=0.3),
-    "arm": WorldSettings(step=0.12, poses=8, locations=True, texture_cells=4, texture_contrast=0.3),
-    "nav": WorldSettings(agents=0, pan=0.12, texture_cells=6, texture_contrast=0.7),
-    "wild": WorldSettings(
-        size=64,
-        agents=2,
-        embodiments=4,
-        locations=True,
-        pan=0.05,
-        balls=1,
-        entrances=0.5,
-        texture_cells=5,
-        texture_contrast=0.5,
-        flicker=0.03,
-        flicker_grid=8,
-        distractors=2,
-    ),
-    "contact": WorldSettings(
-        size=64,
-        step=0.12,
-        start=0.4,
-        policy_entropy=0.4,
-        blocks=2,
-        deflection=50.0,
-        texture_cells=4,
-        texture_contrast=0.2,
-    ),
-}
-"""Worlds by name: arm, nav and wild after https://arxiv.org/abs/2601.05230, contact after
-https://arxiv.org/abs/2605.07079."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import asdict, fields, replace
 from itertools import pairwise
 from typing import get_type_hints
@@ -9,13 +10,15 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 import simplejpeg
+import yaml
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from data_prep.__main__ import main
 from data_prep.worlds import world
 from data_prep.worlds.scene import make_clip
-from data_prep.worlds.settings import EMBODIMENTS, REGIMES, Dials, WorldSettings
+from data_prep.worlds.settings import EMBODIMENTS, Dials, WorldSettings
 from lam.data.schema import DataIndex
+from tests.tiny import EXPERIMENTS, WORLDS, world_settings
 
 
 def equal(a, b):
@@ -34,9 +37,9 @@ def samples(folder, split):
         return {sample["__key__"]: sample for sample in group_by_keys(members)}
 
 
-@pytest.mark.parametrize("regime", REGIMES)
-def test_a_clip_is_a_function_of_seed_split_and_number(regime):
-    settings = REGIMES[regime]
+@pytest.mark.parametrize("name", ["demo", "arm", "nav", "scene", "contact"])
+def test_a_clip_is_a_function_of_seed_split_and_number(name):
+    settings = world_settings(name)
     clip = make_clip(settings, 3, 0, 7)
     assert equal(clip, make_clip(settings, 3, 0, 7))
     for other in ((4, 0, 7), (3, 1, 7), (3, 0, 8)):
@@ -61,8 +64,8 @@ def test_a_second_agent_leaves_each_agent_its_way():
 
 
 def test_shards_read_back_what_was_generated(tmp_path):
-    world(tmp_path / "a", regime="wild", train=3, val=2, seed=5, size=16, flicker_grid=4, jobs=1)
-    settings = replace(REGIMES["wild"], size=16, flicker_grid=4)
+    settings = replace(world_settings("scene"), size=16, flicker_grid=4)
+    world(tmp_path / "a", train=3, val=2, seed=5, jobs=1, **asdict(settings))
     for number, (split, count) in enumerate((("train", 3), ("val", 2))):
         found = samples(tmp_path / "a", split)
         assert sorted(found) == [f"{split}-{i:06d}" for i in range(count)]
@@ -97,16 +100,38 @@ def test_a_longer_set_begins_with_the_shorter_one(tmp_path):
     ).read_bytes()
 
 
-def test_the_command_line_replaces_single_dials_and_the_index_records_all(tmp_path):
-    out = tmp_path / "w"
-    arguments = ["--regime", "nav", "--train", "2", "--val", "1", "--size", "16", "--frames", "3", "--balls", "1"]
-    assert main(["world", str(out), *arguments]) == 0
+def test_flags_replace_values_of_the_file_and_the_index_records_all(tmp_path):
+    out, file = tmp_path / "w", EXPERIMENTS / "worlds" / "nav.yaml"
+    flags = ["--train", "2", "--val", "1", "--size", "16", "--frames", "3", "--balls", "1"]
+    assert main(["world", str(out), "--config", str(file), *flags]) == 0
     index = DataIndex.load(out)
-    expected = replace(REGIMES["nav"], size=16, frames=3, balls=1)
+    expected = replace(world_settings("nav"), size=16, frames=3, balls=1)
     assert {name: index.settings[name] for name in asdict(expected)} == asdict(expected)
-    assert index.settings["regime"] == "nav" and index.settings["seed"] == 0
+    assert index.settings["train"] == 2 and index.settings["seed"] == 0
     assert set(index.causes) == {"pan_dx", "pan_dy", "ball_dx", "ball_dy"}
     assert index.action_dim == 2
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_world_of_the_benchmark_renders_and_its_file_says_how_many_of_what(tmp_path, name):
+    file = EXPERIMENTS / "worlds" / f"{name}.yaml"
+    assert main(["world", str(tmp_path / "w"), "--config", str(file), "--train", "1", "--val", "1", "--jobs", "1"]) == 0
+    values = yaml.safe_load(file.read_text())
+    assert {"train", "val", "seed", "size", "frames"} <= set(values)
+    settings = DataIndex.load(tmp_path / "w").settings
+    assert {key: settings[key] for key in values if key not in ("train", "val")} == {
+        key: value for key, value in values.items() if key not in ("train", "val")
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("sizes: 24", "'sizes' is not accepted"), ("size: big", '"size".*Got value: big')]
+)
+def test_a_file_with_a_mistake_is_one_line(tmp_path, capsys, text, message):
+    (tmp_path / "w.yaml").write_text(text)
+    assert main(["world", str(tmp_path / "w"), "--config", str(tmp_path / "w.yaml")]) == 1
+    found = capsys.readouterr().err.strip()
+    assert "\n" not in found and re.search(f"^data_prep world: .*{message}", found)
 
 
 @pytest.mark.parametrize(

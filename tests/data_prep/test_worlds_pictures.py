@@ -8,7 +8,8 @@ from scipy.ndimage import map_coordinates
 
 from data_prep.worlds.passive import BALL_COLOR, ENTRANCE_COLORS, ENTRANCE_RADIUS, ENTRANCE_ROWS
 from data_prep.worlds.scene import make_clip
-from data_prep.worlds.settings import EMBODIMENTS, REGIMES, WorldSettings
+from data_prep.worlds.settings import EMBODIMENTS, WorldSettings
+from tests.tiny import world_settings
 
 PLAIN = WorldSettings(size=32, frames=6)
 BACKGROUND = 128
@@ -164,7 +165,7 @@ def test_background_goes_from_plain_to_white_noise():
 
 
 def test_pose_maps_commands_to_the_picture_and_is_visible():
-    settings = replace(REGIMES["arm"], texture_cells=0)
+    settings = replace(world_settings("arm"), texture_cells=0)
     by_pose = {}
     for i in range(60):
         clip = make_clip(settings, 0, 0, i)
@@ -209,7 +210,7 @@ def test_dials_at_zero_show_nothing(off):
 
 
 def test_a_larger_picture_shows_the_same_world():
-    small, large = (make_clip(replace(REGIMES["wild"], size=size), 0, 0, 5) for size in (32, 64))
+    small, large = (make_clip(replace(world_settings("scene"), size=size), 0, 0, 5) for size in (32, 64))
     assert np.array_equal(small.actions, large.actions)
     for name in ("agent", "agent2", "pan", "ball", "distractor"):
         np.testing.assert_allclose(2 * vectors(small, name), vectors(large, name), rtol=1e-5)

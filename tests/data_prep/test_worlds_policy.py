@@ -8,8 +8,9 @@ import pytest
 from data_prep.worlds.contact import BLOCK_RADIUS, LEFT, NO_CONTACT, RIGHT, push
 from data_prep.worlds.motion import move
 from data_prep.worlds.scene import make_clip
-from data_prep.worlds.settings import EMBODIMENTS, REGIMES, WorldSettings
+from data_prep.worlds.settings import EMBODIMENTS, WorldSettings
 from data_prep.worlds.streams import Streams
+from tests.tiny import world_settings
 
 SMALL = WorldSettings(size=8, flicker_grid=1, frames=6, step=0.1)
 
@@ -49,7 +50,7 @@ def test_policy_entropy_0_is_a_function_of_the_state():
     assert r2_from_state(replace(SMALL, policy_entropy=0.0)) > 0.7
 
 
-@pytest.mark.parametrize("settings", [SMALL, REGIMES["demo"]])
+@pytest.mark.parametrize("settings", [SMALL, world_settings("demo")])
 def test_policy_entropy_1_knows_nothing_of_the_state(settings):
     assert abs(r2_from_state(settings)) < 0.05
 
@@ -119,7 +120,7 @@ def test_pushed_blocks_end_outside_the_agent_along_the_line_of_contact():
 
 
 def test_contact_is_frequent_and_goes_to_both_sides():
-    motions = [move(REGIMES["contact"], Streams(0, 0, i)) for i in range(80)]
+    motions = [move(world_settings("contact"), Streams(0, 0, i)) for i in range(80)]
     contacts = np.concatenate([motion.contacts for motion in motions]).ravel()
     moved = np.abs(np.concatenate([motion.block_displacements for motion in motions])).max(axis=2).ravel() > 1e-12
     assert not moved[contacts == NO_CONTACT].any()
