@@ -2,10 +2,11 @@
 
 from lam.evals.base import Evaluation, Observation, Results
 from lam.evals.capacity import Capacity
+from lam.evals.distractors import Distractors
 from lam.evals.future import Future
 from lam.evals.probe import Probe
 from lam.evals.rate import Rate
 from lam.evals.strips import Strips
 from lam.evals.usage import Usage
 
-__all__ = ["Capacity", "Evaluation", "Future", "Observation", "Probe", "Rate", "Results", "Strips", "Usage"]
+__all__ = ["Capacity", "Distractors", "Evaluation", "Future", "Observation", "Probe", "Rate", "Results", "Strips", "Usage"]
