@@ -3,6 +3,7 @@
 from lam.evals.algebra import Algebra
 from lam.evals.base import Evaluation, Observation, Results
 from lam.evals.capacity import Capacity
+from lam.evals.distractors import Distractors
 from lam.evals.future import Future
 from lam.evals.probe import Probe
 from lam.evals.rate import Rate
@@ -13,6 +14,7 @@ from lam.evals.usage import Usage
 __all__ = [
     "Algebra",
     "Capacity",
+    "Distractors",
     "Evaluation",
     "Future",
     "Observation",

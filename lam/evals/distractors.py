@@ -1,0 +1,75 @@
+"""E6, distractors: what a linear latent action model of the same clips would carry, the answer known in closed form.
+
+The rest of E6 is E5 over the worlds of experiments/worlds/distractors-*.yaml: the gain of the action and of the distractor,
+drawn on the same axes. https://arxiv.org/abs/2506.15691 says why: without labels a latent of k numbers takes the k largest
+directions of change, so large distractors displace the action unless they move with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from lam.evals.base import Evaluation, Observation, Results
+from lam.evals.causes import Continuous, known_causes
+from lam.evals.split import HOLD_BACK, Split
+from lam.metrics.linear_model import fit_linear_model
+from lam.metrics.probes import ridge
+
+
+class Distractors(Evaluation):
+    """Predicts continuous causes from the principal components of the state's change, with no model at all.
+
+    Keys: ``linear_r2@<k>/<cause>``, R² by ridge regression of what k numbers tell, directions and regression fitted on half
+    of the sources and scored on the other half; they have values of single test clips, whose mean is the key. The same for
+    all runs on the same states. Curves: ``variances``, the share of the change's variance along each direction.
+
+    There are no keys where clips have no labels or come from too few sources.
+
+    Args:
+        sizes: Numbers k of a latent.
+        num_clips: Clips used, at most.
+    """
+
+    name: ClassVar[str] = "distractors"
+
+    def __init__(self, sizes: Sequence[int] = (1, 2, 4, 8, 16), num_clips: int = 512) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.num_clips = num_clips
+
+    def prepare(self, module: Any) -> None:
+        """Asks for room in the bank."""
+        module.bank.require(self.num_clips)
+
+    def reset(self) -> None:
+        """The model empties the bank itself."""
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """The model fills the bank itself."""
+
+    def compute(self, module: Any) -> Results:
+        """Fits and scores the linear model, on every process alike."""
+        clips = module.bank.clips(self.num_clips)
+        if clips is None or not clips.labels:
+            return Results()
+        ascending = clips.position.argsort()
+        states, position = clips.states[ascending].float(), clips.position[ascending]
+        changes = (states[:, 1:] - states[:, :-1]).flatten(2).flatten(0, 1)
+        split = Split(position, clips.source[ascending], states.shape[1] - 1)
+        if split.num_clips < HOLD_BACK or not len(split.test):
+            return Results()
+        labels = {name: value[ascending].flatten(0, 1) for name, value in clips.labels.items()}
+        causes = [cause for cause in known_causes(labels, split.order, split.test) if isinstance(cause, Continuous)]
+        model = fit_linear_model(changes[split.order], max(self.sizes))
+        total = changes[split.order].double().var(dim=0, correction=0).sum()
+        results = Results(curves={"variances": (model.variances / total).tolist()})
+        for k in self.sizes:
+            z = model.latents(changes, k)
+            for cause in causes:
+                rows = cause.rows(ridge(z, cause.columns, split.order, split.test), split.test)
+                of_clips = rows.view(len(split.test_clips), -1).sum(dim=1) * len(split.test_clips)
+                key = f"linear_r2@{k}/{cause.name}"
+                results.metrics[key] = rows.sum().item()
+                results.clips[key] = (position[split.test_clips], of_clips)
+        return results
