@@ -3,9 +3,27 @@
 from lam.evals.base import Evaluation, Observation, Results
 from lam.evals.capacity import Capacity
 from lam.evals.future import Future
+from lam.evals.leakage import Leakage
+from lam.evals.motion import Motion
 from lam.evals.probe import Probe
 from lam.evals.rate import Rate
+from lam.evals.rollout import Rollout
 from lam.evals.strips import Strips
+from lam.evals.transfer import Transfer
 from lam.evals.usage import Usage
 
-__all__ = ["Capacity", "Evaluation", "Future", "Observation", "Probe", "Rate", "Results", "Strips", "Usage"]
+__all__ = [
+    "Capacity",
+    "Evaluation",
+    "Future",
+    "Leakage",
+    "Motion",
+    "Observation",
+    "Probe",
+    "Rate",
+    "Results",
+    "Rollout",
+    "Strips",
+    "Transfer",
+    "Usage",
+]
