@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -42,12 +42,14 @@ class Encoder(nn.Module, ABC):
         grid: Rows and columns of a state; N = rows * columns.
         frames_per_state: Frames that make one state (2 for tubelets of two frames).
         image_size: Height and width the frames must have, in pixels.
+        shows_pixels: Whether ``picture`` gives pixels; evaluations measure nothing in pictures of feature directions.
     """
 
     dim: int
     grid: tuple[int, int]
     frames_per_state: int = 1
     image_size: int
+    shows_pixels: ClassVar[bool] = False
 
     @property
     def shape(self) -> StateShape:

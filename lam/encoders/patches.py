@@ -23,6 +23,7 @@ class Patches(Encoder):
         patch: Height and width of a patch, in pixels.
     """
 
+    shows_pixels = True
     mean: Tensor
     scale: Tensor
 

@@ -5,10 +5,14 @@ from lam.evals.base import Evaluation, Observation, Results
 from lam.evals.capacity import Capacity
 from lam.evals.distractors import Distractors
 from lam.evals.future import Future
+from lam.evals.leakage import Leakage
+from lam.evals.motion import Motion
 from lam.evals.probe import Probe
 from lam.evals.rate import Rate
+from lam.evals.rollout import Rollout
 from lam.evals.sampling import Sampling
 from lam.evals.strips import Strips
+from lam.evals.transfer import Transfer
 from lam.evals.usage import Usage
 
 __all__ = [
@@ -17,11 +21,15 @@ __all__ = [
     "Distractors",
     "Evaluation",
     "Future",
+    "Leakage",
+    "Motion",
     "Observation",
     "Probe",
     "Rate",
     "Results",
+    "Rollout",
     "Sampling",
     "Strips",
+    "Transfer",
     "Usage",
 ]

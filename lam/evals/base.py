@@ -28,6 +28,8 @@ class Observation:
         predicted: Predictions of states 1..T-1, (B, T-1, N, D).
         error: Prediction error of each transition in units of the copy-last-state error, (B, T-1).
         copy_error: Error of predicting that nothing changes, same unit, (B, T-1); about 1 on the training set.
+        unrolled: Predictions of states 1..T-1 from the first state and latents alone, (B, T-1, N, D); None until an
+            evaluation asks ``lam.evals.unroll.unrolled`` for them.
     """
 
     clip: Clip
@@ -37,6 +39,7 @@ class Observation:
     predicted: Tensor
     error: Tensor
     copy_error: Tensor
+    unrolled: Tensor | None = field(default=None, init=False)
 
 
 @dataclass

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from lam.evals.base import Evaluation, Observation, Results
 from lam.evals.sample import ClipSample
+from lam.evals.unroll import unrolled
 
 
 class Capacity(Evaluation):
@@ -35,12 +33,12 @@ class Capacity(Evaluation):
 
     def observe(self, observation: Observation, module: Any) -> None:
         """Keeps errors."""
-        states, z = observation.states, observation.limited.z
+        states = observation.states
         first = states[:, :1].expand_as(states[:, 1:])
         values = {
             "error": observation.error.mean(dim=1),
             "copy_error": observation.copy_error.mean(dim=1),
-            "unrolled": module.error(unroll(module, states[:, :1], z), states[:, 1:]),
+            "unrolled": module.error(unrolled(module, observation), states[:, 1:]),
             "unrolled_copy": module.error(first, states[:, 1:]),
         }
         self.sample.add(observation.clip.position, {name: value.double() for name, value in values.items()})
@@ -56,11 +54,3 @@ class Capacity(Evaluation):
         results.metrics = {name: value.mean().item() for name, (_, value) in results.clips.items()}
         results.curves = {name: values[name].mean(dim=0).tolist() for name in ("unrolled", "unrolled_copy")}
         return results
-
-
-def unroll(module: Any, first: Tensor, z: Tensor) -> Tensor:
-    """Predictions of states 1..T-1, (B, T-1, N, D), from the first state (B, 1, N, D) and latents (B, T-1, L, A)."""
-    states = first
-    for h in range(1, z.shape[1] + 1):
-        states = torch.cat([states, module.predict(states, z[:, :h])[:, -1:].to(first.dtype)], dim=1)
-    return states[:, 1:]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lam.evals import Capacity
-from lam.evals.capacity import unroll
+from lam.evals.unroll import unroll
 from tests.evals.toy import ToyModel, clips, evaluate, part
 
 CLIPS = clips(5, frames=4)

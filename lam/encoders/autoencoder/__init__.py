@@ -25,6 +25,8 @@ class Autoencoder(FrozenEncoder):
             working directory.
     """
 
+    shows_pixels = True
+
     def __init__(self, path: str) -> None:
         super().__init__()
         export = load_export(path)

@@ -1,0 +1,70 @@
+"""E3, leakage: does z hand over the next state, or say what happened? Scene cuts tell.
+
+After section 4.3 of https://arxiv.org/abs/2601.05230, which leaves open where the cut is and which transitions count. Here it
+is in the middle of the clip, and the transition across it and those after it are told apart.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lam.evals.bank import Banked
+from lam.evals.base import Results
+from lam.evals.pairs import PairEvaluation
+
+
+class Leakage(PairEvaluation):
+    """Clips whose second half is that of a clip of another source, at the same times: how is the cut predicted?
+
+    What follows a cut cannot be told from what was before. A z that describes a movement is useless there and the error
+    jumps; if it does not, z holds the next state itself. **A jump is necessary, not sufficient**: a z that holds the next
+    state in part, or only for video like that it was trained on, jumps too. The ratio says little by itself, as loose
+    latents have the smaller denominator; compare ``cut`` between rows, and with that of the anchor ``none``.
+
+    Keys: errors in units of the copy-last-state error, with values of single clips: ``uncut``, of the transition in the
+    middle of the unmodified clip; ``cut``, of the same transition across the cut; ``after``, mean of those after it (left
+    out where clips end there); ``copy_cut``, that nothing changes at the cut. ``ratio`` = cut / uncut; ``share`` =
+    1 - cut / copy_cut, how much of the cut is predicted; ``copies``, 1 where that is more than half.
+
+    Frames are cut, then encoded, so an encoder with a memory has seen the cut. States of a feature cache were encoded
+    before: those after the cut carry what such an encoder remembers of their own clip.
+
+    Args:
+        num_clips: Clips compared, at most.
+        batch: Clips at a time.
+    """
+
+    name: ClassVar[str] = "leakage"
+
+    def compare(self, module: Any, clips: Banked, places: Tensor) -> dict[str, Tensor]:
+        """Errors of clips before and after their ends were swapped."""
+        own = clips.take(places, module.device)
+        other = clips.take(clips.partners()[places], module.device)
+        kept = (own.z.shape[1] + 1) // 2  # states before the cut
+        frames = kept * module.encoder.frames_per_state
+        states = module.encoder(torch.cat([own.frames[:, :frames], other.frames[:, frames:]], dim=1))
+        predicted = module.predict(states[:, :-1], module.limit(module.infer(states)).z)
+        errors = module.error(predicted, states[:, 1:])[:, kept - 1 :]
+        uncut = module.predict(own.states[:, :kept], own.z[:, :kept])[:, -1:]
+        values = {
+            "uncut": module.error(uncut, own.states[:, kept : kept + 1])[:, 0],
+            "cut": errors[:, 0],
+            "copy_cut": module.error(states[:, kept - 1 : kept], states[:, kept : kept + 1])[:, 0],
+        }
+        return values | ({"after": errors[:, 1:].mean(dim=1)} if errors.shape[1] > 1 else {})
+
+    def compute(self, module: Any) -> Results:
+        """Means over all clips and what they say together."""
+        positions, values = self.values(module)
+        if not values:
+            return Results()
+        metrics = {name: value.mean().item() for name, value in values.items()}
+        if metrics["uncut"] > 0:
+            metrics["ratio"] = metrics["cut"] / metrics["uncut"]
+        if metrics["copy_cut"] > 0:
+            metrics["share"] = 1 - metrics["cut"] / metrics["copy_cut"]
+            metrics["copies"] = float(metrics["share"] > 0.5)
+        return Results(metrics, {name: (positions, value) for name, value in values.items()})

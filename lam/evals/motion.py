@@ -1,0 +1,168 @@
+"""E7, motion: true transfer in a generated world. What one clip's z moves in another, in pixels.
+
+Made small from sections 5 and 6 of https://arxiv.org/abs/2601.05230, where transfer and locality are shown in pictures. Here
+the true movements are recorded.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lam.evals.bank import Banked
+from lam.evals.base import Results
+from lam.evals.pairs import PairEvaluation
+from lam.metrics.displacement import body_shift, camera_shift
+from lam.metrics.response import direction_error, slope
+
+PAN = "pan"
+BINS = 8
+"""Points of the response over the distance, of equally many transitions."""
+
+
+class Motion(PairEvaluation):
+    """z of a transition of clip A is applied to the state of clip B at the same time: does B's agent move as A's did?
+
+    Movements are over the ground: an agent's in the picture is its own minus the camera's, and both are measured in the
+    pictures of the state before and of the prediction (``lam.metrics.displacement``). The past of B and its own latents come
+    before, so only one z is foreign. Transitions after which B's agent would have left the picture are not counted.
+
+    Keys, for each of ``agent``, ``agent2``, ... whose place is recorded (world dial ``locations``), and for ``pan``:
+    ``slope`` of induced on true movement, 1 where z means the same movement everywhere and 0 where it moves nothing;
+    ``direction_error``, mean angle in degrees, where the true movement is a pixel or more; ``static``, root mean square of
+    what z of a pair of equal states moves, over that of the true movements, to be 0; ``self``, slope where z is applied
+    to its own state, the ceiling; ``measured``, slope of true pictures, the ruler's own. Of agents also ``slope_near`` and
+    ``slope_far``, B's agent nearer to where A's was than the median distance or farther, and ``locality``, their
+    difference. Values of single clips: ``response`` and ``displacement``, whose means have the slope as ratio. Curves:
+    ``response``, slopes over the distance.
+
+    Nothing is logged where movements and places are not recorded, where pictures are not pixels, and where several frames
+    make a state, since places do not add up.
+
+    Args:
+        num_clips: Clips compared, at most.
+        batch: Clips at a time.
+        radius: Radius of the disc by which an agent is recognized, as a share of the picture.
+        threshold: Length in pixels from which a movement has a direction.
+    """
+
+    name: ClassVar[str] = "motion"
+
+    def __init__(self, num_clips: int = 128, batch: int = 32, radius: float = 0.12, threshold: float = 1.0) -> None:
+        super().__init__(num_clips, batch)
+        self.radius = radius
+        self.threshold = threshold
+
+    def compare(self, module: Any, clips: Banked, places: Tensor) -> dict[str, Tensor]:
+        """Movements (b, T-1, 2) by name: true ones of A, those that its z causes, and those that other z cause."""
+        a = clips.take(places, module.device)
+        b = clips.take(clips.partners()[places], module.device)
+        still = torch.stack([a.states[:, :-1]] * 2, dim=2).flatten(0, 1)
+        unmoved = module.limit(module.infer(still)).z.unflatten(0, a.z.shape[:2])[:, :, 0]
+        predictions = {
+            "induced": (b, _replaced(module, b, a.z)),
+            "static": (b, _replaced(module, b, unmoved)),
+            "self": (a, module.predict(a.states[:, :-1], a.z)),
+            "measured": (a, a.states[:, 1:]),
+        }
+        values: dict[str, Tensor] = {}
+        for kind, (clip, after) in predictions.items():
+            pictures = (module.encoder.picture(states).float() for states in (clip.states[:, :-1], after))
+            with torch.autocast(after.device.type, enabled=False):  # parts of a pixel need all digits
+                moves = self._moves(clips, clip, *pictures)
+            values |= {f"{kind}/{thing}": move for thing, move in moves.items()}
+        pan = _vector(a, PAN) if PAN in things(clips) else 0.0
+        for thing in things(clips):
+            values[f"true/{thing}"] = _vector(a, thing)
+            if thing != PAN:
+                start = _place(b, thing)
+                margin, end = self.radius * clips.frames.shape[-1], start + _vector(a, thing) - pan
+                values[f"counted/{thing}"] = ((end > margin) & (end < clips.frames.shape[-1] - margin)).all(dim=-1)
+                values[f"distance/{thing}"] = (start - _place(a, thing)).norm(dim=-1)
+        return values
+
+    def _moves(self, clips: Banked, clip: Banked, before: Tensor, after: Tensor) -> dict[str, Tensor]:
+        """Movements over the ground, (b, T-1, 2), of everything that moves, between pictures (b, T-1, 3, h, w)."""
+        shape = before.shape[:2]
+        before, after, size = before.flatten(0, 1), after.flatten(0, 1), before.shape[-1]
+        found, pan = {}, torch.zeros(len(before), 2, device=before.device)
+        if PAN in things(clips):
+            pan = found[PAN] = -camera_shift(before, after, _reach(_vector(clips, PAN), size))
+        for thing in things(clips) - {PAN}:
+            furthest = _vector(clips, thing) - (_vector(clips, PAN) if PAN in found else 0)
+            center = _place(clip, thing).flatten(0, 1)
+            found[thing] = pan + body_shift(before, after, center, round(self.radius * size), _reach(furthest, size))
+        return {thing: move.unflatten(0, shape) for thing, move in found.items()}
+
+    def compute(self, module: Any) -> Results:
+        """Slopes over all transitions."""
+        clips, results = module.bank.clips(self.num_clips), Results()
+        if clips is None or not module.encoder.shows_pixels or module.encoder.frames_per_state > 1 or not things(clips):
+            return results
+        positions, values = self.values(module)
+        for thing in sorted(things(clips)) if values else []:
+            kinds = ("true", "induced", "static", "self", "measured")
+            true, induced, static, own, measured = (values[f"{kind}/{thing}"] for kind in kinds)
+            counted = values[f"counted/{thing}"].bool() if thing != PAN else torch.ones_like(true[..., 0]).bool()
+            moved, meant = induced[counted], true[counted]
+            found = {
+                "slope": slope(moved, meant),
+                "direction_error": direction_error(moved, meant, self.threshold),
+                "static": (static.square().sum() / true.square().sum()).sqrt().item() if true.any() else None,
+                "self": slope(own.flatten(0, 1), true.flatten(0, 1)),
+                "measured": slope(measured.flatten(0, 1), true.flatten(0, 1)),
+            }
+            if thing != PAN:
+                distance = values[f"distance/{thing}"][counted]
+                near, far = distance <= distance.median(), distance > distance.median()
+                found |= {"slope_near": slope(moved[near], meant[near]), "slope_far": slope(moved[far], meant[far])}
+                if None not in (found["slope_near"], found["slope_far"]):
+                    found["locality"] = found["slope_near"] - found["slope_far"]  # type: ignore[operator]
+                results.curves[f"response/{thing}"] = _over_distance(moved, meant, distance)
+            results.metrics |= {f"{key}/{thing}": value for key, value in found.items() if value is not None}
+            results.clips[f"response/{thing}"] = positions, ((induced * true).sum(dim=-1) * counted).mean(dim=1)
+            results.clips[f"displacement/{thing}"] = positions, (true.square().sum(dim=-1) * counted).mean(dim=1)
+        return results
+
+
+def things(clips: Banked) -> set[str]:
+    """What moves and can be measured: the camera, and agents whose places are recorded."""
+    moving = {name.removesuffix("_dx") for name in clips.labels if name.endswith("_dx")}
+    return {name for name in moving if name == PAN or (name.startswith("agent") and f"{name}_x" in clips.labels)}
+
+
+def _vector(clips: Banked, thing: str) -> Tensor:
+    """Recorded movements over the ground, (n, T-1, 2)."""
+    return torch.stack([clips.labels[f"{thing}_dx"], clips.labels[f"{thing}_dy"]], dim=-1)
+
+
+def _place(clips: Banked, thing: str) -> Tensor:
+    """Recorded places in the picture before each step, (n, T-1, 2)."""
+    return torch.stack([clips.labels[f"{thing}_x"], clips.labels[f"{thing}_y"]], dim=-1)
+
+
+def _reach(moves: Tensor, size: int) -> int:
+    """How far to look: as far as anything moved in these clips and two pixels more."""
+    return min(math.ceil(moves.abs().max().item()) + 2, size // 3)
+
+
+def _replaced(module: Any, clip: Banked, z: Tensor) -> Tensor:
+    """Predictions of states 1..T-1 of a clip, one foreign latent at a time after the clip's own, (b, T-1, N, D)."""
+    steps = range(z.shape[1])
+    latents = (torch.cat([clip.z[:, :t], z[:, t : t + 1]], dim=1) for t in steps)
+    pairs = zip(steps, latents, strict=True)
+    return torch.cat([module.predict(clip.states[:, : t + 1], latent)[:, -1:] for t, latent in pairs], dim=1)
+
+
+def _over_distance(induced: Tensor, true: Tensor, distance: Tensor) -> dict[str, list[float]]:
+    """Slopes in groups of transitions (n, 2) by distance (n,), and the mean distance of each."""
+    curve: dict[str, list[float]] = {"distance": [], "slope": []}
+    for group in distance.argsort(stable=True).chunk(BINS):
+        response = slope(induced[group], true[group])
+        if response is not None:
+            curve["distance"].append(distance[group].mean().item())
+            curve["slope"].append(response)
+    return curve

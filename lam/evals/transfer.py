@@ -1,0 +1,77 @@
+"""E4, transfer: does z mean the same in another clip? The cycle test, with the controls that it needs.
+
+The cycle is section 4.4 of https://arxiv.org/abs/2601.05230; floor, random latents and retention are not there, and without
+them the ratio cannot tell latents that transfer well from latents that are ignored or that copy.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lam.evals.bank import Banked
+from lam.evals.base import Results
+from lam.evals.pairs import PairEvaluation
+from lam.evals.unroll import unroll
+from lam.metrics.intervals import interval
+
+
+class Transfer(PairEvaluation):
+    """Latents of clip A drive a clip B of another source; what B did is inferred and drives A again.
+
+    Keys: errors of A unrolled from its first state, in units of the copy-last-state error, mean over horizons:
+    ``original``, with its own latents; ``cycle``, with latents inferred from B as A's latents drove it; ``floor``, the same
+    with B = A; ``random``, with latents of a third clip. ``retention`` is the share of states of B as it was driven that
+    lie nearer to B's true states than to A's: a z that holds whole states turns B into A, which makes a perfect cycle, and
+    only this shows it. All five have values of single clips. ``ratio`` = cycle / original, of means. ``normalized`` =
+    (cycle - floor) / (random - floor): 0 where meaning survives the journey, 1 where nothing does; left out unless
+    random - floor is above 0 by its 95 % interval over clips. ``ignored``, 1 where that interval holds 0: which latents
+    drive a clip makes no difference, the ratio means nothing and the row must not be ranked by it.
+
+    Args:
+        num_clips: Clips compared, at most.
+        batch: Clips at a time.
+    """
+
+    name: ClassVar[str] = "transfer"
+
+    def compare(self, module: Any, clips: Banked, places: Tensor) -> dict[str, Tensor]:
+        """Errors of clips A after the cycle and of its controls, and how much of B was left."""
+        a = clips.take(places, module.device)
+        b = clips.take(clips.partners()[places], module.device)
+        third = clips.take(clips.partners(2)[places], module.device)
+        first, true = a.states[:, :1], a.states[:, 1:]
+
+        def again(start: Tensor, driven: Tensor) -> Tensor:
+            """A unrolled with the latents of what it or another clip was driven to."""
+            return unroll(module, first, module.limit(module.infer(torch.cat([start, driven], dim=1))).z)
+
+        original = unroll(module, first, a.z)
+        driven = unroll(module, b.states[:, :1], a.z)
+        predictions = {
+            "original": original,
+            "cycle": again(b.states[:, :1], driven),
+            "floor": again(first, original),
+            "random": unroll(module, first, third.z),
+        }
+        errors = {name: module.error(predicted, true).mean(dim=1) for name, predicted in predictions.items()}
+        nearer = module.error(driven, b.states[:, 1:]) < module.error(driven, true)
+        return errors | {"retention": nearer.double().mean(dim=1)}
+
+    def compute(self, module: Any) -> Results:
+        """Means over all clips and what they say together."""
+        positions, values = self.values(module)
+        if not values:
+            return Results()
+        metrics = {name: value.mean().item() for name, value in values.items()}
+        if metrics["original"] > 0:
+            metrics["ratio"] = metrics["cycle"] / metrics["original"]
+        bank = module.bank.clips(self.num_clips)
+        low, high = interval(values["random"] - values["floor"], bank.source[bank.position.argsort()])
+        metrics["ignored"] = float(low <= 0 <= high)
+        if low > 0:
+            span = metrics["random"] - metrics["floor"]
+            metrics["normalized"] = (metrics["cycle"] - metrics["floor"]) / span
+        return Results(metrics, {name: (positions, value) for name, value in values.items()})
