@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lam.metrics.entropy import code_lengths, perplexity, plugin_entropy, symbols
+from lam.metrics.entropy import code_lengths, discrete_laplace_lengths, perplexity, plugin_entropy, symbols
 
 
 def test_symbols_tell_tuples_apart():
@@ -42,6 +42,16 @@ def test_code_lengths_by_hand():
 def test_code_lengths_are_a_proper_code():
     lengths = code_lengths(torch.tensor([0, 0, 2, 9]), torch.arange(16), alphabet_bits=4)
     assert (2.0**-lengths).sum().item() == pytest.approx(1)
+
+
+def test_code_of_all_integers_is_proper_and_has_the_mean_magnitude():
+    fit = torch.tensor([0, 0, 1, -3, 2, 0, -1])
+    p = 2.0 ** -discrete_laplace_lengths(fit, torch.arange(-400, 401))
+    assert p.sum().item() == pytest.approx(1)
+    assert (p * torch.arange(-400, 401).abs()).sum().item() == pytest.approx((7 + 1) / (7 + 1))
+    both = code_lengths(fit, torch.arange(-400, 401), discrete_laplace_lengths(fit, torch.arange(-400, 401)))
+    assert (2.0**-both).sum().item() == pytest.approx(1)
+    assert torch.isfinite(discrete_laplace_lengths(torch.zeros(5, dtype=torch.int64), torch.tensor([1000]))).all()
 
 
 def test_held_out_length_is_above_the_entropy_where_the_plug_in_is_below():
