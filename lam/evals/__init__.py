@@ -5,7 +5,6 @@ from lam.evals.capacity import Capacity
 from lam.evals.future import Future
 from lam.evals.probe import Probe
 from lam.evals.rate import Rate
-from lam.evals.strips import Strips
 from lam.evals.usage import Usage
 
-__all__ = ["Capacity", "Evaluation", "Future", "Observation", "Probe", "Rate", "Results", "Strips", "Usage"]
+__all__ = ["Capacity", "Evaluation", "Future", "Observation", "Probe", "Rate", "Results", "Usage"]
