@@ -30,7 +30,7 @@ class CodeGalleryBoard(Board):
 
     name: ClassVar[str] = "boards/code_gallery"
 
-    def __init__(self, num_codes: int = 32, num_starts: int = 3, max_clips: int = 2048) -> None:
+    def __init__(self, num_codes: int = 32, num_starts: int = 2, max_clips: int = 2048) -> None:
         super().__init__()
         self.num_codes = num_codes
         self.num_starts = num_starts
@@ -71,7 +71,7 @@ class CodeGalleryBoard(Board):
         blocks = []
         for start in range(0, len(z), COLUMNS):
             line = range(start, min(start + COLUMNS, len(z)))
-            texts = [f"{','.join(str(c) for c in tuples[k].tolist())}\n{100 * shares[k]:.1f} %" for k in line]
+            texts = [f"{_name(tuples[k])}\n{100 * shares[k]:.1f} %" for k in line]
             rows = [beside(caption("start\nframe", width), *(caption(text, width) for text in texts))]
             for s in range(len(starts)):
                 rows.append(beside(first[s], *(images[s, k] for k in line)))
@@ -79,6 +79,11 @@ class CodeGalleryBoard(Board):
                 rows.append(blank(GAP, width))
             blocks.append(above(*rows, gap=GAP // 2))
         return png(framed(above(*blocks, gap=4 * GAP)))
+
+
+def _name(code: Tensor) -> str:
+    """What a code tuple (C,) is called."""
+    return f"code {code.item()}" if len(code) == 1 else ", ".join(str(each) for each in code.tolist())
 
 
 def ranked(codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor, list[float]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lam.boards.base import Board
-from lam.boards.canvas import figure_png
+from lam.boards.canvas import axes, figure_png
 from lam.evals.base import Observation
 from lam.evals.sample import ClipSample
 from lam.metrics.entropy import perplexity, symbols
@@ -43,8 +43,6 @@ class CodeUsageBoard(Board):
 
     def draw(self, module: Any) -> bytes | None:
         """A bar a code."""
-        from matplotlib.figure import Figure
-
         _, values = self.sample.gather()
         if not values:
             return None
@@ -52,19 +50,13 @@ class CodeUsageBoard(Board):
         share = shares(codes)
         bits = values["bits"].mean().item()
         effective = perplexity(symbols(codes))
-        figure = Figure(figsize=(9, 4.5), layout="constrained")
-        axes = figure.subplots()
-        axes.stairs(100 * share, np.arange(len(share) + 1) + 0.5, fill=True, label="share of transitions")
-        axes.axhline(100 / len(share), color="black", linestyle="--", linewidth=1, label="all that occur equally often")
-        axes.set_xlim(0.5, len(share) + 0.5)
-        axes.set_xlabel("codes that occur, most frequent first")
-        axes.set_ylabel("% of transitions")
-        axes.set_title(
-            f"{len(share)} of {count(bits)} codes occur in {len(codes)} transitions; perplexity {effective:.1f}", loc="left"
-        )
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-        return figure_png(figure)
+        title = f"{len(share)} of {count(bits)} codes occur in {len(codes)} transitions; perplexity {effective:.1f}"
+        plot = axes(title, "codes that occur, most frequent first", "% of transitions")
+        plot.stairs(100 * share, np.arange(len(share) + 1) + 0.5, fill=True)
+        plot.axhline(100 / len(share), color="black", linestyle="--", linewidth=1, label="all that occur equally often")
+        plot.set_xlim(0.5, len(share) + 0.5)
+        plot.legend(frameon=False)
+        return figure_png(plot.figure)
 
 
 def shares(codes: Tensor) -> np.ndarray:

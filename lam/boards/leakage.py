@@ -10,10 +10,10 @@ from lam.boards.base import Board
 from lam.boards.canvas import GAP, above, beside, caption, enlarge, framed, png
 
 COLUMNS = (
-    "A, before the cut",
+    "A before the cut",
     "A goes on (true)",
-    "predicted, no cut",
-    "cut to B (true)",
+    "predicted without cut",
+    "B comes instead (true)",
     "predicted across the cut",
 )
 
@@ -45,8 +45,9 @@ class LeakageBoard(Board):
         clips = module.bank.clips(self.num_clips)
         if clips is None or len(torch.unique(clips.source)) < 2:
             return None
-        whole = clips.take(slice(self.num_pairs), module.device).states
-        other = clips.take(clips.partners()[: self.num_pairs], module.device).states
+        pairs = torch.arange(0, len(clips), 2)[: self.num_pairs]
+        whole = clips.take(pairs, module.device).states
+        other = clips.take(clips.partners()[pairs], module.device).states
         cut = whole.shape[1] // 2  # the first state that comes from the other clip
         pictures, scores = [whole[:, cut - 1]], []
         for states in (whole, torch.cat([whole[:, :cut], other[:, cut:]], dim=1)):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 
 from lam.boards.base import Board
-from lam.boards.canvas import figure_png
+from lam.boards.canvas import axes, figure_png
 from lam.evals.rate import Rate
 
 
@@ -27,26 +27,22 @@ class RateBoard(Board):
 
     def draw(self, module: Any) -> bytes | None:
         """A figure; None where no curve was measured."""
-        from matplotlib.figure import Figure
-
         results = [rate.results for rate in self.rates if rate.results.curves.get("points")]
         if not results:
             return None
         curves, clips = results[0].curves, results[0].clips
-        figure = Figure(figsize=(9, 5.5), layout="constrained")
-        axes = figure.subplots()
+        plot = axes(
+            "What the forward model loses when z is quantized", "bits a transition", "error, 1 = copying the last state"
+        )
         for coder, points in by_coder(curves["points"]).items():
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=4, linewidth=1, label=coder)
+            plot.plot(*zip(*points, strict=True), marker="o", markersize=4, linewidth=1, label=coder)
         if "unquantized" in clips:
             error = clips["unquantized"][1].mean().item()
-            axes.axhline(error, color="black", linestyle="--", linewidth=1, label=f"z as it is: {error:.3f}")
-        axes.set_xlabel("bits a transition, held-out code length")
-        axes.set_ylabel("prediction error, 1 = no change")
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-        return figure_png(figure)
+            plot.axhline(error, color="black", linestyle="--", linewidth=1, label=f"z as it is: {error:.3f}")
+        plot.set_xlim(left=0)
+        plot.set_ylim(bottom=0)
+        plot.legend(frameon=False)
+        return figure_png(plot.figure)
 
 
 def by_coder(points: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lam.boards.base import Board
-from lam.boards.canvas import CELL, GAP, above, beside, blank, caption, enlarge, flow, framed, png, spread
+from lam.boards.canvas import CELL, GAP, above, beside, caption, enlarge, flow, framed, png, spread
 from lam.evals.capacity import unroll
 
 
@@ -31,7 +31,7 @@ class TransferBoard(Board):
     from one source there are no pairs.
 
     Args:
-        num_pairs: Pairs shown.
+        num_pairs: Pairs shown, of different clips as far as there are enough.
         max_states: States shown of each clip, evenly spread.
         num_clips: Clips from which pairs are taken.
     """
@@ -53,21 +53,23 @@ class TransferBoard(Board):
         clips = module.bank.clips(self.num_clips)
         if clips is None or len(torch.unique(clips.source)) < 2:
             return None
-        pairs = slice(self.num_pairs)
+        pairs = torch.arange(0, len(clips), 3)[: self.num_pairs]  # the next clip is the partner, the one after it the third
         a = clips.take(pairs, module.device)
         b = clips.take(clips.partners()[pairs], module.device)
         c = clips.take(clips.partners(2)[pairs], module.device)
         with self.autocast():
             found = strips(module, (a.states, a.z), (b.states, b.z), c.z)
         shown = spread(a.states.shape[1], self.max_states)
-        times = "" if len(shown) == a.states.shape[1] else f" (states {', '.join(str(t) for t in shown)})"
+        few = "" if len(shown) == a.states.shape[1] else f", states {', '.join(str(t) for t in shown)} of each clip"
+        legend = f"Time runs to the right{few}. Numbers: error over the whole clip, 1 = error of copying the last state."
         pictures = [enlarge(module.encoder.picture(strip.states[:, shown])) for strip in found]
         blocks = []
         for pair in range(len(a)):
-            title = caption(f"Pair {pair + 1}. Time runs to the right{times}.", CELL * 6, bold=True)
+            title = caption(f"Pair {pair + 1}", 6 * CELL, bold=True)
             strips_ = [_strip(strip, images[pair], strip.scores[pair]) for strip, images in zip(found, pictures, strict=True)]
             blocks.append(above(title, flow(strips_, gap=4 * GAP)))
-        return png(framed(above(*blocks, gap=6 * GAP)))
+        width = max(block.shape[1] for block in blocks)
+        return png(framed(above(caption(legend, width), *blocks, gap=6 * GAP)))
 
 
 def strips(module: Any, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], random: Tensor) -> list[Strip]:
@@ -85,17 +87,17 @@ def strips(module: Any, source: tuple[Tensor, Tensor], target: tuple[Tensor, Ten
     own, others = unrolled(b, z_b), unrolled(b, random)
     to_b, to_a = errors(transferred, b), errors(transferred, a)
     cycle, original = errors(again, a), errors(unrolled(a, z_a), a)
-    nothing = [""] * len(a)
+    still_a, still_b = (errors(x[:, :1].expand_as(x), x) for x in (a, b))
     return [
-        Strip("A, source (true)", a, nothing),
-        Strip("B, target (true)", b, nothing),
+        Strip("A, source (true)", a, [f"no change {x:.2f}" for x in still_a]),
+        Strip("B, target (true)", b, [f"no change {x:.2f}" for x in still_b]),
         Strip("B with A's latents", transferred, [f"to B {x:.2f}, to A {y:.2f}" for x, y in zip(to_b, to_a, strict=True)]),
         Strip("B with its own latents", own, [f"to B {x:.2f}" for x in errors(own, b)]),
         Strip("B with random latents", others, [f"to B {x:.2f}" for x in errors(others, b)]),
         Strip(
-            "A, re-inferred from B with A's",
+            "A, latents re-inferred",
             again,
-            [f"to A {x:.2f}, original {y:.2f}" for x, y in zip(cycle, original, strict=True)],
+            [f"to A {x:.2f}, with its own {y:.2f}" for x, y in zip(cycle, original, strict=True)],
         ),
     ]
 
@@ -103,5 +105,4 @@ def strips(module: Any, source: tuple[Tensor, Tensor], target: tuple[Tensor, Ten
 def _strip(strip: Strip, images: np.ndarray, score: str) -> np.ndarray:
     """Images (t, H, W, 3) side by side, what they are above, their score below."""
     row = beside(*images, gap=1)
-    text = caption(score, row.shape[1])
-    return above(caption(strip.title, row.shape[1], bold=True), row, text if score else blank(*text.shape[:2]))
+    return above(caption(strip.title, row.shape[1], bold=True), row, caption(score, row.shape[1]))

@@ -75,15 +75,13 @@ class TraversalBoard(Board):
         rows = [beside(caption("", CELL), *heads, gap=6 * GAP)]
         for k, share in enumerate(shares):
             parts = [beside(first[s], *images[s, k], ends[s, k]) for s in range(len(first))]
-            rows.append(
-                beside(caption(f"direction {k + 1}\n{100 * share:.0f} % of the variance of z", CELL), *parts, gap=6 * GAP)
-            )
+            rows.append(beside(caption(f"direction {k + 1}\n{100 * share:.0f} % of the variance", CELL), *parts, gap=6 * GAP))
         return png(framed(above(*rows)))
 
 
 def _heads() -> list[str]:
     """What the columns are."""
-    return ["start frame", *(f"{step:+d} sd" if step else "mean z" for step in STEPS), "+2 sd minus -2 sd"]
+    return ["start frame", *(f"{step:+d} sd" if step else "mean z" for step in STEPS), "+2 sd minus\n-2 sd"]
 
 
 def directions(z: Tensor, most: int) -> tuple[Tensor, Tensor, list[float]]:
