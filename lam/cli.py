@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import yaml
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+import lam.boards
 import lam.bottlenecks
 import lam.encoders
 import lam.evals

@@ -11,7 +11,6 @@ from lam.evals.probe import Probe
 from lam.evals.rate import Rate
 from lam.evals.rollout import Rollout
 from lam.evals.sampling import Sampling
-from lam.evals.strips import Strips
 from lam.evals.transfer import Transfer
 from lam.evals.usage import Usage
 
@@ -29,7 +28,6 @@ __all__ = [
     "Results",
     "Rollout",
     "Sampling",
-    "Strips",
     "Transfer",
     "Usage",
 ]

@@ -133,7 +133,7 @@ def test_every_evaluation_works_on_states(made, fitted):
     assert {key.split("/")[1] for key in metrics if key.startswith("eval/")} == {"capacity", "rate", "probe", "usage", "future"}
     found = EventAccumulator(str(fitted.run_directory))
     found.Reload()
-    assert found.Tags()["images"] == ["strips/prediction"]
+    assert {f"boards/{name}" for name in ("prediction", "rollout", "transfer", "leakage")} <= set(found.Tags()["images"])
 
 
 def test_predict_reads_states_and_test_takes_those_of_other_data(made, fitted):
