@@ -11,7 +11,7 @@ sweep   = $(or $(SWEEP_$(1)_$(SETTING)),$(SWEEP_$(1)))
 ROWS   ?= $(foreach f,$(FAMILIES),$(if $(KNOB_$(f)),$(addprefix $(f):$(KNOB_$(f))@,$(call sweep,$(f))),$(f)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format table report tensorboard clean
+.PHONY: help setup demo test test-slow lint format table report figures tensorboard clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -31,12 +31,15 @@ demo: setup shards/demo/index.json  ## from nothing to a table of all bottleneck
 shards/demo/index.json: | .venv/.installed
 	$(BIN)/python -m data_prep world shards/demo --regime demo --size 24
 
-table: setup  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, then the table and figures
+table: setup  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, then the report
 	@$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
 	$(MAKE) --no-print-directory report SETTING=$(SETTING) && exit $$failed
 
-report: setup  ## SETTING=demo: the table and figures of what has been run
+report: setup  ## SETTING=demo: tables, figures and one page (runs/<setting>/report/report.html) of what has been run
 	$(BIN)/python -m lam.report runs/$(SETTING)
+
+figures: setup  ## SETTING=demo: the figures alone
+	$(BIN)/python -m lam.report --figures runs/$(SETTING)
 
 test: setup  ## the default test suite: small, two cores, no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=12

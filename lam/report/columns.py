@@ -76,7 +76,7 @@ def columns(comparison: Comparison) -> list[Column]:
     shown = [
         Column("error", ERROR, better=-1),
         Column("gap closed", GAP_CLOSED, better=1),
-        Column("bits @5 %", BITS, digits=1),
+        Column("bits @5%", BITS, digits=1),
         Column("nominal bits", NOMINAL, digits=2, brief=BITS not in comparison.keys),
         Column("capacity", RATE + "bits_capacity", digits=1, brief=False),
         Column("leakage ratio", LEAKAGE + "ratio", digits=2),
@@ -101,7 +101,7 @@ def matched_columns(comparison: Comparison, along: str) -> list[Column]:
     """Number columns of the matched table along gap closed or bits; at equal information every one is a contest."""
     causes = probed_causes(comparison)[:2]
     shown = [
-        Column("bits @5 %", BITS, digits=1, better=-1) if along == GAP_CLOSED else Column("error", ERROR, better=-1),
+        Column("bits @5%", BITS, digits=1, better=-1) if along == GAP_CLOSED else Column("error", ERROR, better=-1),
         Column("leakage ratio", LEAKAGE + "ratio", digits=2, better=1),
         Column("leakage share", LEAKAGE + "share", digits=2, better=-1, brief=False),
         Column("transfer ratio", TRANSFER + "ratio", digits=2, better=-1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -14,14 +14,64 @@ from lam.report.figures_capacity import draw_codes, draw_error, draw_gap, draw_r
 from lam.report.figures_meaning import draw_leakage, draw_probe, draw_transfer
 from lam.report.rows import Comparison
 
-FIGURES: dict[str, Callable[[Comparison], Figure | None]] = {
-    "error": draw_error,
-    "rate": draw_rate,
-    "gap": draw_gap,
-    "leakage": draw_leakage,
-    "transfer": draw_transfer,
-    "probe": draw_probe,
-    "codes": draw_codes,
+
+class Drawing(NamedTuple):
+    """A figure.
+
+    Attributes:
+        draw: Draws it; None where the runs have nothing for it.
+        caption: What it shows and how to read it.
+    """
+
+    draw: Callable[[Comparison], Figure | None]
+    caption: str
+
+
+FIGURES = {
+    "error": Drawing(
+        draw_error,
+        "How well each family predicts for the bits it uses. Left, all families on one axis: lower at the same bits is "
+        "better. Right, the same rows by their place in the sweep. The dashed lines are the anchors, the bands their "
+        "intervals; a curve that stays far above identity saturates, one that never comes near none cannot be tightened "
+        "further.",
+    ),
+    "rate": Drawing(
+        draw_rate,
+        "Where operational bits come from. A latent is quantized ever more coarsely and coded on held-out clips; each dot "
+        "is one coder, the line the lower hull of all (a mixture of two coders reaches every point of a chord). The cross "
+        "is where the error has risen by 5 % of the gap between the anchors; its bits are the row's operational bits. At "
+        "0 bits the latent is replaced by its mean.",
+    ),
+    "gap": Drawing(
+        draw_gap,
+        "What a family's own knob does. Gap closed is 0 for none and 1 for identity; a useful knob spans much of that "
+        "range and does so steadily. Values above 1 beat the unconstrained latent.",
+    ),
+    "leakage": Drawing(
+        draw_leakage,
+        "Does the latent copy the next state? Two clips are spliced, the latent is inferred across the cut. A copying "
+        "latent has a ratio near 1 and a share near 1. The ratio flatters loose latents, since its denominator shrinks: "
+        "read it with the absolute error at the cut. Hollow markers are published ratios at low and high capacity, which "
+        "have no gap closed.",
+    ),
+    "transfer": Drawing(
+        draw_transfer,
+        "Does the latent mean the same in another clip? Latents of one clip drive another, are inferred again there and "
+        "brought back. A latent that says nothing has the best ratio, 1, so compare at the same gap closed. Normalized, 0 "
+        "is a round trip through the clip itself and 1 a random latent; it is missing where random latents do no harm. "
+        "Retention falls where the prediction becomes the source clip. Hollow markers are published ratios at low and "
+        "high capacity.",
+    ),
+    "probe": Drawing(
+        draw_probe,
+        "Which causes the latent tells beyond what the state already says, at which bits. Gain 0 is a latent that adds "
+        "nothing about that cause; causes that rise on the left are what a tight latent spends its first bits on.",
+    ),
+    "codes": Drawing(
+        draw_codes,
+        "How much of its codebook a discrete row uses on held-out clips. A larger codebook with a smaller share in use "
+        "has not bought the bits that its size promises.",
+    ),
 }
 """What there is to draw, in the order of the report."""
 
@@ -30,10 +80,10 @@ def write_figures(folder: Path, comparison: Comparison) -> list[Path]:
     """Draws what the runs have numbers for; a figure from an earlier call that has none now is removed."""
     plain: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}  # whatever matplotlibrc says
     written = []
-    for name, draw in FIGURES.items():
+    for name, drawing in FIGURES.items():
         paths = [folder / f"{name}.png", folder / f"{name}.svg"]
         with mpl.rc_context(plain | STYLE):
-            figure = draw(comparison)
+            figure = drawing.draw(comparison)
             if figure is None:
                 for path in paths:
                     path.unlink(missing_ok=True)

@@ -44,7 +44,7 @@ def draw_error(comparison: Comparison) -> Figure | None:
         anchor_levels(axis, comparison, ERROR, named=axis is axes[-1])
     axes[0].set_ylabel("prediction error (copying the last state = 1)")
     if bits:
-        axes[0].set_xlabel("operational bits a transition (@5 %)" if bits == BITS else "nominal bits a transition")
+        axes[0].set_xlabel("operational bits a transition (@5%)" if bits == BITS else "nominal bits a transition")
         bits_axis(axes[0])
     axes[-1].set_xlabel("place in the sweep, from tight to loose")
     axes[-1].set_xticks(range(1, 1 + max(len(sweep) for sweep in comparison.families.values())))
@@ -69,8 +69,8 @@ def draw_rate(comparison: Comparison) -> Figure | None:
         bits_axis(axis)
         axis.legend(loc="upper right", fontsize=7, handlelength=1.2, borderaxespad=0.1, labelspacing=0.2)
     figure.supxlabel("held-out bits a transition of the quantized latent", fontsize=9)
-    figure.supylabel("prediction error with the quantized latent", fontsize=9)
-    cross = Line2D([], [], color="#222222", marker="x", linestyle="none", label="operational bits @5 %")
+    figure.supylabel("prediction error with it", fontsize=9)
+    cross = Line2D([], [], color="#222222", marker="x", linestyle="none", label="operational bits @5%")
     dot = Line2D([], [], color="#222222", marker=".", linestyle="none", label="a coder")
     lines = [Line2D([], [], color=ANCHOR_COLORS[n], linestyle=DASHES, label=n) for n in ANCHORS if n in comparison.anchors]
     figure.legend(handles=[dot, cross, *lines], loc="outside upper center", ncols=4)
@@ -141,6 +141,10 @@ def _curve(axis: Axes, comparison: Comparison, row: Row, shade: float) -> None:
     color = style_of(comparison, row.family)["color"]
     x, y = rate_points(comparison, row)
     axis.plot(x, y, ".", color=color, alpha=0.45 * shade, markersize=4)
-    axis.plot(*lower_hull(x, y).T, "-", color=color, alpha=shade, label=row.knob)
+    corners = lower_hull(x, y)
+    along = np.unique(
+        np.concatenate([corners[:, 0], np.linspace(corners[0, 0], corners[-1, 0], 400)])
+    )  # chords bend on this axis
+    axis.plot(along, np.interp(along, *corners.T), "-", color=color, alpha=shade, label=row.knob)
     bits, unquantized = value(comparison, row, BITS), value(comparison, row, RATE + "unquantized")
     axis.plot(bits, unquantized + MARGIN / 100 * comparison.gap.value, "x", color="#222222", markersize=6)

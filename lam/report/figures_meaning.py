@@ -40,14 +40,14 @@ def draw_probe(comparison: Comparison) -> Figure | None:
     along = next((key for key in (BITS, GAP_CLOSED) if has_any(comparison, key)), "")
     if not causes or not along:
         return None
-    figure, panels = small_panels(len(causes), 3, (2.7, 2.5))
+    figure, panels = small_panels(len(causes), 2 if len(causes) == 4 else 3, (2.7, 2.5))
     for axis, cause in zip(panels, causes, strict=True):
         scatter(axis, comparison, along, GAIN + cause)
         axis.axhline(0, color="#444444", linewidth=0.8)
         axis.set_title(cause, fontsize=10)
         if along == BITS:
             bits_axis(axis)
-    figure.supxlabel("operational bits a transition (@5 %)" if along == BITS else "gap closed", fontsize=9)
+    figure.supxlabel("operational bits a transition (@5%)" if along == BITS else "gap closed", fontsize=9)
     figure.supylabel("gain: score of state and z less score of state", fontsize=9)
     legend(figure, comparison)
     return figure

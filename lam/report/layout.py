@@ -46,10 +46,15 @@ class Grid:
         head = "".join(f'<th scope="col">{escape(title)}</th>' for title in self.head)
         styles = {BEST: "<strong>{}</strong>", TIED: '{} <span title="not distinguishable from the best">≈</span>', "": "{}"}
         body = []
+        above = ""
         for line in self.lines:
             cells = [styles[mark].format(escape(text)) for text, mark in line]
             named = "".join(f'<th scope="row">{cell}</th>' for cell in cells[: self.names])
-            body.append(f"<tr>{named}{''.join(f'<td>{cell}</td>' for cell in cells[self.names :])}</tr>")
+            rest = "".join(
+                f'<td class="no">{DASH}</td>' if cell == DASH else f"<td>{cell}</td>" for cell in cells[self.names :]
+            )
+            body.append(f"<tr>{named}{rest}</tr>" if cells[0] == above else f'<tr class="first">{named}{rest}</tr>')
+            above = cells[0]
         inner = f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
         box = f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0">'
         return f"{box}<table>{inner}</table></div>"

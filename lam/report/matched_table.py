@@ -13,8 +13,8 @@ from lam.report.measures import BITS, GAP_CLOSED
 from lam.report.rows import Comparison
 from lam.report.table import KEY, guide, provenance
 
-TITLES = {GAP_CLOSED: "At equal gap closed", BITS: "At equal operational bits (@5 %)"}
-HEADS = {GAP_CLOSED: "gap closed", BITS: "bits @5 %"}
+TITLES = {GAP_CLOSED: "At equal gap closed", BITS: "At equal operational bits (@5%)"}
+HEADS = {GAP_CLOSED: "gap closed", BITS: "bits @5%"}
 GUIDE = f"""\
 Every family at the same capacity. Along a family's sweep, within each seed, capacity is made non-decreasing by isotonic
 regression and each number is interpolated linearly between the two knobs around the level; *between* names them. The farther

@@ -16,7 +16,7 @@ from lam.report.rows import ANCHORS, Comparison
 GUIDE = f"""\
 **How to read it.** `none` (no latent action) and `identity` (an unconstrained one) are trained like every row; all others
 are read between them. *error*: one-step prediction error on held-out clips, 1 = predicting that nothing changes. *gap
-closed* = (error of none - error) / (error of none - error of identity), within each seed; it may exceed 1. *bits @5 %*:
+closed* = (error of none - error) / (error of none - error of identity), within each seed; it may exceed 1. *bits @5%*:
 operational bits a transition, the shortest held-out code of a quantized latent at which the prediction error has risen by 5 %
 of the gap between the anchors. *nominal bits*: the held-out entropy of codes or the divergence of a Gaussian from its prior;
 *capacity*: what the codebook could carry at most.
