@@ -13,7 +13,7 @@ sweep    = $(or $(SWEEP_$(1)_$(SETTING)),$(SWEEP_$(1)_$(SERIES)),$(SWEEP_$(1)))
 ROWS   ?= $(foreach f,$(FAMILIES),$(if $(KNOB_$(f)),$(addprefix $(f):$(KNOB_$(f))@,$(call sweep,$(f))),$(f)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format table texture distractors policy transfer report tensorboard clean
+.PHONY: help setup demo test test-slow lint format table texture distractors policy transfer report figures tensorboard clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -35,7 +35,7 @@ shards/%/index.json: experiments/worlds/%.yaml | .venv/.installed
 	$(BIN)/python -m data_prep world $(@D) --config $<
 	@touch $@
 
-table: setup $(if $(wildcard experiments/worlds/$(SETTING).yaml),shards/$(SETTING)/index.json)  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, then the table and figures
+table: setup $(if $(wildcard experiments/worlds/$(SETTING).yaml),shards/$(SETTING)/index.json)  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, then the report
 	@$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
 	$(MAKE) --no-print-directory report SETTING=$(SETTING) && exit $$failed
 
@@ -43,8 +43,11 @@ texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS e
 	@failed=0; for world in $(basename $(notdir $(wildcard experiments/worlds/$@-*.yaml))); do \
 	$(MAKE) --no-print-directory table SETTING=$$world ROWS="$(SERIES_ROWS)" || failed=1; done; exit $$failed
 
-report: setup  ## SETTING=demo: the table and figures of what has been run
+report: setup  ## SETTING=demo: tables, figures and one page (runs/<setting>/report/report.html) of what has been run
 	$(BIN)/python -m lam.report runs/$(SETTING)
+
+figures: setup  ## SETTING=demo: the figures alone
+	$(BIN)/python -m lam.report --figures runs/$(SETTING)
 
 test: setup  ## the default test suite: small, two cores, no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=12

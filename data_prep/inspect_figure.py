@@ -14,7 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from data_prep.action_numbers import Number
 from data_prep.glance import Glance
 from data_prep.motion_lag import MotionLag
-from lam.report.figures import COLORS, STYLE
+from lam.report.drawing import COLORS, STYLE
 
 _STRIPS, _NUMBERS, _ROWS = 4, 6, 300
 _WIDTH = 11.0  # inches

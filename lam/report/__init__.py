@@ -10,23 +10,25 @@ class Report(NamedTuple):
     """What a report left behind.
 
     Attributes:
-        text: The table as aligned plain text, for a terminal.
-        files: What was written: table.csv, table.md, then the figures.
+        text: The tables as aligned plain text, for a terminal.
+        files: What was written: the page, tables, figures.
     """
 
     text: str
     files: list[Path]
 
 
-def report(folder: Path) -> Report:
-    """Reads every finished run of a setting and writes its table and figures to ``<folder>/report``.
+def report(folder: Path, only_figures: bool = False) -> Report:
+    """Reads every finished run of a setting and writes its tables, figures and page to ``<folder>/report``.
 
     Args:
         folder: ``runs/<setting>``, with runs in ``<family>[@<knob>]/seed<k>``.
+        only_figures: Leave tables and page as they are.
     """
-    from lam.report.figures import (
-        write_figures,  # here, because ``lam --help`` shall not wait for pandas and matplotlib
-    )
+    # here, because ``lam --help`` shall not wait for pandas and matplotlib
+    from lam.report.figures import write_figures
+    from lam.report.matched_table import match_all, plain_matched, write_matched_csv, write_matched_markdown
+    from lam.report.page import write_page
     from lam.report.rows import Comparison
     from lam.report.runs import read_runs
     from lam.report.table import plain, write_csv, write_markdown
@@ -35,5 +37,15 @@ def report(folder: Path) -> Report:
     target = folder / "report"
     target.mkdir(exist_ok=True)
     figures = write_figures(target, comparison)
-    files = [write_csv(target / "table.csv", comparison), write_markdown(target / "table.md", comparison, figures)]
-    return Report(plain(comparison), [*files, *figures])
+    if only_figures:
+        return Report("", figures)
+    matched = match_all(comparison)
+    tables = [
+        write_csv(target / "table.csv", comparison),
+        write_markdown(target / "table.md", comparison, figures),
+        write_matched_csv(target / "matched.csv", matched),
+        write_matched_markdown(target / "matched.md", comparison, matched),
+        write_page(target / "report.html", comparison, matched, figures),
+    ]
+    texts = [plain(comparison), plain_matched(comparison, matched)]
+    return Report("\n\n".join(text for text in texts if text), [*tables, *figures])

@@ -1,68 +1,22 @@
-"""Rows of a comparison: the seeds of one bottleneck at one knob value, with intervals, gap closed and paired tests."""
+"""Rows of a comparison: the seeds of one bottleneck at one knob value, with intervals, measures and paired tests."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lam.report.intervals import Mean, by_source, crossed_mean, gap_closed_values, half_width, p_value
+from lam.report.intervals import p_value
+from lam.report.jackknife import Means, group_sources, leave_one_out
+from lam.report.measures import ERROR, GAP_CLOSED, MEASURES, Measure, Part
 from lam.report.runs import Run
+from lam.report.sample import Estimate, Sample, combine, stack
 
-ERROR = "eval/capacity/error"
-GAP_CLOSED = "gap_closed"
 ANCHORS = ("none", "identity")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One key of one row, before it becomes a number.
-
-    Attributes:
-        seeds: Value of each seed.
-        clips: Values by position and seed where single clips have one, else empty.
-        sources: Source of each position.
-    """
-
-    seeds: pd.Series
-    clips: pd.DataFrame
-    sources: pd.Series
-
-    def minus(self, other: Sample) -> Sample:
-        """Paired difference on the seeds and clips that both have."""
-        seeds = (self.seeds - other.seeds).dropna()
-        clips = self.clips.sub(other.clips).reindex(columns=seeds.index).dropna()
-        return Sample(seeds, clips, self.sources)
-
-    def mean(self) -> tuple[Mean, str]:
-        """Mean with its error, and what the error is over.
-
-        Clips of a source are taken together where there are several sources and one of them has several clips.
-        """
-        crossed = " x seeds" if len(self.seeds) > 1 else ""
-        if self.clips.empty:
-            return crossed_mean(self.seeds.to_numpy()[None]), crossed.removeprefix(" x ")
-        values, sources = self.clips.to_numpy(), self.sources.loc[self.clips.index]
-        if 1 < sources.nunique() < len(sources):
-            return crossed_mean(by_source(values, sources.to_numpy())), "sources" + crossed
-        return crossed_mean(values), ("clips" + crossed if len(values) > 1 else crossed.removeprefix(" x "))
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A cell of the table: a mean and, where there is one, its 95 % interval.
-
-    Attributes:
-        value: Mean over seeds; NaN where no seed has it.
-        half: Half the interval's width; NaN where there is none.
-        over: What the interval is over: clips, clips x seeds, sources, sources x seeds, seeds or nothing.
-    """
-
-    value: float = float("nan")
-    half: float = float("nan")
-    over: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,17 +46,6 @@ class Row:
         except ValueError:
             return float("nan")
 
-    def sample(self, key: str) -> Sample:
-        """Values of a key over the seeds that have it."""
-        runs = {seed: run for seed, run in self.runs.items() if np.isfinite(run.metrics.get(key, np.nan))}
-        seeds = pd.Series({seed: run.metrics[key] for seed, run in runs.items()}, dtype=float)
-        sources = pd.concat([run.sources for run in self.runs.values()])
-        sources = sources[~sources.index.duplicated()]
-        if not runs or not all(key in run.clips for run in runs.values()):
-            return Sample(seeds, pd.DataFrame(), sources)
-        clips = pd.DataFrame({seed: run.clips[key] for seed, run in runs.items()}).dropna()
-        return Sample(seeds, clips, sources)
-
 
 class Comparison:
     """All rows of a setting, in the order of the table: anchors, then families by name, knobs from tight to loose.
@@ -124,8 +67,12 @@ class Comparison:
             family: _sweep([row for row in rows if row.family == family])
             for family in sorted({row.family for row in rows} - set(ANCHORS))
         }
-        self._samples: dict[tuple[str, str, str], Sample] = {}
-        self._estimates: dict[tuple[str, str, str], Estimate] = {}
+        sources = pd.concat([run.sources for run in runs])
+        self.sources = sources[~sources.index.duplicated()].sort_index()
+        self.groups = group_sources(self.sources)
+        self._means: dict[Path, Means] = {}
+        self._samples: dict[tuple[str, str], Sample] = {}
+        self._estimates: dict[tuple[str, str], Estimate] = {}
 
     @property
     def rows(self) -> list[Row]:
@@ -135,66 +82,98 @@ class Comparison:
 
     @cached_property
     def keys(self) -> list[str]:
-        """Every key that some run logged."""
-        return sorted({key for run in self.runs for key in run.metrics})
+        """Every key that some run logged, every measure that some row has, and gap closed."""
+        logged = {key for run in self.runs for key in run.metrics}
+        measured = {key for key in MEASURES if any(self.sample(row, key).seeds for row in self.rows)}
+        return sorted(logged | measured | {GAP_CLOSED})
 
     @cached_property
     def gap(self) -> Estimate:
         """The gap G between the anchors on the seeds that have both; NaN where an anchor is missing."""
         if len(self.anchors) < len(ANCHORS):
             return Estimate()
-        return _estimate(self.anchors["none"].sample(ERROR).minus(self.anchors["identity"].sample(ERROR)))
+        none, identity = (self._logged(self.anchors[name], ERROR) for name in ANCHORS)
+        return combine([none, identity], np.subtract).estimate()
 
     @property
     def gap_is_open(self) -> bool:
         """Whether the anchors are apart: gap closed means nothing while the interval of G touches 0."""
-        half = 0.0 if np.isnan(self.gap.half) else self.gap.half
-        return self.gap.value - half > 0
+        return _is_apart(self.gap) and self.gap.value > 0
 
     def sample(self, row: Row, key: str) -> Sample:
-        """Values of a key, or of gap closed, in a row."""
-        place = (row.family, row.knob, key)
+        """Values of a key or a measure in a row."""
+        place = (row.name, key)
         if place not in self._samples:
-            self._samples[place] = self._gap_closed(row) if key == GAP_CLOSED else row.sample(key)
+            self._samples[place] = self._measured(row, MEASURES[key]) if key in MEASURES else self._logged(row, key)
         return self._samples[place]
 
     def estimate(self, row: Row, key: str) -> Estimate:
         """A cell of the table."""
-        place = (row.family, row.knob, key)
+        place = (row.name, key)
         if place not in self._estimates:
-            self._estimates[place] = _estimate(self.sample(row, key))
+            self._estimates[place] = self.sample(row, key).estimate()
         return self._estimates[place]
 
     def p_value(self, row: Row, other: Row, key: str) -> float:
         """Paired test of two rows on the seeds and clips both have; NaN where there is nothing to test with."""
-        difference = self.sample(row, key).minus(self.sample(other, key))
-        return float("nan") if difference.seeds.empty else float(p_value(difference.mean()[0]))
+        return paired_p_value(self.sample(row, key), self.sample(other, key))
 
-    def _gap_closed(self, row: Row) -> Sample:
-        """(none - row) / (none - identity) against the anchors of the same seed, on the same clips."""
-        mine = row.sample(ERROR)
-        if not self.gap_is_open:
-            return Sample(pd.Series(dtype=float), pd.DataFrame(), mine.sources)
-        none, identity = (self.anchors[name].sample(ERROR) for name in ANCHORS)
-        seeds = ((none.seeds - mine.seeds) / (none.seeds - identity.seeds)).dropna()
-        clips = none.clips.reindex(columns=seeds.index)
-        shared = clips.index.intersection(mine.clips.index).intersection(identity.clips.index)
-        if not len(shared) or not len(seeds):
-            return Sample(seeds, pd.DataFrame(), mine.sources)
-        three = [one.clips.loc[shared, seeds.index].to_numpy() for one in (none, mine, identity)]
-        return Sample(seeds, pd.DataFrame(gap_closed_values(*three), shared, seeds.index), mine.sources)
+    def _measured(self, row: Row, measure: Measure) -> Sample:
+        """A measure; where a run lacks its parts but logged its value, that value."""
+        if measure.across_gap and not self.gap_is_open:
+            return Sample()
+        parts = [self._part(row, part) for part in measure.parts]
+        if not all(part.seeds for part in parts):
+            return self._logged(row, measure.key)
+        if measure.whole and not _is_apart(combine(parts, measure.whole).estimate()):
+            return Sample()
+        return combine(parts, measure.formula)
+
+    def _part(self, row: Row, part: Part) -> Sample:
+        """What goes into a measure; empty where its anchor is missing."""
+        if part.of:
+            return self._logged(self.anchors[part.of], part.key) if part.of in self.anchors else Sample()
+        if "*" not in part.key:
+            return self._logged(row, part.key)
+        names = sorted({str(key) for run in row.runs.values() for key in run.clips if fnmatchcase(str(key), part.key)})
+        return stack([self._logged(row, name) for name in names])
+
+    def _logged(self, row: Row, key: str) -> Sample:
+        """Means of a key's clips over the runs that have it; what the runs logged where one of them has no clips."""
+        means = {seed: self._means_of(run) for seed, run in row.runs.items()}
+        finite = {
+            seed: run.metrics.get(key, means[seed].values[key][0] if key in means[seed].values else np.nan)
+            for seed, run in row.runs.items()
+        }
+        seeds = tuple(seed for seed, value in finite.items() if np.isfinite(value))
+        if not seeds:
+            return Sample()
+        if not all(key in means[seed].values and (means[seed].share[key] > 0).sum() > 1 for seed in seeds):
+            return Sample(seeds, np.array([[finite[seed] for seed in seeds]]))
+        values = np.stack([means[seed].values[key].to_numpy() for seed in seeds], axis=1)
+        share = np.mean([means[seed].share[key] for seed in seeds], axis=0)
+        return Sample(seeds, values, share, self.groups.unit)
+
+    def _means_of(self, run: Run) -> Means:
+        """Means of a run's clips, computed once."""
+        if run.path not in self._means:
+            self._means[run.path] = leave_one_out(run.clips, self.groups)
+        return self._means[run.path]
 
 
-def _estimate(sample: Sample) -> Estimate:
-    """Mean and half width of a sample; the mean is that of the seeds' metrics."""
-    if sample.seeds.empty:
-        return Estimate()
-    mean, over = sample.mean()
-    return Estimate(float(sample.seeds.mean()), float(half_width(mean)), over)
+def paired_p_value(first: Sample, second: Sample) -> float:
+    """Test that two numbers are equal, on the seeds and clips both have; NaN where there is nothing to test with."""
+    difference = combine([first, second], np.subtract)
+    return float(p_value(difference.mean())) if difference.seeds else float("nan")
+
+
+def _is_apart(cell: Estimate) -> bool:
+    """Whether a number is apart from 0 as far as its interval tells."""
+    return bool(abs(cell.value) > np.nan_to_num(cell.half))
 
 
 def _sweep(rows: list[Row]) -> list[Row]:
     """Knobs in numerical order, beginning at the end with the larger error, so that capacity grows down the table."""
     ordered = sorted(rows, key=lambda row: (np.isnan(row.number), np.nan_to_num(row.number), row.knob))
-    errors = [row.sample(ERROR).seeds.mean() for row in ordered]
+    errors = [np.mean([run.metrics.get(ERROR, np.nan) for run in row.runs.values()]) for row in ordered]
     return ordered[::-1] if errors[0] < errors[-1] else ordered

@@ -3,56 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from lam.report.rows import ANCHORS, ERROR, GAP_CLOSED, Comparison, Estimate
-
-ALPHA = 0.05
-GAIN, LINEAR = "eval/probe/gain/", "eval/probe/r2_linear/"
-MAX_CAUSES = 6
-DASH = "–"
-BEST, TIED = "best", "tied"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column to read.
-
-    Attributes:
-        title: Its head.
-        key: The key it shows.
-        digits: Decimals.
-        better: 1 where more is better, -1 where less is, 0 where it is no contest.
-        brief: Whether the terminal shows it too.
-    """
-
-    title: str
-    key: str
-    digits: int = 3
-    better: int = 0
-    brief: bool = True
-
+from lam.report.columns import columns, text_columns
+from lam.report.layout import ALPHA, DASH, Grid, marks, number
+from lam.report.measures import ERROR
+from lam.report.published import NOTE
+from lam.report.rows import ANCHORS, Comparison
 
 GUIDE = f"""\
 **How to read it.** `none` (no latent action) and `identity` (an unconstrained one) are trained like every row; all others
 are read between them. *error*: one-step prediction error on held-out clips, 1 = predicting that nothing changes. *gap
-closed* = (error of none - error) / (error of none - error of identity), within each seed; it may exceed 1. *bits*: nominal
-bits a transition, the held-out entropy of codes or the divergence of a Gaussian from its prior; *capacity*: what the
-codebook could carry at most. *gain*: R² (balanced accuracy where a cause is discrete) of a cause from state and latent
-action together less that from the state alone; `table.csv` has all causes. *R² of z*: the same cause from the latent action
-alone, linearly. *codes used*: share of the codebook that occurred on held-out clips. {DASH} means that there is no such
-number.
+closed* = (error of none - error) / (error of none - error of identity), within each seed; it may exceed 1. *bits @5%*:
+operational bits a transition, the shortest held-out code of a quantized latent at which the prediction error has risen by 5 %
+of the gap between the anchors. *nominal bits*: the held-out entropy of codes or the divergence of a Gaussian from its prior;
+*capacity*: what the codebook could carry at most.
+
+*leakage ratio*: error where two clips were spliced over the error where they were not; near 1, the latent copies what comes.
+*leakage share*: what part of the next state the latent brought across the cut, 1 - error at the cut / error of repeating the
+state before it. *relative to none*: error at the cut over that of `none` there. *transfer ratio*: error with latents that went
+through another clip and back, over the error with the clip's own; *its floor* went through the clip itself, *its ceiling*
+are latents of a random clip; *normalized* puts the ratio between these two (0 to 1; undefined where random latents do no
+harm). *retention*: share of transfers whose prediction stays with the target clip. A latent that says nothing has the best
+ratios, so they compare only at matched capacity (`matched.md`).
+
+*gain*: R² (balanced accuracy where a cause is discrete) of a cause from state and latent action together less that from the
+state alone; `table.csv` has all causes. *R² of z*: the same cause from the latent action alone, linearly. *auc*: how well a
+classifier tells inferred latents from the prior's, 0.5 not at all. *codes used*: share of the codebook that occurred on
+held-out clips. *flags*: the latent is `ignored` by the prediction, `copies` the next state, has `collapsed`, or the code
+`peeks` at what comes later; `none` is the first and the third by construction. {DASH} means that there is no such number.
 
 Families are in alphabetical order; knobs run in numerical order from the tighter end (larger error) to the looser one.
 Numbers are means ± half a 95 % interval over {{over}}; where single clips have no value it is over seeds, and with one
-seed there is none. Rows share their clips, so a paired test may separate rows whose intervals overlap. **Bold** is the
-best bottleneck (anchors do not compete) where a paired t test on the same clips and seeds separates it from every other row
-(p < {ALPHA}, not corrected for the number of rows); otherwise it and all rows that the test cannot tell from it carry ≈,
-not distinguishable. A column without marks could not be tested or is no contest."""
+seed there is none. Ratios are of means within each seed, their intervals by leaving out groups of clips. Rows share their
+clips, so a paired test may separate rows whose intervals overlap. **Bold** is the best bottleneck (anchors do not compete)
+where a paired t test on the same clips and seeds separates it from every other row (p < {ALPHA}, not corrected for the number
+of rows); otherwise it and all rows that the test cannot tell from it carry ≈, not distinguishable. A column without marks
+could not be tested or is no contest."""
 
 OVER = {
     "clips": "clips (one seed: this says nothing about other seeds)",
@@ -61,73 +50,45 @@ OVER = {
     "sources x seeds": "clips and seeds, crossed, clips of one source taken together",
     "seeds": "seeds",
 }
+KEY = "± half a 95 % interval;  * best, separated from every other row by a paired test;  ≈ not distinguishable from it"
 
 
-def probed_causes(comparison: Comparison) -> list[str]:
-    """Causes to show: movements of the agent, then of the camera, then others by name, up to six; table.csv has all.
-
-    Recorded actions, ``action_0`` and on, are shown only where no movement is recorded by name: they would say the same.
-    """
-    causes = [key.removeprefix(GAIN) for key in comparison.keys if key.startswith(GAIN)]
-    if any(cause.startswith(("agent_d", "pan_d")) for cause in causes):
-        causes = [cause for cause in causes if not cause.startswith("action")]
-    return sorted(causes, key=lambda name: (not name.startswith("agent_d"), not name.startswith("pan"), name))[:MAX_CAUSES]
-
-
-def columns(comparison: Comparison) -> list[Column]:
-    """Columns of the readable tables; those that no row has are left out."""
-    causes = probed_causes(comparison)
-    first = causes[:2]
-    shown = [
-        Column("error", ERROR, better=-1),
-        Column("gap closed", GAP_CLOSED, better=1),
-        Column("bits", "eval/rate/bits_nominal", digits=2),
-        Column("capacity", "eval/rate/bits_capacity", digits=1, brief=False),
-        *(Column(f"gain {cause}", GAIN + cause, digits=2, better=1, brief=cause in first) for cause in causes),
-        *(Column(f"R² of z {cause}", LINEAR + cause, digits=2, better=1, brief=False) for cause in first),
-        Column("codes used", "eval/usage/codes_used", digits=2),
-    ]
-    return [column for column in shown if column.key in (ERROR, GAP_CLOSED, *comparison.keys)]
-
-
-def marks(comparison: Comparison, column: Column) -> dict[str, str]:
-    """Which rows are best or not distinguishable from it, by row name; empty where nothing could be tested."""
-    rows = {row.name: row for row in comparison.rows if row.family not in ANCHORS}
-    values = {name: column.better * comparison.estimate(row, column.key).value for name, row in rows.items()}
-    values = {name: value for name, value in values.items() if np.isfinite(value)}
-    if column.better == 0 or len(values) < 2:
-        return {}
-    best = max(values, key=lambda name: values[name])
-    p = {name: comparison.p_value(rows[best], rows[name], column.key) for name in values if name != best}
-    tied = [name for name in p if p[name] >= ALPHA]
-    if tied:
-        return dict.fromkeys([best, *tied], TIED)
-    return {} if any(np.isnan(value) for value in p.values()) else {best: BEST}
+def grid(comparison: Comparison, brief: bool = False) -> Grid:
+    """The plain table; the brief one has what fits a terminal."""
+    numbers = [column for column in columns(comparison) if column.brief or not brief]
+    words = [column for column in text_columns(comparison) if column.brief or not brief]
+    competing = [row for row in comparison.rows if row.family not in ANCHORS]
+    marked = {
+        column.key: marks({row.name: comparison.sample(row, column.key) for row in competing}, column.better)
+        for column in numbers
+    }
+    lines = []
+    for row in comparison.rows:
+        line = [(text, "") for text in (row.family, row.knob or DASH, str(len(row.runs)))]
+        for column in numbers:
+            line.append((number(comparison.estimate(row, column.key), column.digits), marked[column.key].get(row.name, "")))
+        lines.append([*line, *((column.text(comparison, row), "") for column in words)])
+    return Grid(["bottleneck", "knob", "seeds", *(one.title for one in numbers), *(one.title for one in words)], lines, names=2)
 
 
 def write_csv(path: Path, comparison: Comparison) -> Path:
-    """One line a row: every key with its interval, numbers in full."""
+    """One line a row: every key with its interval, numbers in full, then flags and published numbers."""
     lines = []
     for row in comparison.rows:
         over = comparison.estimate(row, ERROR).over
-        line = {"bottleneck": row.family, "knob": row.knob, "seeds": len(row.runs), "interval": over}
-        for key in (GAP_CLOSED, *comparison.keys):
+        line: dict[str, object] = {"bottleneck": row.family, "knob": row.knob, "seeds": len(row.runs), "interval": over}
+        for key in comparison.keys:
             cell = comparison.estimate(row, key)
             line |= {key: cell.value, f"{key}/low": cell.value - cell.half, f"{key}/high": cell.value + cell.half}
-        lines.append(line)
+        lines.append(line | {column.title: column.text(comparison, row) for column in text_columns(comparison)})
     pd.DataFrame(lines).to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
     return path
 
 
 def write_markdown(path: Path, comparison: Comparison, figures: list[Path]) -> Path:
     """The table with where it comes from, how to read it and its figures."""
-    shown = columns(comparison)
-    cells = _cells(comparison, shown, {BEST: "**{}**", TIED: "{} ≈"})
-    body = [f"| {' | '.join(line)} |" for line in _aligned(cells)]
-    body.insert(1, "| " + " | ".join("-" * len(cell) for cell in _aligned(cells)[0]) + " |")
-    overs = sorted({comparison.estimate(row, ERROR).over for row in comparison.rows} - {""})
-    parts = [f"# {comparison.runs[0].setting}", _provenance(comparison), "\n".join(body), *_notes(comparison)]
-    parts.append(GUIDE.format(over="; or ".join(OVER[over] for over in overs) or "nothing"))
+    parts = [f"# {comparison.runs[0].setting}", provenance(comparison), grid(comparison).markdown(), *notes(comparison)]
+    parts.append(guide(comparison))
     parts += [f"![{figure.stem}]({figure.name})" for figure in figures if figure.suffix == ".png"]
     path.write_text("\n\n".join(parts) + "\n")
     return path
@@ -135,67 +96,40 @@ def write_markdown(path: Path, comparison: Comparison, figures: list[Path]) -> P
 
 def plain(comparison: Comparison) -> str:
     """The table for a terminal."""
-    shown = [column for column in columns(comparison) if column.brief]
-    lines = _aligned(_cells(comparison, shown, {BEST: "{} *", TIED: "{} ≈"}))
-    rule = "-" * len("  ".join(lines[0]))
-    key = "± half a 95 % interval;  * best, separated from every other row by a paired test;  ≈ not distinguishable from it"
-    return "\n".join(["  ".join(lines[0]), rule, *("  ".join(line).rstrip() for line in lines[1:]), rule, key])
+    return f"{grid(comparison, brief=True).text()}\n{KEY}"
 
 
-def _cells(comparison: Comparison, shown: list[Column], styles: dict[str, str]) -> list[list[str]]:
-    """Head and lines as text."""
-    head = ["bottleneck", "knob", "seeds", *(column.title for column in shown)]
-    marked = {column.key: marks(comparison, column) for column in shown}
-    lines = [head]
-    for row in comparison.rows:
-        line = [row.family, row.knob or DASH, str(len(row.runs))]
-        for column in shown:
-            style = styles.get(marked[column.key].get(row.name, ""), "{}")
-            line.append(style.format(_cell(comparison.estimate(row, column.key), column.digits)))
-        lines.append(line)
-    return lines
+def guide(comparison: Comparison) -> str:
+    """How to read the table, with what its intervals are over."""
+    overs = sorted({comparison.estimate(row, ERROR).over for row in comparison.rows} - {""})
+    return GUIDE.format(over="; or ".join(OVER[over] for over in overs) or "nothing")
 
 
-def _cell(cell: Estimate, digits: int) -> str:
-    """Mean ± half an interval."""
-    if np.isnan(cell.value):
-        return DASH
-    value = f"{round(cell.value, digits) + 0.0:.{digits}f}"  # + 0.0, so that there is no -0.00
-    exact = np.isnan(cell.half) or cell.half < 1e-9  # gap closed of the anchors, bits of a codebook: so by definition
-    return value if exact else f"{value} ± {cell.half:.{digits}f}"
-
-
-def _aligned(cells: list[list[str]]) -> list[list[str]]:
-    """Pads every column to its width, so that the source is readable too."""
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    return [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
-
-
-def _provenance(comparison: Comparison) -> str:
+def provenance(comparison: Comparison) -> str:
     """Where the numbers come from; no dates, so that the same runs give the same bytes."""
-    runs = comparison.runs
+    runs, sources = comparison.runs, comparison.sources
     names = sorted(f"{run.family}@{run.knob}/{run.seed}: {run.config_hash}" for run in runs)
     configs = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
     code = ", ".join(f"`{revision}`" for revision in sorted({run.code_revision for run in runs}))
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
-    sources = pd.concat([run.sources for run in runs])
-    sources = sources[~sources.index.duplicated()]
     clips = f"{len(sources)} held-out clips of {sources.nunique()} sources" if len(sources) else "no values of single clips"
     return f"{len(runs)} runs, seeds {seeds}; {clips}. Data `{runs[0].data_hash}`, configs `{configs}`, code {code}."
 
 
-def _notes(comparison: Comparison) -> list[str]:
+def notes(comparison: Comparison) -> list[str]:
     """What a reader must know before the numbers."""
-    notes = []
+    found = []
     missing = [name for name in ANCHORS if name not in comparison.anchors]
     if missing:
-        notes.append(f"Gap closed needs both anchors; {' and '.join(missing)} has no finished run.")
+        found.append(f"Gap closed needs both anchors; {' and '.join(missing)} has no finished run.")
     elif not comparison.gap_is_open:
-        gap = _cell(comparison.gap, 3)
-        notes.append(f"Gap closed is undefined: the anchors are not apart, error of none less identity is {gap}.")
+        gap = number(comparison.gap, 3)
+        found.append(f"Gap closed is undefined: the anchors are not apart, error of none less identity is {gap}.")
     if comparison.unfinished:
-        notes.append(f"Not finished, left out: {', '.join(comparison.unfinished)}.")
+        found.append(f"Not finished, left out: {', '.join(comparison.unfinished)}.")
     partial = [row.name for row in comparison.rows if len(row.runs) < max(len(one.runs) for one in comparison.rows)]
     if partial:
-        notes.append(f"Fewer seeds than other rows: {', '.join(partial)}.")
-    return notes
+        found.append(f"Fewer seeds than other rows: {', '.join(partial)}.")
+    if any(column.title.startswith("published") for column in text_columns(comparison)):
+        found.append(NOTE)
+    return found

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lam.report.intervals import by_source, crossed_mean, gap_closed_values, half_width, p_value
+from lam.report.intervals import crossed_mean, half_width, p_value
 
 
 def coverage(values: np.ndarray, truth: float) -> float:
@@ -76,43 +76,3 @@ def test_the_paired_test_rejects_true_hypotheses_in_one_case_of_twenty():
     # the same clips make a difference visible that is far inside the interval of either
     assert (p_value(crossed_mean(a - b + 0.3)) < 0.05).mean() > 0.6
     assert np.median(half_width(crossed_mean(a))) > 0.6
-
-
-def test_sources_keep_the_mean_and_single_clips_stay_what_they_are():
-    values = np.random.default_rng(0).standard_normal((7, 3))
-    np.testing.assert_allclose(by_source(values, list("abcdefg")), values)
-    lines = by_source(values, list("aabcccc"))
-    assert lines.shape == (3, 3)
-    np.testing.assert_allclose(lines.mean(axis=0), values.mean(axis=0))
-    mean, counts = values.mean(axis=0), np.array([2, 1, 4])
-    sums = np.stack([values[:2].sum(0), values[2], values[3:].sum(0)])
-    np.testing.assert_allclose(lines, mean + (sums - counts[:, None] * mean) / (7 / 3))
-
-
-def test_clips_of_one_video_count_as_one_however_uneven():
-    rng = np.random.default_rng(0)
-    counts = np.tile([1, 2, 3, 6], 10)
-    sources = np.repeat(np.arange(40), counts)
-    values = rng.standard_normal((3000, 40, 1))[:, sources] + crossed(rng, (3000, 120, 3), 0.0, 0.1, 0.5)
-    assert coverage(values, 0.0) < 0.9
-    assert 0.92 <= coverage(by_source(values, sources), 0.0) <= 0.98
-
-
-def test_gap_closed_values_average_to_each_seeds_ratio_of_means():
-    none, row, identity = np.random.default_rng(0).random((3, 9, 2)) + np.array([2.0, 1.0, 0.0])[:, None, None]
-    values = gap_closed_values(none, row, identity)
-    expected = (none - row).mean(axis=0) / (none - identity).mean(axis=0)
-    np.testing.assert_allclose(values.mean(axis=0), expected)
-    assert (gap_closed_values(none, none, identity) == 0).all()
-    np.testing.assert_allclose(gap_closed_values(none, identity, identity), 1)
-
-
-@pytest.mark.parametrize("seeds", [1, 3, 5])
-def test_intervals_of_gap_closed_cover_the_truth_with_the_anchors_noise_in_them(seeds):
-    rng, problems, clips = np.random.default_rng(0), 3000, 60
-    difficulty = rng.gamma(4, 0.25, size=(problems, clips, 1))
-    seed = 0.02 if seeds > 1 else 0.0  # one seed speaks of that seed alone
-    none, row, identity = (
-        level * difficulty + crossed(rng, (problems, clips, seeds), 0.05, seed, 0.1) for level in (1.0, 0.5, 0.2)
-    )
-    assert 0.92 <= coverage(gap_closed_values(none, row, identity), 0.5 / 0.8) <= 0.98

@@ -1,0 +1,96 @@
+"""Delete-one-group jackknife over sources: one way to an interval for every number of a table, however it is computed.
+
+Held-out clips fall into at most 50 groups of whole sources. Every number is computed from all clips and again with each
+group left out; what leaving a group out changes is that group's line, and lines crossed with seeds go where single clips
+would (``intervals.crossed_mean``). For a mean the lines are its sources themselves (a cluster-robust variance); for ratios
+of means they agree with the delete method's (https://doi.org/10.1023/A:1008800423698, groups of unequal size).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+MAX_GROUPS = 50
+"""More would only cost time: a t quantile at 49 degrees of freedom is 2.01."""
+
+
+class Groups(NamedTuple):
+    """Which clips are left out together.
+
+    Attributes:
+        member: Group of each position, 0 to G - 1.
+        unit: What a group is made of: "clips", or "sources" where a source has several clips.
+    """
+
+    member: pd.Series
+    unit: str
+
+    @property
+    def num(self) -> int:
+        """Number of groups G."""
+        return int(self.member.max()) + 1 if len(self.member) else 0
+
+
+class Means(NamedTuple):
+    """Means of one run's keys.
+
+    Attributes:
+        values: (1 + G, keys): from all clips, then with each group left out.
+        share: (G, keys): the share of a key's clips that a group has.
+    """
+
+    values: pd.DataFrame
+    share: pd.DataFrame
+
+
+def group_sources(sources: pd.Series) -> Groups:
+    """Groups of about equal size, fixed by the sources' names; by position where all clips come from one source.
+
+    Args:
+        sources: Source of each position.
+    """
+    if sources.nunique() == 1:
+        units, several = sources.index.to_numpy(), False
+    else:
+        units, several = sources.to_numpy(), sources.nunique() < len(sources)
+    _, index, counts = np.unique(units, return_inverse=True, return_counts=True)
+    if len(counts) > MAX_GROUPS:  # neighbors by name go together: they may be of one day, one body, one scene
+        middle = (counts.cumsum() - counts / 2) / counts.sum()
+        index = np.unique((middle * MAX_GROUPS).astype(int), return_inverse=True)[1][index]
+    return Groups(pd.Series(index, sources.index, dtype=int), "sources" if several else "clips")
+
+
+def leave_one_out(clips: pd.DataFrame, groups: Groups) -> Means:
+    """Means of every column of ``clips`` (one line a position, NaN where a clip has no value)."""
+    member = (groups.member.reindex(clips.index).to_numpy() == np.arange(groups.num)[:, None]).astype(float)  # (G, n)
+    present = clips.notna().to_numpy()
+    sums, counts = member @ clips.fillna(0.0).to_numpy(), member @ present
+    left = np.concatenate([counts.sum(0, keepdims=True), counts.sum(0) - counts])
+    with np.errstate(invalid="ignore", divide="ignore"):  # a key of one group alone, or of no clip
+        values = np.concatenate([sums.sum(0, keepdims=True), sums.sum(0) - sums]) / left
+        share = counts / left[0]
+    return Means(pd.DataFrame(values, columns=clips.columns), pd.DataFrame(share, columns=clips.columns))
+
+
+def lines(values: Array, share: Array) -> Array:
+    """What each group contributes to a number, (g, S) for the g groups that have clips; their mean is the number itself.
+
+    A line is number + g x (1 - share) x (number - number without the group). Where the number is a mean and a source is a
+    group, that is mean + (clips in the source / clips a source) x (source mean - mean), whose spread is what a
+    cluster-robust variance is made of. Lines are centered: the jackknife's own estimate of bias is not used, since it adds
+    noise where a number has corners.
+
+    Args:
+        values: (1 + G, S), from all clips and with each group left out, for each seed.
+        share: (G,), each group's share of the clips.
+    """
+    some = share > 0
+    scale = some.sum() * (1 - share[some])[:, None]
+    each = scale * (values[:1] - values[1:][some])
+    return values[:1] + each - each.mean(0, keepdims=True)
