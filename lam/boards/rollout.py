@@ -8,7 +8,7 @@ import torch
 
 from lam.boards.base import Board
 from lam.boards.canvas import above, beside, caption, change, enlarge, framed, gif
-from lam.evals.capacity import unroll
+from lam.evals.unroll import unroll
 
 SECONDS = 0.4
 """Each state is shown for so long; the last one twice as long."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lam.boards.base import Board
 from lam.boards.canvas import CELL, GAP, above, beside, caption, enlarge, flow, framed, png, spread
-from lam.evals.capacity import unroll
+from lam.evals.unroll import unroll
 
 
 @dataclass
