@@ -99,7 +99,7 @@ def _known_everywhere(capacity: Sample) -> Array:
 
 def _between(rows: list[Row], capacity: Sample, levels: Array) -> list[str]:
     """The knobs around each level, over all seeds from the tightest to the loosest; empty where a seed has none."""
-    seeds = _known_everywhere(capacity)[:, 0].T if capacity.seeds else []
+    seeds: list[Array] = list(_known_everywhere(capacity)[:, 0].T) if capacity.seeds else []
     found = []
     for level in levels:
         pairs = [_around(one, level) for one in seeds]
