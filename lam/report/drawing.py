@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from lam.report.rows import ANCHORS, Comparison, Row
 
@@ -92,24 +92,20 @@ def has_any(comparison: Comparison, key: str, rows: Sequence[Row] | None = None)
     return any(comparison.estimate(row, key).defined for row in (comparison.rows if rows is None else rows))
 
 
-def bits_axis(axis: Axes) -> None:
-    """Bits from 0 on: linear up to 1, then by powers of 2, so that 0 and 40 bits have a place on one axis."""
+def bits_axis(axis: Axes, room: float = 1.15) -> None:
+    """Bits from 0 on: linear up to 1, then by powers of 2, so that 0 and 40 bits have a place on one axis.
+
+    Args:
+        axis: Drawn already.
+        room: How many times the largest number the axis reaches.
+    """
     top = axis.get_xlim()[1]
     axis.set_xscale("symlog", base=2, linthresh=1, linscale=0.7)
     ticks = [0.0, *2.0 ** np.arange(0, max(2, int(np.ceil(np.log2(max(top, 2)))) + 1))]
     axis.set_xticks(ticks if len(ticks) < 9 else ticks[:1] + ticks[1::2], labels=None)
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.set_xlim(-0.2, top * 1.15)
-
-
-def log_if_wide(axis: Axes, values: np.ndarray) -> None:
-    """A logarithmic axis where positive values span more than a decade."""
-    x = values[np.isfinite(values)]
-    if len(x) and x.min() > 0 and x.max() / x.min() > 10:
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        axis.xaxis.set_major_formatter("{x:g}")
+    axis.set_xlim(-0.2, top * room)
 
 
 def knob_axis(axis: Axes, rows: Sequence[Row]) -> np.ndarray:
@@ -119,7 +115,8 @@ def knob_axis(axis: Axes, rows: Sequence[Row]) -> np.ndarray:
         numbers = np.arange(len(rows), dtype=float)
     if numbers.min() > 0 and numbers.max() / numbers.min() >= 10:
         axis.set_xscale("log")
-    axis.set_xticks(numbers, [row.knob for row in rows])
+    crowded = sum(len(row.knob) for row in rows) > 12
+    axis.set_xticks(numbers, [row.knob for row in rows], rotation=90 if crowded else 0, fontsize=7 if crowded else 9)
     axis.set_xticks([], minor=True)
     axis.margins(x=0.15)
     if numbers[0] > numbers[-1]:

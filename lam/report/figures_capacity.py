@@ -66,8 +66,7 @@ def draw_rate(comparison: Comparison) -> Figure | None:
             _curve(axis, comparison, row, shade)
         anchor_levels(axis, comparison, ERROR, named=False)
         axis.set_title(family, fontsize=10)
-        bits_axis(axis)
-        axis.legend(loc="upper right", fontsize=7, handlelength=1.2, borderaxespad=0.1, labelspacing=0.2)
+        bits_axis(axis, room=2.0)
     figure.supxlabel("held-out bits a transition of the quantized latent", fontsize=9)
     figure.supylabel("prediction error with it", fontsize=9)
     cross = Line2D([], [], color="#222222", marker="x", linestyle="none", label="operational bits @5%")
@@ -137,7 +136,7 @@ def draw_codes(comparison: Comparison) -> Figure | None:
 
 
 def _curve(axis: Axes, comparison: Comparison, row: Row, shade: float) -> None:
-    """A row's coders as dots, their hull as a line, and where the error has risen by 5 % of the gap."""
+    """A row's coders as dots, their hull as a line with the knob at its end, and where the error has risen by 5 % of the gap."""
     color = style_of(comparison, row.family)["color"]
     x, y = rate_points(comparison, row)
     axis.plot(x, y, ".", color=color, alpha=0.45 * shade, markersize=4)
@@ -145,6 +144,7 @@ def _curve(axis: Axes, comparison: Comparison, row: Row, shade: float) -> None:
     along = np.unique(
         np.concatenate([corners[:, 0], np.linspace(corners[0, 0], corners[-1, 0], 400)])
     )  # chords bend on this axis
-    axis.plot(along, np.interp(along, *corners.T), "-", color=color, alpha=shade, label=row.knob)
+    axis.plot(along, np.interp(along, *corners.T), "-", color=color, alpha=shade)
+    axis.annotate(row.knob, corners[-1], (4, 0), textcoords="offset points", va="center", fontsize=7, color="#444444")
     bits, unquantized = value(comparison, row, BITS), value(comparison, row, RATE + "unquantized")
     axis.plot(bits, unquantized + MARGIN / 100 * comparison.gap.value, "x", color="#222222", markersize=6)

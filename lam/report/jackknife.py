@@ -79,7 +79,7 @@ def leave_one_out(clips: pd.DataFrame, groups: Groups) -> Means:
 
 
 def lines(values: Array, share: Array) -> Array:
-    """What each group contributes to a number, (g, S) for the g groups that have clips; their mean is the number itself.
+    """What each group contributes to a number, (..., g, S) for the g groups that have clips; their mean is the number itself.
 
     A line is number + g x (1 - share) x (number - number without the group). Where the number is a mean and a source is a
     group, that is mean + (clips in the source / clips a source) x (source mean - mean), whose spread is what a
@@ -87,10 +87,11 @@ def lines(values: Array, share: Array) -> Array:
     noise where a number has corners.
 
     Args:
-        values: (1 + G, S), from all clips and with each group left out, for each seed.
+        values: (..., 1 + G, S), from all clips and with each group left out, for each seed.
         share: (G,), each group's share of the clips.
     """
     some = share > 0
     scale = some.sum() * (1 - share[some])[:, None]
-    each = scale * (values[:1] - values[1:][some])
-    return values[:1] + each - each.mean(0, keepdims=True)
+    whole = values[..., :1, :]
+    each = scale * (whole - values[..., 1:, :][..., some, :])
+    return whole + each - each.mean(-2, keepdims=True)

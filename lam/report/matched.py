@@ -99,16 +99,28 @@ def _known_everywhere(capacity: Sample) -> Array:
 
 def _between(rows: list[Row], capacity: Sample, levels: Array) -> list[str]:
     """The knobs around each level, over all seeds from the tightest to the loosest; empty where a seed has none."""
-    places = np.arange(len(rows), dtype=float)
+    seeds: list[Array] = list(_known_everywhere(capacity)[:, 0].T) if capacity.seeds else []
     found = []
     for level in levels:
-        ends: list[float] = []
-        for seed in range(len(capacity.seeds)):
-            place = interpolate(_known_everywhere(capacity)[:, 0, seed], places, np.array([level]))[0]
-            ends += [np.floor(place), np.ceil(place)]
-        if not ends or np.isnan(ends).any():
+        pairs = [_around(one, level) for one in seeds]
+        if not pairs or None in pairs:
             found.append("")
             continue
-        low, high = rows[int(min(ends))].knob, rows[int(max(ends))].knob
+        low, high = (rows[pick(place for pair in pairs if pair for place in pair)].knob for pick in (min, max))
         found.append(low if low == high else f"{low} … {high}")
     return found
+
+
+def _around(capacity: Array, level: float) -> tuple[int, int] | None:
+    """Places of the outermost knobs that an interpolation to a level uses; None where it is not bracketed."""
+    from scipy.optimize import isotonic_regression
+
+    known = np.flatnonzero(np.isfinite(capacity))
+    if len(known) < 2:
+        return None
+    fit = isotonic_regression(capacity[known]).x
+    below, above = fit[fit <= level], fit[fit >= level]
+    if not len(below) or not len(above):
+        return None
+    used = known[(fit >= below[-1]) & (fit <= above[0])]
+    return int(used[0]), int(used[-1])

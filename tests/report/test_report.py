@@ -99,6 +99,12 @@ def test_a_second_call_changes_no_byte_and_prints_the_table_then_the_paths(repor
     assert {Path(line).name for line in out[-9:]} == TABLES | {figure for figure in figures if figure.endswith("png")}
 
 
+def test_figures_alone_leave_the_tables_as_they_are(tmp_path):
+    root = write_runs(tmp_path / "wild", seeds=(0,))
+    main(["--figures", str(root)])
+    assert {path.suffix for path in (root / "report").iterdir()} == {".png", ".svg"}
+
+
 def test_csv_has_one_line_a_row_and_the_fixed_columns(reported):
     root, _ = reported
     table = pd.read_csv(root / "report" / "table.csv", dtype={"knob": str}, keep_default_na=False, na_values=[""])

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lam.report import report
+from lam.report.__main__ import main
+from lam.report.columns import probed_causes
+from lam.report.matched_table import match_all
+from lam.report.pictures import pick_pictures
+from lam.report.reading import read_family
+from lam.report.rows import Comparison
+from lam.report.runs import read_runs
+from tests.report.fake import write_setting
+
+FIGURES = ("error", "rate", "gap", "leakage", "transfer", "probe", "codes")
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order and collects what the page refers to."""
+
+    void = ("meta", "img", "link", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds, one run missing, one failed, pictures of some."""
+    root = write_setting(tmp_path_factory.mktemp("runs") / "wild", ("none", "identity", "noisy", "vq"), seeds=(0, 1))
+    shutil.rmtree(root / "noisy@1e-2" / "seed1")
+    (root / "vq@16" / "seed0" / "metrics.json").unlink()
+    for name in ("none", "noisy@1e-4", "noisy@1e-3", "vq@256"):
+        for board in ("prediction", "transfer", "other"):
+            path = root / name / "seed1" / "boards" / f"{board}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.zeros((4, 8, 3), np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def reported(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in report(root).files}
+
+
+@pytest.fixture(scope="module")
+def page(reported: dict[str, bytes]) -> Page:
+    parsed = Page()
+    parsed.feed(reported["report.html"].decode())
+    parsed.close()
+    return parsed
+
+
+def test_one_command_makes_everything_and_again_bit_for_bit(root, reported, capsys):
+    figures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    assert set(reported) == {"table.csv", "table.md", "matched.csv", "matched.md", "report.html"} | figures
+    main([str(root)])
+    assert {path.name: path.read_bytes() for path in (root / "report").iterdir()} == reported
+    assert "At equal gap closed" in capsys.readouterr().out
+
+
+def test_the_page_stands_alone_and_is_well_formed(page, reported):
+    assert page.open == []
+    tags = [tag for tag, _ in page.tags]
+    assert "script" not in tags
+    assert tags.count("h1") == 1
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert all(image["src"].startswith("data:image/") and image["alt"] for image in images)
+    assert len(images) == len(FIGURES) + 6
+    assert len(reported["report.html"]) < 8_000_000
+    assert ("html", {"lang": "en"}) in page.tags
+
+
+def test_links_lead_somewhere(page, root):
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {link[1:] for link in links if link.startswith("#")} <= ids
+    files = [link for link in links if not link.startswith("#")]
+    assert len(files) == len(list(root.glob("*/*/metrics.json")))
+    assert all((root / "report" / link).is_file() for link in files)
+
+
+def test_the_page_says_what_is_missing_and_where_numbers_come_from(page):
+    assert "Not finished, left out: vq@16/seed0." in page.text
+    assert "Fewer seeds than other rows: noisy@1e-2, vq@16." in page.text
+    assert "data1" in page.text
+    assert "LPIPS of decoded frames on Kinetics" in page.text
+
+
+def test_pictures_are_of_anchors_and_of_the_row_of_a_family_that_closes_most(root):
+    picked = pick_pictures(Comparison(*read_runs(root)))
+    assert [(one.row.name, one.board) for one in picked] == [
+        (name, board) for board in ("prediction", "transfer") for name in ("none", "noisy@1e-4", "vq@256")
+    ]
+    assert all(one.seed == 1 for one in picked)
+
+
+def test_a_family_is_read_only_as_far_as_intervals_go(tmp_path):
+    found = Comparison(*read_runs(write_setting(tmp_path / "wild", ("none", "identity", "noisy", "vq"))))
+    said = {family: " ".join(read_family(found, family, match_all(found))) for family in found.families}
+    assert said["vq"].startswith("From 4 to 256 it closes 0.11 ± 0.01 to 0.40 ± 0.02 of the gap, at 0.2")
+    assert "It stays below identity in this sweep" in said["vq"]
+    assert "It stays above none" in said["vq"]
+    assert "At 25%, 50%, 75%, 90% of the gap its leakage ratio is 2.15 ± 0.01, –, –, – (–: not bracketed)." in said["vq"]
+    assert said["noisy"].endswith("Flagged: noisy@1e-1 ignored.")
+    assert "not distinguishable from none" not in said["vq"]
+    assert probed_causes(found)[:2] == ["agent_dx", "agent_dy"]
+
+
+def test_without_an_anchor_nothing_is_said_of_capacity(tmp_path):
+    root = write_setting(tmp_path / "wild", ("none", "vq"), seeds=(0,))
+    assert any(path.name == "report.html" for path in report(root).files)
+    found = Comparison(*read_runs(root))
+    assert read_family(found, "vq", match_all(found)) == ["Gap closed is undefined, so nothing can be said of its capacity."]
