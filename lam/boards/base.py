@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import time
 from abc import abstractmethod
@@ -12,6 +13,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lam.evals.base import Evaluation, Observation, Results
+
+HINT = "Click on the picture, or check 'Show actual image size', to see it in full."
 
 
 class Board(Evaluation):
@@ -52,7 +55,7 @@ class Board(Evaluation):
         path = self.path(logger)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(drawn)
-        add_file(logger, self.name, drawn, step)
+        add_file(logger, self.name, drawn, step, inspect.cleandoc(type(self).__doc__ or "").split("\n\nArgs:")[0])
 
     def erase(self, logger: TensorBoardLogger) -> None:
         """Removes from the run's folder what an earlier pass wrote there."""
@@ -86,11 +89,13 @@ class Board(Evaluation):
         self.results.curves["seconds"] += time.perf_counter() - start
 
 
-def add_file(logger: TensorBoardLogger, tag: str, file: bytes, step: int) -> None:
+def add_file(logger: TensorBoardLogger, tag: str, file: bytes, step: int, description: str) -> None:
     """Hands a PNG or GIF file to TensorBoard, which shows both; its own video summary writes nothing without moviepy 1."""
     from PIL import Image
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 
     width, height = Image.open(io.BytesIO(file)).size
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file)
-    logger.experiment._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+    metadata = SummaryMetadata(summary_description=f"{description}\n\n{HINT}")
+    value = Summary.Value(tag=tag, image=image, metadata=metadata)
+    logger.experiment._get_file_writer().add_summary(Summary(value=[value]), step)

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from lam.boards.base import Board
-from lam.boards.canvas import CELL, GAP, above, beside, caption, enlarge, flow, framed, png, spread
+from lam.boards.canvas import GAP, above, beside, caption, enlarge, flow, framed, png, spread
 from lam.evals.unroll import unroll
+
+CELL = 96  # six strips of a pair take two lines, or one for clips of two states
 
 
 @dataclass
@@ -26,9 +28,10 @@ class Strip:
 class TransferBoard(Board):
     """Pairs of a source clip A and a target clip B: what A's latents do to B, and whether they can be read off again.
 
-    All predictions are unrolled from the first true state with latents alone. Below each strip stand its errors, means over
-    all transitions in units of the copy-last-state error. ``random`` latents are those of a third clip. Where all clips come
-    from one source there are no pairs.
+    Predictions start from the first true state and are unrolled with latents alone: B with those of A, with its own, with
+    random ones, which are those of a third clip; and A with latents re-inferred from what A's made of B. Below each strip
+    stand its errors, means over all transitions in units of the copy-last-state error; ``own`` is that of A's own latents.
+    Where all clips come from one source there are no pairs.
 
     Args:
         num_pairs: Pairs shown, of different clips as far as there are enough.
@@ -38,7 +41,7 @@ class TransferBoard(Board):
 
     name: ClassVar[str] = "boards/transfer"
 
-    def __init__(self, num_pairs: int = 5, max_states: int = 5, num_clips: int = 32) -> None:
+    def __init__(self, num_pairs: int = 4, max_states: int = 5, num_clips: int = 32) -> None:
         super().__init__()
         self.num_pairs = num_pairs
         self.max_states = max_states
@@ -62,7 +65,7 @@ class TransferBoard(Board):
         shown = spread(a.states.shape[1], self.max_states)
         few = "" if len(shown) == a.states.shape[1] else f", states {', '.join(str(t) for t in shown)} of each clip"
         legend = f"Time runs to the right{few}. Numbers: error over the whole clip, 1 = error of copying the last state."
-        pictures = [enlarge(module.encoder.picture(strip.states[:, shown])) for strip in found]
+        pictures = [enlarge(module.encoder.picture(strip.states[:, shown]), CELL) for strip in found]
         blocks = []
         for pair in range(len(a)):
             title = caption(f"Pair {pair + 1}", 6 * CELL, bold=True)
@@ -91,13 +94,13 @@ def strips(module: Any, source: tuple[Tensor, Tensor], target: tuple[Tensor, Ten
     return [
         Strip("A, source (true)", a, [f"no change {x:.2f}" for x in still_a]),
         Strip("B, target (true)", b, [f"no change {x:.2f}" for x in still_b]),
-        Strip("B with A's latents", transferred, [f"to B {x:.2f}, to A {y:.2f}" for x, y in zip(to_b, to_a, strict=True)]),
-        Strip("B with its own latents", own, [f"to B {x:.2f}" for x in errors(own, b)]),
-        Strip("B with random latents", others, [f"to B {x:.2f}" for x in errors(others, b)]),
+        Strip("B, A's latents", transferred, [f"to B {x:.2f}, to A {y:.2f}" for x, y in zip(to_b, to_a, strict=True)]),
+        Strip("B, own latents", own, [f"to B {x:.2f}" for x in errors(own, b)]),
+        Strip("B, random latents", others, [f"to B {x:.2f}" for x in errors(others, b)]),
         Strip(
-            "A, latents re-inferred",
+            "A, re-inferred",
             again,
-            [f"to A {x:.2f}, with its own {y:.2f}" for x, y in zip(cycle, original, strict=True)],
+            [f"to A {x:.2f} (own {y:.2f})" for x, y in zip(cycle, original, strict=True)],
         ),
     ]
 
