@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,19 +79,24 @@ FIGURES = {
 
 def write_figures(folder: Path, comparison: Comparison) -> list[Path]:
     """Draws what the runs have numbers for; a figure from an earlier call that has none now is removed."""
-    plain: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}  # whatever matplotlibrc says
     written = []
     for name, drawing in FIGURES.items():
-        paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-        with mpl.rc_context(plain | STYLE):
-            figure = drawing.draw(comparison)
-            if figure is None:
-                for path in paths:
-                    path.unlink(missing_ok=True)
-                continue
-            figure.draw_without_rendering()
-            figure.set_layout_engine(None)  # laid out once; both files keep it
-            figure.savefig(paths[0], dpi=150, metadata={"Software": None})
-            figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
-        written += paths
+        written += save_figure(folder / name, partial(drawing.draw, comparison))
     return written
+
+
+def save_figure(stem: Path, draw: Callable[[], Figure | None]) -> list[Path]:
+    """Draws in the report's style and writes PNG and SVG; removes them where there is nothing to draw."""
+    plain: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}  # whatever matplotlibrc says
+    paths = [stem.parent / f"{stem.name}.{kind}" for kind in ("png", "svg")]
+    with mpl.rc_context(plain | STYLE):
+        figure = draw()
+        if figure is None:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            return []
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # laid out once; both files keep it
+        figure.savefig(paths[0], dpi=150, metadata={"Software": None})
+        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    return paths

@@ -136,7 +136,7 @@ def draw_codes(comparison: Comparison) -> Figure | None:
 
 
 def _curve(axis: Axes, comparison: Comparison, row: Row, shade: float) -> None:
-    """A row's coders as dots, their hull as a line with the knob at its end, and where the error has risen by 5 % of the gap."""
+    """A row's coders as dots, their hull as a line with the knob at its end, a cross where the error is 5 % of the gap up."""
     color = style_of(comparison, row.family)["color"]
     x, y = rate_points(comparison, row)
     axis.plot(x, y, ".", color=color, alpha=0.45 * shade, markersize=4)
