@@ -211,7 +211,7 @@ def test_the_projector_finds_latents_and_causes_of_each_transition(tmp_path):
     (points,) = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig()).embeddings
     vectors = np.loadtxt(tmp_path / points.tensor_path, delimiter="\t")
     head, *lines = [line.split("\t") for line in (tmp_path / points.metadata_path).read_text().splitlines()]
-    assert head == ["clip", "source", "step", "dx.0", "dx.1"]
+    assert head == ["clip", "source", "step", "dx_0", "dx_1"]
     assert vectors.shape == (25, 3) and len(lines) == 25
     assert points.tensor_path.startswith("boards/") and points.metadata_path.startswith("boards/")
     found = [model.validation_step(batch) for batch in batches()]
