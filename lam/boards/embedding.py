@@ -89,5 +89,5 @@ class EmbeddingBoard(Board):
 def _columns(name: str, value: Tensor) -> dict[str, list[str]]:
     """One column for each number of a cause (n, ...)."""
     value = value.flatten(1) if value.ndim > 1 else value[:, None]
-    names = [name] if value.shape[1] == 1 else [f"{name}.{k}" for k in range(value.shape[1])]
+    names = [name] if value.shape[1] == 1 else [f"{name}_{k}" for k in range(value.shape[1])]
     return {name: [f"{number:.4g}" for number in column.tolist()] for name, column in zip(names, value.T, strict=True)}

@@ -45,7 +45,7 @@ class PredictionBoard(Board):
         columns = torch.stack([before, came, guess, change(guess, came), change(came, before)], dim=1)
         rows = [list(row) for row in enlarge(columns, 144)]
         width = rows[0][0].shape[1]
-        head = beside(*(caption(text, width) for text in COLUMNS))
+        head = beside(*(caption(text, width, bold=True) for text in COLUMNS))
         lines = [
             beside(*row, caption(f"error {error:.2f}\nno change {copy:.2f}", width))
             for row, error, copy in zip(rows, errors.tolist(), copies.tolist(), strict=True)

@@ -35,7 +35,7 @@ class RateBoard(Board):
             "What the forward model loses when z is quantized", "bits a transition", "error, 1 = copying the last state"
         )
         for coder, points in by_coder(curves["points"]).items():
-            plot.plot(*zip(*points, strict=True), marker="o", markersize=4, linewidth=1, label=coder)
+            plot.plot(*zip(*points, strict=True), marker="o", clip_on=False, linewidth=1, label=coder)
         if "unquantized" in clips:
             error = clips["unquantized"][1].mean().item()
             plot.axhline(error, color="black", linestyle="--", linewidth=1, label=f"z as it is: {error:.3f}")

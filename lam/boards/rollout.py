@@ -44,7 +44,7 @@ class RolloutBoard(Board):
         states, first = clips.states, clips.states[:, :1]
         with self.autocast():
             unrolled = torch.cat([first, unroll(module, first, clips.z)], dim=1)
-            errors = torch.cat([torch.zeros(len(clips), 1), module.error(unrolled[:, 1:], states[:, 1:]).cpu()], dim=1)
+            errors = module.error(unrolled[:, 1:], states[:, 1:])
         true, predicted = module.encoder.picture(states), module.encoder.picture(unrolled)
         rows = {
             "true": enlarge(true, 144),
@@ -55,7 +55,8 @@ class RolloutBoard(Board):
         images = []
         for t in range(num_states):
             lines = [beside(caption(text, 112), *row[:, t]) for text, row in rows.items()]
-            scores = [caption(f"error {error:.2f}", width) for error in errors[:, t].tolist()]
+            texts = [f"error {error:.2f}" for error in errors[:, t - 1].tolist()] if t else ["given"] * len(clips)
+            scores = [caption(text, width) for text in texts]
             lines.append(beside(caption(f"state {t + 1} of {num_states}", 112), *scores))
             images.append(framed(above(*lines)))
         return gif(images, [SECONDS] * (num_states - 1) + [2 * SECONDS])
