@@ -40,33 +40,43 @@ def own(results) -> list[float]:
     return [results.metrics[f"bits_own@{rise}"] for rise in (1, 5, 10)]
 
 
-def assert_near_rate_distortion(results, variances: torch.Tensor):
-    """At every rise within 0.26 bit a component above the rate-distortion function; theory has 0.2546 at the most."""
+@pytest.fixture
+def all_tried(monkeypatch):
+    """Compares with theory, without the chance of few clips."""
+    monkeypatch.setattr("lam.evals.rate.MAX_TRIED", 10**9)
+
+
+def assert_near_rate_distortion(results, moved: torch.Tensor):
+    """Close above the rate-distortion function of a Gaussian as large as what z moved, (n, T-1, N D), in the clips tried.
+
+    Theory has 0.2546 bit a component at high rates; chords between points and codes fitted on few transitions add to that.
+    """
+    variances = torch.linalg.eigvalsh(torch.cov(moved[results.clips["unquantized"][0]].flatten(0, 1).double().T))
+    variances = variances[variances > 1e-9 * variances.max()]
     closed = results.curves["points"][0]["rise"]
     for rise, bits in zip((1, 5, 10), own(results), strict=True):
-        least = gaussian_rate(variances, rise / 100 * closed)
-        assert least - 0.05 * len(variances) < bits < least + 0.26 * len(variances) + 0.05  # clips vary: 0.05
+        assert 0 < bits - gaussian_rate(variances, rise / 100 * closed) < 0.29 * len(variances)
 
 
-def test_gaussian_with_a_linear_forward_model_costs_its_rate_distortion_function_and_a_quarter_of_a_bit_a_component():
-    mixing, decoder = normal(5, 5, seed=1), normal(5, 12, seed=2)
-    results = measured(normal(2000, 2, 5) @ mixing, decoder)
-    variances = torch.linalg.svdvals(mixing @ decoder).square()
-    assert_near_rate_distortion(results, variances)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_gaussian_with_a_linear_forward_model_costs_a_quarter_of_a_bit_a_component_more_than_it_must(seed, all_tried):
+    mixing, decoder = normal(5, 5, seed=seed), normal(5, 12, seed=seed + 5)
+    z = normal(8000, 2, 5) @ mixing
+    assert_near_rate_distortion(measured(z, decoder), z @ decoder)
 
 
-def test_linear_latent_action_model_pays_for_the_changes_it_spans():
+def test_linear_latent_action_model_pays_for_the_changes_it_spans(all_tried):
     # its z are, in any basis, the principal directions of the changes (tests/test_linear_model.py)
     directions = torch.linalg.qr(normal(12, 12, seed=1))[0]
     deviations = torch.tensor([2.0, 1.6, 1.0, 0.4] + [0.05] * 8)
-    change = normal(2000, 2, 12) * deviations @ directions.T
+    change = normal(8000, 2, 12) * deviations @ directions.T
     principal = torch.linalg.svd(change.flatten(0, 1), full_matrices=False)[2][:3]
     basis = normal(3, 3, seed=3)
     z = change @ principal.T @ basis
-    states = torch.cat([torch.zeros(2000, 1, 12), change.cumsum(dim=1)], dim=1)[:, :, None]
+    states = torch.cat([torch.zeros(8000, 1, 12), change.cumsum(dim=1)], dim=1)[:, :, None]
     model = Linear(basis.inverse() @ principal)
-    results = evaluate(Rate(num_clips=2000), observed(z, states=states), model=model)
-    assert_near_rate_distortion(results, deviations[:3].square())
+    results = evaluate(Rate(num_clips=8000, max_clips=8000), observed(z, states=states), model=model)
+    assert_near_rate_distortion(results, change @ principal.T @ principal)
     left_out = (deviations[3:].square()).sum().item()
     assert results.clips["unquantized"][1].mean().item() == pytest.approx(left_out, rel=0.1)
 
@@ -123,6 +133,7 @@ def test_values_of_clips_average_to_the_points_and_come_from_the_other_half():
     results = measured(normal(100, 2, 3), normal(3, 8))
     where, unquantized = results.clips["unquantized"]
     assert len(where) == 50
+    assert len(measured(normal(1200, 2, 3), normal(3, 8)).clips["unquantized"][0]) == 256  # 512 transitions
     assert results.curves["points"][0]["bits"] == 0
     for i, point in enumerate(results.curves["points"]):
         (_, bits), (positions, error) = results.clips[f"point/{i:02}/bits"], results.clips[f"point/{i:02}/error"]
