@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PREFERENCE = 0.1
-"""Share of the mismatch of staying that a body's movement to the edge of the search must explain; less for shorter ones,
-with the square of their length. So a body of which a prediction shows nothing stands still."""
+EXPLAINED = 0.4
+"""Share of the mismatch of staying that a body's movement must explain, if it is more than a pixel. Somewhere around there
+is always something that looks a little more like the body than what is now in its place."""
 
 OUTLIER = 0.05
 """Difference in brightness from which a pixel counts as something that moved by itself when the camera's movement is sought."""
@@ -25,7 +25,7 @@ def body_shift(before: Tensor, after: Tensor, center: Tensor, radius: int, reach
 
     Template matching: the disc of one picture around the place is sought in the other by its sum of squared differences. A
     body that a prediction shows blurred or pale is found where most of it is; one at several places, at the one most like
-    it; one that vanishes stands still (``PREFERENCE``).
+    it; one that vanishes, or pales to less than a third, stands still, to a pixel (``EXPLAINED``).
 
     Args:
         before: Pictures before.
@@ -51,8 +51,8 @@ def body_shift(before: Tensor, after: Tensor, center: Tensor, radius: int, reach
             seen = window[:, :, far + down : far + down + side, far + right : far + right + side].flatten(2)
             move = start + torch.tensor([right, down], device=start.device)
             cost = (weight * (seen - template).square()).sum(dim=(1, 2))
-            cost = cost + PREFERENCE * staying * move.square().sum(dim=1) / reach**2
-            better = (cost < lowest) & ((place + move >= 0) & (place + move <= corner)).all(dim=1)
+            better = (cost < lowest) & ((cost <= (1 - EXPLAINED) * staying) | (move == 0).all(dim=1))
+            better &= ((place + move >= 0) & (place + move <= corner)).all(dim=1)
             best, lowest = torch.where(better[:, None], move, best), torch.where(better, cost, lowest)
         return best
 
@@ -115,7 +115,7 @@ def _refine(
     def difference(move: Tensor) -> Tensor:
         return _sample(picture, points + move[:, None]) - template
 
-    first, shift = difference(begin), begin
+    shift = begin
     for _ in range(steps):
         now = difference(shift)
         slope = torch.stack([difference(shift + h) - difference(shift - h) for h in half], dim=-1)  # (n, 3, m, 2)
@@ -126,9 +126,8 @@ def _refine(
         ridge = 1e-3 * curvature.diagonal(dim1=1, dim2=2).sum(dim=1) + 1e-9
         step = torch.linalg.solve(curvature + 2 * ridge[:, None, None] * half, gradient)
         shift = begin + (shift - step - begin).clamp(-1, 1)
-    weight = weigh(first)
-    mismatch = [(weight * found.square()).sum(dim=(1, 2)) for found in (first, difference(shift))]
-    return torch.where((mismatch[1] < mismatch[0])[:, None], shift, begin)
+    # at the end of the leash it runs after something else
+    return torch.where(((shift - begin).abs() < 1).all(dim=1, keepdim=True), shift, begin)
 
 
 def _nearest_first(reach: int, step: int) -> list[tuple[int, int]]:

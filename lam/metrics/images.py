@@ -23,7 +23,7 @@ def psnr(pictures: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity, (n,), of pictures (n, 3, h, w) in [0, 1]."""
+    """Structural similarity, (n,), of pictures (n, 3, h, w) in [0, 1], whose border is reflected."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     found = structural_similarity_index_measure(pictures, truth, data_range=1.0, reduction="none")
