@@ -21,6 +21,7 @@ SOURCES = {
 }
 COMMANDS = {
     "world": "data_prep.worlds:world",  # a generated world with known causes
+    "sim": "data_prep.sim:sim",  # episodes of public simulators
     "shards": "data_prep.convert:convert",  # shards again, stored otherwise
     "features": "data_prep.features:features",  # states of a frozen encoder
     "show": "data_prep.show:show",  # a page to look at
@@ -30,6 +31,7 @@ HELP = """Turns video and robot data into shards to train on.
   SOURCE SRC OUT           prepare: {sources}
   inspect SOURCE SRC       look at a source before anything is written
   world OUT                generate a world with known causes
+  sim ENV OUT              record episodes of a public simulator
   shards SRC OUT           store shards otherwise (mp4 or packed JPEG)
   features SRC OUT         run a frozen encoder once and store its states
   show SHARDS              a page with what the model will see

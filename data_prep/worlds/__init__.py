@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 from typing_extensions import Unpack
 
-from data_prep.engine import Engine
-from data_prep.plan import make_plan
-from data_prep.run import write_set
+from data_prep.generated import check_generated, write_generated
 from data_prep.sample import Maker, Sample
-from data_prep.source import Listing, Recording
+from data_prep.source import Recording
 from data_prep.worlds.scene import make_clip
 from data_prep.worlds.settings import Dials, WorldSettings
 from data_prep.writer import SetSpec
-from lam.data.schema import SPLITS, ActionField, Storage
+from lam.data.schema import ActionField, Storage
 
 
 def world(
@@ -43,10 +41,7 @@ def world(
         Exit code.
     """
     settings = WorldSettings(**dials)
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed}, expected 0 to 2^32 - 1. Change --seed.")
-    if storage is Storage.states:
-        raise ValueError("--storage states holds features of an encoder; make it with python -m data_prep features.")
+    check_generated(seed, storage)
     record = {
         "generator": "world",
         "train": train,
@@ -62,16 +57,7 @@ def world(
         storage=storage,
         actions=[] if actions is None else [ActionField("command", actions.shape[1], "sum")],
     )
-    maker = _Clips(settings, seed)
-    size = settings.frames * settings.size**2 * 3
-    listing = Listing(
-        [
-            Recording(f"{split}-{index:06d}", f"{split}-{index:06d}", size, {"split": number, "clip": index}, split)
-            for number, (split, clips) in enumerate(zip(SPLITS, (train, val), strict=True))
-            for index in range(clips)
-        ]
-    )
-    return write_set(out, maker, spec, listing, lambda: make_plan(listing, maker, 0.0, seed, 2), record, Engine(jobs))
+    return write_generated(out, _Clips(settings, seed), spec, (train, val), settings.frames, record, jobs)
 
 
 class _Clips(Maker):

@@ -1,0 +1,117 @@
+"""Episodes of public simulators that need no graphics: a second, independent source of known actions."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from data_prep.generated import check_generated, write_generated
+from data_prep.sample import Maker, Sample
+from data_prep.sim.simulator import Simulator
+from data_prep.source import Recording
+from data_prep.writer import SetSpec
+from lam.data.schema import Storage
+
+SIMULATORS = {"pusht": "PushT", "minigrid": "MiniGrid"}
+
+
+def sim(
+    env: Literal["pusht", "minigrid"],
+    out: Path,
+    train: int = 1024,
+    val: int = 256,
+    frames: int = 8,
+    size: int = 64,
+    policy_entropy: float = 1.0,
+    seed: int = 0,
+    storage: Storage = Storage.jpeg,
+    jobs: int | None = None,
+) -> int:
+    """Records episodes of a simulator with the actions that were executed and what they caused.
+
+    Args:
+        env: pusht (a disc pushes a T; actions are targets relative to the disc) or minigrid (an arrow turns and steps in a
+            room). Both need pip install 'lam[sim]'.
+        out: Folder for the shards: new, or of the same command before, which then goes on.
+        train: Episodes to train on.
+        val: Episodes to validate on.
+        frames: Frames of an episode.
+        size: Side of the square picture, pixels.
+        policy_entropy: Share of steps whose action ignores the state; the others follow a habit that is a function of it.
+        seed: Seed of starts and policy; episode i of a split is a function of seed and i, whatever the number of episodes.
+        storage: How to store frames.
+        jobs: Processes; 1 works in this one. As many as there are cores if not given.
+
+    Returns:
+        Exit code.
+    """
+    check_generated(seed, storage)
+    if not 0 <= policy_entropy <= 1:
+        raise ValueError(f"policy_entropy is {policy_entropy}, expected 0 to 1. Change --policy_entropy.")
+    if frames < 2:
+        raise ValueError(f"frames is {frames}, expected 2 at least. Change --frames.")
+    settings = {"train": train, "val": val, "frames": frames, "size": size, "policy_entropy": policy_entropy, "seed": seed}
+    record = {"generator": "sim", "env": env, "storage": storage.name, **settings}
+    spec = SetSpec(height=size, width=size, storage=storage, actions=find_simulator(env)(size).actions)
+    maker = Episodes(env, size, frames, policy_entropy, seed)
+    return write_generated(out, maker, spec, (train, val), frames, record, jobs)
+
+
+def find_simulator(env: str) -> type[Simulator]:
+    """A simulator's class, imported only here.
+
+    Raises:
+        ValueError: Its package is missing.
+    """
+    try:
+        return getattr(importlib.import_module(f"data_prep.sim.{env}"), SIMULATORS[env])
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise ValueError(f"{env} needs the package {package}. Install it with pip install 'lam[sim]'.") from error
+
+
+class Episodes(Maker):
+    """Makes one episode a recording.
+
+    Args:
+        env: Name of the simulator.
+        size: Side of the picture.
+        frames: Frames of an episode.
+        policy_entropy: Share of steps whose action ignores the state.
+        seed: Seed of starts and policy.
+    """
+
+    def __init__(self, env: str, size: int, frames: int, policy_entropy: float, seed: int) -> None:
+        self.env, self.size, self.frames = env, size, frames
+        self.policy_entropy, self.seed = policy_entropy, seed
+
+    def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
+        """The episode; starts, random actions and which steps are random do not depend on the policy's entropy."""
+        simulator = find_simulator(self.env)(self.size)
+        generator = np.random.default_rng([self.seed, recording.place["split"], recording.place["clip"]])
+        simulator.reset(int(generator.integers(2**31)))
+        pictures, actions, causes = [simulator.picture()], [], []
+        for _ in range(self.frames - 1):
+            free, ignores = simulator.random(generator), generator.random() < self.policy_entropy
+            action, caused = simulator.step(free if ignores else simulator.habit())
+            pictures.append(simulator.picture())
+            actions.append(action)
+            causes.append(caused)
+        yield Sample(
+            recording.name,
+            recording.name,
+            recording.name,
+            np.stack(pictures),
+            np.arange(self.frames) / simulator.fps,
+            np.array(actions, dtype=np.float32),
+            {name: column([step[name] for step in causes]) for name in causes[0]},
+        )
+
+
+def column(values: list[float | int]) -> np.ndarray:
+    """A cause over an episode: integers stay discrete, (F-1,) int64 or float32."""
+    return np.array(values, dtype=np.int64 if isinstance(values[0], int) else np.float32)

@@ -1,0 +1,155 @@
+"""Episodes of simulators: the recording with a stand-in, and the real ones where their packages are."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import data_prep.sim
+from data_prep.__main__ import main
+from data_prep.sim import Episodes, find_simulator
+from data_prep.sim.simulator import Simulator
+from data_prep.source import Recording
+from lam.data.schema import ActionField, DataIndex
+from tests.data_prep.test_worlds import samples
+
+
+class Counter(Simulator):
+    """Its picture shows a number that actions add to; the habit is to subtract 1, random actions are 1 or 2."""
+
+    fps = 2.0
+    actions = [ActionField("add", 1, "sum")]  # noqa: RUF012
+
+    def reset(self, seed):
+        self.number = 100 + seed % 50
+
+    def picture(self):
+        return np.full((self.size, self.size, 3), self.number % 256, dtype=np.uint8)
+
+    def random(self, generator):
+        return generator.integers(1, 3, 1).astype(float)
+
+    def habit(self):
+        return -np.ones(1)
+
+    def step(self, action):
+        self.number += int(action[0])
+        return action, {"moved": float(action[0]), "up": int(action[0] > 0)}
+
+
+@pytest.fixture
+def counter(monkeypatch):
+    monkeypatch.setattr(data_prep.sim, "find_simulator", lambda env: Counter)
+
+
+def episode(env, entropy, clip=0, seed=0, split=0, frames=8, size=16):
+    recording = Recording("a", "a", 0, {"split": split, "clip": clip}, "train")
+    (sample,) = Episodes(env, size, frames, entropy, seed).samples(recording, pytest.fail)
+    return sample
+
+
+def test_frames_actions_and_causes_belong_together(counter):
+    sample = episode("any", 0.5)
+    numbers = sample.frames[:, 0, 0, 0].astype(int)
+    assert np.diff(numbers).tolist() == sample.actions[:, 0].tolist() == sample.causes["moved"].tolist()
+    assert sample.causes["up"].tolist() == (sample.actions[:, 0] > 0).astype(int).tolist()
+    assert (sample.causes["up"].dtype, sample.causes["moved"].dtype, sample.actions.dtype) == (np.int64, np.float32, np.float32)
+    assert sample.times.tolist() == [frame / 2 for frame in range(8)]
+
+
+def test_an_episode_is_a_function_of_seed_split_and_number(counter):
+    first = episode("any", 0.5, frames=30)
+    assert np.array_equal(first.frames, episode("any", 0.5, frames=30).frames)
+    for other in ({"clip": 1}, {"split": 1}, {"seed": 1}):
+        assert not np.array_equal(first.frames, episode("any", 0.5, frames=30, **other).frames)
+
+
+def test_policy_entropy_is_the_share_of_random_steps_and_changes_no_draw(counter):
+    habit, mixed, free = (episode("any", entropy, frames=1001).actions[:, 0] for entropy in (0.0, 0.3, 1.0))
+    assert set(habit) == {-1} and set(free) == {1, 2}
+    assert (mixed > 0).mean() == pytest.approx(0.3, abs=4 * (0.21 / 1000) ** 0.5)
+    assert np.array_equal(mixed[mixed > 0], free[mixed > 0])
+
+
+def test_shards_hold_the_episodes_and_the_index_all_settings(counter, tmp_path):
+    options = ["--train", "3", "--val", "2", "--size", "16", "--frames", "4", "--policy_entropy", "0.5", "--jobs", "1"]
+    assert main(["sim", "pusht", str(tmp_path / "out"), *options]) == 0
+    index = DataIndex.load(tmp_path / "out")
+    assert index.settings["env"] == "pusht" and index.settings["policy_entropy"] == 0.5
+    assert set(index.causes) == {"moved", "up"} and index.action_dim == 1
+    assert sorted(samples(tmp_path / "out", "val")) == ["val-000000", "val-000001"]
+
+
+@pytest.mark.parametrize(("env", "package"), [("pusht", "gym_pusht"), ("minigrid", "minigrid")])
+def test_a_missing_package_is_named_with_its_extra(tmp_path, capsys, monkeypatch, env, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"data_prep.sim.{env}", raising=False)
+    assert main(["sim", env, str(tmp_path / "out")]) == 1
+    assert f"{env} needs the package {package}. Install it with pip install 'lam[sim]'." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wrong", [["--policy_entropy", "2"], ["--frames", "1"], ["--seed", "-1"], ["--storage", "states"]])
+def test_a_wrong_option_is_one_line(counter, tmp_path, capsys, wrong):
+    assert main(["sim", "pusht", str(tmp_path / "out"), *wrong]) == 1
+    message = capsys.readouterr().err.strip()
+    assert "\n" not in message and wrong[0] in message
+
+
+@pytest.fixture
+def real():
+    """The packages, which are not among those for tests: OpenCV is large."""
+    pytest.importorskip("gym_pusht", reason="needs pip install 'lam[sim]'")
+    pytest.importorskip("minigrid", reason="needs pip install 'lam[sim]'")
+
+
+SIMULATION = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pygame imports pkg_resources
+
+
+def center(picture, near):
+    """Middle of the pixels of a color, (right, down)."""
+    rows, columns = np.nonzero(np.abs(picture.astype(int) - near).sum(axis=2) < 60)
+    return np.array([columns.mean(), rows.mean()]) + 0.5
+
+
+@SIMULATION
+@pytest.mark.slow
+def test_pusht_moves_as_recorded(real):
+    sample = episode("pusht", 1.0, size=128, frames=12)
+    assert sample.frames.shape == (12, 128, 128, 3) and sample.actions.shape == (11, 2)
+    agent = np.array([center(picture, (65, 105, 225)) for picture in sample.frames])
+    causes = np.stack([sample.causes["agent_dx"], sample.causes["agent_dy"]], axis=1)
+    np.testing.assert_allclose(np.diff(agent, axis=0), causes, atol=1.0)
+    assert np.corrcoef(sample.actions.ravel(), causes.ravel())[0, 1] > 0.8
+    assert not (np.abs(sample.frames.astype(int) - (255, 0, 0)).sum(axis=3) < 60).any()  # no cross at the target
+
+
+@SIMULATION
+@pytest.mark.slow
+def test_pusht_habit_pushes_the_block(real):
+    moved = [np.abs(episode("pusht", 0.0, clip=i).causes["block_dx"]).max() > 0.1 for i in range(8)]
+    assert np.mean(moved) > 0.5
+
+
+@SIMULATION
+@pytest.mark.slow
+def test_minigrid_moves_as_recorded(real):
+    sample = episode("minigrid", 1.0, size=64, frames=40)
+    arrow = np.array([center(picture, (255, 0, 0)) for picture in sample.frames])
+    causes = np.stack([sample.causes["agent_dx"], sample.causes["agent_dy"]], axis=1)
+    # an arrow's middle is up to 1.5 pixels off its cell's, to the side where it looks
+    np.testing.assert_allclose(np.diff(arrow, axis=0), causes, atol=3.0)
+    assert np.array_equal(sample.actions.argmax(axis=1), sample.causes["move"])
+    assert ((sample.causes["agent_turn"] == 0) == (sample.causes["move"] == 2)).all()
+    assert (np.abs(causes).sum(axis=1)[sample.causes["move"] != 2] == 0).all() and set(np.abs(causes).ravel()) == {0.0, 8.0}
+    with pytest.raises(ValueError, match="multiple of 8"):
+        find_simulator("minigrid")(60)
+
+
+@SIMULATION
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["pusht", "minigrid"])
+def test_real_episodes_are_the_same_again(real, env):
+    one, other = episode(env, 0.5, size=64), episode(env, 0.5, size=64)
+    assert np.array_equal(one.frames, other.frames) and np.array_equal(one.actions, other.actions)
+    assert not np.array_equal(one.frames, episode(env, 0.5, size=64, clip=1).frames)
