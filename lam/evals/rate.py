@@ -119,6 +119,8 @@ class Rate(Evaluation):
     ) -> None:
         """Adds rate-error points, of coders fitted on the clips at some positions, to the results."""
         clips = module.bank.clips(self.num_clips)
+        if clips is None:
+            return
         fit = torch.isin(clips.position, for_fitting)
         if fit.all() or not fit.any():
             return
