@@ -106,7 +106,7 @@ def test_the_error_is_the_models_own(world, mean):
 
 def test_every_evaluation_ran_and_left_values_of_clips(world, mean):
     names = {key.split("/")[1] for key in mean if key.startswith("eval/")}
-    assert {"capacity", "probe", "usage", "future", "algebra", "sampling"} <= names
+    assert {"capacity", "rate", "probe", "usage", "leakage", "transfer", "future"} <= names
     clips = pd.read_parquet(world[1] / "tiny" / "mean" / "seed0" / "clips.parquet")
     error = clips[clips.metric == "eval/capacity/error"].value
     assert error.mean() == pytest.approx(mean["eval/capacity/error"])
