@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from lam.evals.base import Evaluation, Observation, Results
 from lam.evals.causes import Continuous, known_causes
-from lam.evals.split import HOLD_BACK, Split
+from lam.evals.split import HOLD_BACK, Split, fit_half
 from lam.metrics.linear_model import fit_linear_model
 from lam.metrics.probes import ridge
 
@@ -56,7 +56,8 @@ class Distractors(Evaluation):
         ascending = clips.position.argsort()
         states, position = clips.states[ascending].float(), clips.position[ascending]
         changes = (states[:, 1:] - states[:, :-1]).flatten(2).flatten(0, 1)
-        split = Split(position, clips.source[ascending], states.shape[1] - 1)
+        fit = fit_half(clips.source[ascending])
+        split = Split(position, fit, ~fit, states.shape[1] - 1)
         if split.num_clips < HOLD_BACK or not len(split.test):
             return Results()
         labels = {name: value[ascending].flatten(0, 1) for name, value in clips.labels.items()}
