@@ -42,9 +42,9 @@ class Probe(Evaluation):
     normalized mutual information of code tuple and cause (continuous causes in eight bins); it grows by chance as
     tuples grow rare. The first three keys have values of single test clips, whose mean is the key.
 
-    With a ``domain`` the first two kinds of keys come once more as ``<kind>_transferred``, fitted on clips of some bodies,
-    cameras or scenes and tested on clips of others, by the same split of sources: what still holds there does not depend on
-    the looks of the place.
+    Where a domain is recorded the linear scores and the gain come once more as ``<kind>_transferred``, fitted on clips of
+    some bodies, cameras or scenes and tested on clips of others, by the same split of sources: what still holds there does
+    not depend on the looks of the place.
 
     There are no keys where clips have no labels or come from too few sources; a cause that does not vary has none.
 
@@ -52,7 +52,7 @@ class Probe(Evaluation):
         components: Principal components of a state.
         budgets: Numbers of labels to try besides all; those that are not there are left out.
         max_clips: Clips used, at most.
-        domain: Name of the discrete cause that says which body, camera or scene a clip shows (``agent_body``, ``pose``).
+        domains: Names of discrete causes that say which body, camera or scene a clip shows; the first that is recorded counts.
     """
 
     name: ClassVar[str] = "probe"
@@ -62,10 +62,10 @@ class Probe(Evaluation):
         components: int = 32,
         budgets: Sequence[int] = (16, 64, 256, 1024),
         max_clips: int = 4096,
-        domain: str | None = None,
+        domains: Sequence[str] = ("agent_body", "pose"),
     ) -> None:
         super().__init__()
-        self.domain = domain
+        self.domains = domains
         self.components = components
         self.budgets = budgets
         self.max_clips = max_clips
@@ -102,8 +102,9 @@ class Probe(Evaluation):
         scores.score_controls()
         if "codes" in values:
             scores.score_codes(values["codes"].flatten(0, 1))
-        if self.domain is not None:
-            transferred = self._transferred(positions, values, labels)
+        domain = next((name for name in self.domains if name in labels), None)
+        if domain is not None:
+            transferred = self._transferred(positions, values, labels, domain)
             scores.results.metrics |= transferred.metrics
             scores.results.clips |= transferred.clips
         return scores.results
@@ -122,13 +123,13 @@ class Probe(Evaluation):
         budgets: list[int | None] = [budget for budget in self.budgets if budget < len(split.order)]
         return ProbeScores(ProbeFits(kinds, split, causes, [*budgets, None]), positions[split.test_clips])
 
-    def _transferred(self, positions: Tensor, values: dict[str, Tensor], labels: dict[str, Tensor]) -> Results:
+    def _transferred(self, positions: Tensor, values: dict[str, Tensor], labels: dict[str, Tensor], name: str) -> Results:
         """Linear scores and gains on bodies, cameras or scenes that were not fitted on."""
-        if self.domain not in labels:
-            raise ValueError(f"Clips have no cause {self.domain!r}, only {sorted(labels)}. Choose one as the probe's domain.")
-        domain = labels[self.domain][:, 0]
-        if (labels[self.domain] != domain[:, None]).any():
-            raise ValueError(f"The cause {self.domain!r} changes within clips; a domain must be the same throughout a clip.")
+        domain = labels[name][:, 0]
+        if (labels[name] != domain[:, None]).any():
+            raise ValueError(
+                f"The cause {name!r} changes within clips, so it is no domain. Leave it out of the probe's domains."
+            )
         known, half = fit_values(domain), fit_half(values["source"])
         scores = self._scores(positions, values, labels, known & half, ~known & ~half)
         if scores is None:
