@@ -42,5 +42,16 @@ SWEEP_fsq_bridge      := 3 8
 SWEEP_rvq_bridge      := 1 3
 SWEEP_residual_bridge := 1 8
 
+# The study's settings and series: tight to loose.
+SWEEP_noisy_arm    := 1e-1 3e-2 1e-2 1e-3
+SWEEP_sparse_arm   := 0.2 0.1 0.05 0.01
+SWEEP_vq_arm       := 4 16 64 256
+SWEEP_nsvq_arm     := 8 32 128
+SWEEP_fsq_arm      := 2 3 5 8
+SWEEP_rvq_arm      := 1 2 4
+SWEEP_residual_arm := 1 2 4 16
+STUDY := nav scene texture distractors policy transfer
+$(foreach s,$(STUDY),$(foreach f,$(FAMILIES),$(eval SWEEP_$f_$s := $(SWEEP_$f_arm))))
+
 # Few rows for each world of a series (make distractors).
 SERIES_ROWS := none identity noisy:beta@1e-2 noisy:beta@1e-3 vq:num_codes@16
