@@ -20,20 +20,22 @@ class Rollout(Evaluation):
     """Clips predicted from their first state and inferred latents alone, beside the first state standing still.
 
     Keys, all with values of single clips: ``error@h``, error of the state h steps after the first in units of the
-    copy-last-state error (what ``capacity`` calls unrolled), and ``copy@h``; where the encoder's pictures are pixels also
-    means over horizons of ``psnr`` in decibels and ``ssim``, of ``psnr_copy`` and ``ssim_copy`` (not of pictures smaller
-    than the window of SSIM), and of ``lpips`` and ``lpips_copy`` where asked for. Truth is what the encoder shows of the
-    true states, so what it loses counts neither for nor against the prediction. ``seconds``, how long clips are. Curves:
-    all of these over the horizon, and ``horizon``, the horizon in seconds.
+    copy-last-state error (what ``capacity`` calls unrolled), and ``copy@h``; where the encoder's pictures are pixels also,
+    of some clips, means over horizons of ``psnr`` in decibels and ``ssim``, of ``psnr_copy`` and ``ssim_copy`` (not of
+    pictures smaller than the window of SSIM), and of ``lpips`` and ``lpips_copy`` where asked for. Truth is what the encoder
+    shows of the true states, so what it loses counts neither for nor against the prediction; all have 8 bits a color.
+    ``seconds``, how long clips are. Curves: all of these over the horizon, and ``horizon``, the horizon in seconds.
 
     Args:
+        num_clips: Clips whose pictures are compared, at most.
         lpips: Measure LPIPS too; needs torchvision and AlexNet's weights.
     """
 
     name: ClassVar[str] = "rollout"
 
-    def __init__(self, lpips: bool = False) -> None:
+    def __init__(self, num_clips: int = 64, lpips: bool = False) -> None:
         super().__init__()
+        self.num_clips = num_clips
         self.lpips = lpips
         self.reset()
 
@@ -45,44 +47,50 @@ class Rollout(Evaluation):
     def reset(self) -> None:
         """Forgets what was observed."""
         self.sample = ClipSample()
+        self.pictures = ClipSample(self.num_clips)
 
     def observe(self, observation: Observation, module: Any) -> None:
-        """Keeps errors and how alike pictures are."""
+        """Keeps errors and pictures."""
         states, predicted = observation.states, unrolled(module, observation)
         first = states[:, :1].expand_as(predicted)
         values = {"error": module.error(predicted, states[:, 1:]), "copy": module.error(first, states[:, 1:])}
-        if module.encoder.shows_pixels:
-            values |= self._compare(*(module.encoder.picture(shown).float() for shown in (predicted, first, states[:, 1:])))
         last = observation.clip.times[:, module.encoder.frames_per_state - 1 :: module.encoder.frames_per_state]
         values["horizon"] = last[:, 1:] - last[:, :1]
         self.sample.add(observation.clip.position, {name: value.double() for name, value in values.items()})
+        if module.encoder.shows_pixels:
+            shown = {"predicted": predicted, "true": states}
+            pictures = {name: (255 * module.encoder.picture(x)).round().to(torch.uint8) for name, x in shown.items()}
+            self.pictures.add(observation.clip.position, pictures)
 
-    def _compare(self, predicted: Tensor, still: Tensor, true: Tensor) -> dict[str, Tensor]:
-        """Measures (B, T-1) of pictures (B, T-1, 3, h, w)."""
+    def _compare(self, predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
+        """Measures (n, T-1) of predicted pictures (n, T-1, 3, h, w), given all true ones (n, T, 3, h, w), uint8."""
+        predicted, true = predicted / 255, true / 255
+        still, true = true[:, :1].expand_as(predicted), true[:, 1:]
         measures = {"psnr": psnr}
         if min(true.shape[-2:]) >= SSIM_WINDOW:
             measures["ssim"] = ssim
         if self.lpips:
             measures["lpips"] = lpips
         shape = true.shape[:2]
-        with torch.autocast(true.device.type, enabled=False):
-            return {
-                name + suffix: measure(shown.flatten(0, 1), true.flatten(0, 1)).reshape(shape)
-                for name, measure in measures.items()
-                for suffix, shown in (("", predicted), ("_copy", still))
-            }
+        return {
+            name + suffix: measure(shown.flatten(0, 1), true.flatten(0, 1)).reshape(shape).double()
+            for name, measure in measures.items()
+            for suffix, shown in (("", predicted), ("_copy", still))
+        }
 
     def compute(self, module: Any) -> Results:
         """Means over all clips."""
         positions, values = self.sample.gather()
         if not len(positions):
             return Results()
-        results = Results(curves={name: value.mean(dim=0).tolist() for name, value in values.items()})
-        for name, value in values.items():
-            if name in ("error", "copy"):
-                results.clips |= {f"{name}@{h}": (positions, column) for h, column in enumerate(value.unbind(dim=1), start=1)}
-            elif name != "horizon":
-                results.clips[name] = positions, value.mean(dim=1)
+        results = Results()
+        for name in ("error", "copy"):
+            columns = enumerate(values[name].unbind(dim=1), start=1)
+            results.clips |= {f"{name}@{h}": (positions, column) for h, column in columns}
+        shown, pictures = self.pictures.gather()
+        alike = self._compare(pictures["predicted"], pictures["true"]) if pictures else {}
+        results.clips |= {name: (shown, value.mean(dim=1)) for name, value in alike.items()}
+        results.curves = {name: value.mean(dim=0).tolist() for name, value in {**values, **alike}.items()}
         results.metrics = {name: value.mean().item() for name, (_, value) in results.clips.items()}
         results.metrics["seconds"] = values["horizon"][:, -1].mean().item()
         return results

@@ -130,7 +130,8 @@ def test_training_on_the_cache_is_training_on_the_pictures(made, fitted, tmp_pat
 def test_every_evaluation_works_on_states(made, fitted):
     metrics = fitted.trainer.callback_metrics
     assert metrics["eval/future/passed"] == 1.0
-    assert {key.split("/")[1] for key in metrics if key.startswith("eval/")} == {"capacity", "rate", "probe", "usage", "future"}
+    named = {key.split("/")[1] for key in metrics if key.startswith("eval/")}
+    assert named == {"capacity", "rate", "probe", "usage", "future", "leakage", "transfer", "rollout"}  # motion needs pixels
     found = EventAccumulator(str(fitted.run_directory))
     found.Reload()
     assert {f"boards/{name}" for name in ("prediction", "rollout", "transfer", "leakage")} <= set(found.Tags()["images"])

@@ -62,11 +62,21 @@ def test_pictures_are_compared_with_those_of_true_states():
     true = CLIPS.frames[:, 1:] / 255  # patches lose nothing
     for name, shown in (("psnr", pictures), ("psnr_copy", CLIPS.frames[:, :1] / 255)):
         expected = -10 * (shown - true).square().mean(dim=(2, 3, 4)).log10()
-        torch.testing.assert_close(results.clips[name][1], expected.mean(dim=1).double(), atol=1e-3, rtol=0)
-        assert results.metrics[name] == pytest.approx(expected.mean().item(), abs=1e-3)
+        torch.testing.assert_close(results.clips[name][1], expected.mean(dim=1).double(), atol=1e-2, rtol=0)
+        assert results.metrics[name] == pytest.approx(expected.mean().item(), abs=1e-2)
     for name in ("psnr", "ssim", "ssim_copy"):
         assert len(results.curves[name]) == 3
         assert results.metrics[name] == pytest.approx(sum(results.curves[name]) / 3)
+
+
+def test_pictures_of_the_same_few_clips_are_compared_in_any_order():
+    model, order = Painter(), [4, 0, 3, 1, 2]
+    all_clips = evaluate(Rollout(), *observations(model), model=model)
+    single = [model.validation_step(part(CLIPS, i, i + 1)) for i in order]
+    few = evaluate(Rollout(num_clips=2), *single, model=model)
+    positions, values = few.clips["psnr"]
+    assert len(positions) == 2 and len(few.clips["error@1"][0]) == 5
+    torch.testing.assert_close(values, all_clips.clips["psnr"][1][positions])
 
 
 def test_psnr_of_equal_pictures_is_that_of_rounding():
