@@ -50,12 +50,13 @@ def world(
         "storage": storage.name,
         **dataclasses.asdict(settings),
     }
-    actions = make_clip(settings, seed, 0, 0).actions
+    first = make_clip(settings, seed, 0, 0)
     spec = SetSpec(
         height=settings.size,
         width=settings.size,
         storage=storage,
-        actions=[] if actions is None else [ActionField("command", actions.shape[1], "sum")],
+        actions=[] if first.actions is None else [ActionField("command", first.actions.shape[1], "sum")],
+        cause_joins={name: "first" for name in first.causes if name.endswith(("_x", "_y"))},
     )
     return write_generated(out, _Clips(settings, seed), spec, (train, val), settings.frames, record, jobs)
 

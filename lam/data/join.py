@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-Join = Literal["sum", "last", "mean", "max"]
-"""How steps become one: displacements add up, of absolute targets the last counts, rates (a steering angle, a velocity)
-are averaged, of events the largest counts (it happened)."""
+Join = Literal["sum", "first", "last", "mean", "max"]
+"""How steps become one: displacements add up, of places before a step the first counts, of absolute targets the last, rates
+(a steering angle, a velocity) are averaged, of events the largest counts (it happened)."""
 
 
 def join_steps(steps: np.ndarray, bounds: np.ndarray, join: Join | Sequence[Join]) -> np.ndarray:
@@ -35,6 +35,8 @@ def join_steps(steps: np.ndarray, bounds: np.ndarray, join: Join | Sequence[Join
         return np.stack(columns, axis=1) if columns else np.empty((max(len(bounds) - 1, 0), 0), steps.dtype)
     if len(bounds) < 2:
         return steps[:0]
+    if join == "first":
+        return steps[bounds[:-1]]
     if join == "last":
         return steps[bounds[1:] - 1]
     inside = steps[: bounds[-1]]

@@ -39,8 +39,7 @@ class Motion(PairEvaluation):
     difference. Values of single clips: ``response`` and ``displacement``, whose means have the slope as ratio. Curves:
     ``response``, slopes over the distance.
 
-    Nothing is logged where movements and places are not recorded, where pictures are not pixels, and where several frames
-    make a state, since places do not add up.
+    Nothing is logged where movements and places are not recorded, and where pictures are not pixels.
 
     Args:
         num_clips: Clips compared, at most.
@@ -100,7 +99,7 @@ class Motion(PairEvaluation):
     def compute(self, module: Any) -> Results:
         """Slopes over all transitions."""
         clips, results = module.bank.clips(self.num_clips), Results()
-        if clips is None or not module.encoder.shows_pixels or module.encoder.frames_per_state > 1 or not things(clips):
+        if clips is None or not module.encoder.shows_pixels or not things(clips):
             return results
         positions, values = self.values(module)
         for thing in sorted(things(clips)) if values else []:

@@ -16,7 +16,8 @@ from lam.data.schema import ActionField
 from tests.data_prep.recordings import Made
 
 RNG = np.random.default_rng(0)
-STEPS = {"sum": np.sum, "mean": np.mean, "max": np.max, "last": lambda values, axis: values[-1]}
+STEPS = {"sum": np.sum, "mean": np.mean, "max": np.max}
+STEPS |= {"first": lambda values, axis: values[0], "last": lambda values, axis: values[-1]}
 
 
 @pytest.mark.parametrize("join", list(STEPS))

@@ -158,3 +158,14 @@ def test_every_setting_is_a_dial_with_an_explanation(capsys):
     assert {f"{field.name}:" in (Dials.__doc__ or "") for field in fields(WorldSettings)} == {True}
     assert "Share of steps whose command ignores the state" in " ".join(capsys.readouterr().out.split())
     assert len(EMBODIMENTS) == 4  # as the help says
+
+
+def test_places_of_joined_steps_are_those_before_and_movements_add_up(tmp_path):
+    world(tmp_path / "set", train=2, val=1, size=16, locations=True, jobs=1)
+    causes = json.loads((tmp_path / "set" / "index.json").read_text())["causes"]
+    assert {name: about["join"] for name, about in causes.items()} == {
+        "agent_dx": "sum",
+        "agent_dy": "sum",
+        "agent_x": "first",
+        "agent_y": "first",
+    }
