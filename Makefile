@@ -39,9 +39,10 @@ table: setup $(if $(wildcard experiments/worlds/$(SETTING).yaml),shards/$(SETTIN
 	@$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
 	$(MAKE) --no-print-directory report SETTING=$(SETTING) && exit $$failed
 
-texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS each: SEEDS="0 1 2"
+texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS each, and what changes along it: SEEDS="0 1 2"
 	@failed=0; for world in $(basename $(notdir $(wildcard experiments/worlds/$@-*.yaml))); do \
-	$(MAKE) --no-print-directory table SETTING=$$world ROWS="$(SERIES_ROWS)" || failed=1; done; exit $$failed
+	$(MAKE) --no-print-directory table SETTING=$$world ROWS="$(SERIES_ROWS)" || failed=1; done; \
+	$(BIN)/python -m lam.report.dials runs/dials/$@ runs/$@-* && exit $$failed
 
 report: setup  ## SETTING=demo: tables, figures and one page (runs/<setting>/report/report.html) of what has been run
 	$(BIN)/python -m lam.report runs/$(SETTING)

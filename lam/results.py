@@ -13,7 +13,10 @@ import lightning.pytorch as pl
 
 from lam.evals.base import Evaluation
 
-SHOWN = ("eval/capacity/error", "eval/rate/bits_nominal", "eval/usage/codes_used")
+SHOWN = (
+    *("eval/capacity/error", "eval/rate/bits_nominal", "eval/rate/bits_own@5", "eval/usage/codes_used"),
+    *("eval/leakage/ratio", "eval/transfer/ratio", "eval/motion/slope/agent"),
+)
 """Metrics beside the probes' gains that TensorBoard compares runs by."""
 
 
