@@ -188,7 +188,7 @@ def test_fsq_follows_latents_that_drift_together():
     bottleneck = FSQ(6, 1, num_levels=3, num_channels=2)
     optimizer = Adam(bottleneck.parameters(), lr=0.0)
     noise, shift, scale = 0.2 * torch.randn(256, 2, 1, 6), torch.zeros(6), torch.zeros(())
-    for step in range(60):
+    for step in range(120):
         z = noise + min(step, 10) * torch.tensor([0.5, -0.5, 0.5, 0.5, -0.5, 0.5])
         bottleneck(z)
         bottleneck.after_step(optimizer)
