@@ -189,4 +189,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from lam.foreign import main as run_main  # an adapter derives from that module's Adapter, not from this copy's
+
+    run_main()

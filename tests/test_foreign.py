@@ -1,6 +1,8 @@
 """A model that was not built here goes through every evaluation and gets a row beside ours."""
 
 import json
+import os
+import subprocess
 import sys
 
 import pandas as pd
@@ -127,8 +129,14 @@ def test_a_wrong_shape_is_said(world):
         judged(world, "Mistaken", "mistaken")
 
 
-def test_arguments_of_the_adapter_make_another_row(world, mean):
-    judged(world, "MeanChange", "mean@half", "--adapter.gain=0.5")
+def test_the_command_as_it_is_typed_makes_another_row_of_other_arguments(world, mean):
+    settings = [word for word in arguments(*world, name="tiny/mean@half") if not word.startswith("--config")]
+    adapter = ["--adapter", "foreign_adapters.MeanChange", "--adapter.gain=0.5"]
+    subprocess.run(
+        [sys.executable, "-m", "lam.foreign", "demo", *settings, *adapter],
+        env=os.environ | {"PYTHONPATH": str(world[0].parent)},
+        check=True,
+    )
     runs = world[1] / "tiny"
     half, one = (json.loads((runs / name / "seed0" / "run.json").read_text()) for name in ("mean@half", "mean"))
     assert half["config_hash"] != one["config_hash"]

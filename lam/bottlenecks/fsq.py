@@ -58,12 +58,12 @@ class FSQ(Bottleneck):
         return BottleneckOutput(limited, loss, codes, capacity(codes, self.num_codes), self.usage.stats())
 
     def after_step(self, optimizer: Optimizer) -> None:
-        """Measures the scale of the latents once and counts codes."""
+        """Follows the scale of the latents, as the grid cannot, and counts codes."""
         if self._seen is None:
             return
         z, codes = self._seen
         self._seen = None
-        self.standardize.measure(z)
+        self.standardize.follow(z)
         self.usage.count(codes.unsqueeze(-1))
 
     @torch.no_grad()

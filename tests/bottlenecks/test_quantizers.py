@@ -182,6 +182,27 @@ def test_codes_follow_the_data_at_any_scale(cls):
     assert len(bottleneck.sample_prior(200, torch.Generator().manual_seed(0)).flatten(1).unique(dim=0)) == 8
 
 
+def test_fsq_follows_latents_that_drift_together():
+    """The grid stands still, so the latents are brought back to it; shifts and scales are those of an average by hand."""
+    torch.manual_seed(0)
+    bottleneck = FSQ(6, 1, num_levels=3, num_channels=2)
+    optimizer = Adam(bottleneck.parameters(), lr=0.0)
+    noise, shift, scale = 0.2 * torch.randn(256, 2, 1, 6), torch.zeros(6), torch.zeros(())
+    for step in range(120):
+        z = noise + min(step, 10) * torch.tensor([0.5, -0.5, 0.5, 0.5, -0.5, 0.5])
+        bottleneck(z)
+        bottleneck.after_step(optimizer)
+        rate, mean = (1.0 if step == 0 else 0.1), z.mean(dim=(0, 1, 2))
+        shift = (1 - rate) * shift + rate * mean
+        scale = (1 - rate) * scale + rate / (z - mean).square().mean().sqrt()
+    torch.testing.assert_close(bottleneck.standardize.shift[0], shift)
+    torch.testing.assert_close(bottleneck.standardize.scale, scale)
+    centered = (noise - noise.mean(dim=(0, 1, 2))) / noise.std()
+    codes = bottleneck.eval()(z).codes.flatten()
+    assert len(codes.unique()) > 4
+    assert (codes == bottleneck.quantizer(centered.flatten(0, 1))[1].flatten()).float().mean() > 0.97
+
+
 def test_nsvq_stops_moving_codes():
     bottleneck = NSVQ(4, 1, num_codes=4, reset_until=15)
     optimizer = Adam(bottleneck.parameters(), lr=0.0)
