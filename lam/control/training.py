@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import lam.bottlenecks
 import lam.encoders
@@ -23,6 +25,7 @@ from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
 from lam.evaluated import EvaluatedModel
 from lam.model import LatentActionModel
+from lam.noise import keyed_uniform, mix
 from lam.optimizers import warmup_cosine
 
 
@@ -46,6 +49,27 @@ def load_run(folder: Path) -> tuple[LatentActionModel, ClipDataModule]:
     built.model.on_load_checkpoint(checkpoint)
     built.model.load_state_dict(checkpoint["state_dict"])
     return built.model, built.data
+
+
+class LabeledBatches(IterableDataset[list[Tensor]]):
+    """Batches of labeled transitions: batch i is a function of seed and i alone, so a resumed run sees what was to come.
+
+    Args:
+        labeled: The transitions.
+        batch_size: Transitions of a batch, each drawn at random.
+        seed: Seed of the draws.
+        first: Batch to begin with.
+    """
+
+    def __init__(self, labeled: TensorDataset, batch_size: int, seed: int, first: int) -> None:
+        self.labeled, self.batch_size, self.seed, self.first = labeled, batch_size, seed, first
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        """Without end."""
+        for batch in itertools.count(self.first):
+            key = mix(torch.tensor([self.seed])) + batch
+            rows = (keyed_uniform(key, (self.batch_size,))[0].double() * len(self.labeled)).long()
+            yield [column[rows] for column in self.labeled.tensors]
 
 
 class ControlledModel(EvaluatedModel):
@@ -151,10 +175,10 @@ class ControlledModel(EvaluatedModel):
         self.world.eval()
         return self
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Labeled transitions in a random order that is a function of the seed."""
-        generator = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
-        return DataLoader(self.labeled, self.batch_size, sampler=RandomSampler(self.labeled, generator=generator))
+    def train_dataloader(self) -> DataLoader[list[Tensor]]:
+        """Labeled transitions without end, the same on every process, continuing where the trainer stands."""
+        batches = LabeledBatches(self.labeled, self.batch_size, torch.initial_seed(), self.trainer.global_step)
+        return DataLoader(batches, batch_size=None)
 
     def val_dataloader(self) -> Any:
         """The run's validation clips."""
