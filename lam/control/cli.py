@@ -50,7 +50,9 @@ class ControlCLI(LightningCLI):
         """What makes these heads: the world model and the settings of their training."""
         world = read_provenance(Path(self.settings["model"]["run"]) / "trained.json")
         if world is None:
-            raise SettingsError(f"{self.settings['model']['run']} has no trained.json that can be read: it is not a finished run.")
+            raise SettingsError(
+                f"{self.settings['model']['run']} has no trained.json that can be read: it is not a finished run."
+            )
         model = {key: value for key, value in self.settings["model"].as_dict().items() if key != "run"}
         trainer = {key: self.settings["trainer"][key] for key in ("max_steps", "precision", "gradient_clip_val")}
         return dataclasses.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from sklearn.metrics import r2_score
@@ -16,11 +17,11 @@ class ControllerError(Evaluation):
     """Unrolls held-out clips with the latents that controllers make of their recorded actions.
 
     From the first state alone, each action is translated in the state that was imagined last. Keys, all ``@`` the label budget
-    in clips: ``error`` with the controller, ``inferred`` with the latents that the inverse model saw in the answer, ``ratio`` of both,
-    ``blind`` and ``ratio_blind`` with the controller that does not see the state, all of states averaged over the clip in
-    units of the copy-last-state error; ``movement`` and ``movement_blind``, how far the last imagined state is from the first
-    as a share of how far inferred latents take it (a controller that has learned nothing stays at 0). ``read/<number>`` and
-    ``read_blind/<number>``: R2 of each number of the action from z, with and without the state.
+    in clips: ``error`` with the controller, ``inferred`` with the latents of the inverse model, which has seen the answer,
+    ``ratio`` of both, ``blind`` and ``ratio_blind`` with the controller that does not see the state, all of states averaged over
+    the clip in units of the copy-last-state error; ``movement`` and ``movement_blind``, how far the last imagined state is
+    from the first as a share of how far inferred latents take it (a controller that has learned nothing stays at 0).
+    ``read/<number>`` and ``read_blind/<number>``: R2 of each number of the action from z, with and without the state.
     """
 
     name: ClassVar[str] = "controller"
@@ -40,7 +41,7 @@ class ControllerError(Evaluation):
         first = states[:, :1]
         unrolled_with = {"inferred": unrolled(module, observation)}
         for key, name in (("error", "controller"), ("blind", "blind")):
-            imagination = Imagination(module, lambda a, s, name=name: module.act(name, a, s), states.shape[1] - 1)
+            imagination = Imagination(module, partial(module.act, name), states.shape[1] - 1)
             unrolled_with[key] = imagination(first, z[:, :0], actions[:, None])[:, 0]
         values = {key: module.error(imagined, states[:, 1:]).mean(dim=1) for key, imagined in unrolled_with.items()}
         for key, imagined in unrolled_with.items():

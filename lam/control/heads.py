@@ -131,6 +131,4 @@ class Seeing(Head):
 
 def embedding(num_inputs: int, width: int) -> nn.Sequential:
     """MLP of three layers from a few numbers to a token."""
-    return nn.Sequential(
-        nn.Linear(num_inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)
-    )
+    return nn.Sequential(nn.Linear(num_inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))

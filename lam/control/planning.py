@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -75,7 +76,9 @@ class Planning(Evaluation):
             for suffix, planner in planners.items():
                 start = time.perf_counter()
                 with self.autocast():
-                    plan = planner.plan(problem(module, episodes, "blind" if suffix == "_blind" else "controller", self.at_once))
+                    plan = planner.plan(
+                        problem(module, episodes, "blind" if suffix == "_blind" else "controller", self.at_once)
+                    )
                 if not suffix:
                     seconds, planned = seconds + time.perf_counter() - start, planned + len(places)
                     traces.append(plan.trace.double().cpu())
@@ -100,7 +103,7 @@ class Planning(Evaluation):
 def problem(module: Any, episodes: Banked, controller: str, at_once: int) -> Problem:
     """From the first state of each episode to its last, through a controller by its name; bounds are those of the recording."""
     index, steps = module.data.index, episodes.z.shape[1]
-    imagination = Imagination(module, lambda a, s: module.act(controller, a, s), steps, at_once)
+    imagination = Imagination(module, partial(module.act, controller), steps, at_once)
     # clones, so that a planner that needs gradients can have them
     first, goal, past = episodes.states[:, :1].clone(), episodes.states[:, -1].clone(), episodes.z[:, :0].clone()
     low, high, mean, std = (
@@ -123,7 +126,7 @@ def additive(fields: list[ActionField]) -> list[int]:
     numbers = [number for number, join in enumerate(joins) if join == "sum"]
     if not numbers:
         raise ValueError(
-            f"None of the recorded numbers {[field.name for field in fields]} adds up over steps, so a plan has no displacement. "
+            f"None of the recorded numbers {[field.name for field in fields]} adds up over steps, so there is no displacement. "
             "Set the evaluation's numbers."
         )
     return numbers

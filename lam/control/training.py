@@ -21,7 +21,6 @@ import lam.encoders
 import lam.optimizers  # noqa: F401  parts are imported so that a run's config finds them by their short names
 from lam.bottlenecks.base import BottleneckOutput
 from lam.control.heads import Blind, Head, Seeing
-from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
 from lam.evaluated import EvaluatedModel
 from lam.model import LatentActionModel
@@ -161,7 +160,9 @@ class ControlledModel(EvaluatedModel):
             states = self.encode(clip.to(self.device))
             z = self.limit(self.infer(states)).z
             actions = clip.labels(self.encoder.frames_per_state)["action"].to(z)
-            parts.append([part.float().cpu() for part in (actions.flatten(0, 1), states[:, :-1].flatten(0, 1), z.flatten(0, 1))])
+            parts.append(
+                [part.float().cpu() for part in (actions.flatten(0, 1), states[:, :-1].flatten(0, 1), z.flatten(0, 1))]
+            )
         actions, states, z = (torch.cat(part) for part in zip(*parts, strict=True))
         z = z.flatten(1)
         for name, head in self.heads.items():

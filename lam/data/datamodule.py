@@ -158,7 +158,9 @@ class ClipDataModule(pl.LightningDataModule):
         """
         reader = self._reader("train")
         parts = [(reader, spread_windows(reader.lengths, self.frames, self.stride, n))]
-        yield from BatchList(WindowBatches(parts, self.batch_size, labels=labels, replace=True), 0, self._watchdog, self._damage(reader))
+        yield from BatchList(
+            WindowBatches(parts, self.batch_size, labels=labels, replace=True), 0, self._watchdog, self._damage(reader)
+        )
 
     def teardown(self, stage: str) -> None:
         """Ends the watch over batches and steps; Lightning keeps the loaders."""

@@ -34,7 +34,9 @@ def control(folder, *more, subcommand="fit"):
     small.write_text(SMALL)
     configs = [f"--config={EXPERIMENTS / 'control.yaml'}", f"--config={small}"]
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
-    return run([subcommand, *configs, f"--model.run={folder}", "--model.labeled_clips=20", "--model.batch_size=32", *more], **quiet)
+    return run(
+        [subcommand, *configs, f"--model.run={folder}", "--model.labeled_clips=20", "--model.batch_size=32", *more], **quiet
+    )
 
 
 @pytest.fixture(scope="module", params=["noisy", "vq"])

@@ -114,7 +114,12 @@ def test_mppi_weighs_as_written():
     actions = torch.tensor([0.0, 1.0, 2.0]).reshape(1, 3, 1, 1)
     problem = Problem(
         lambda candidates: costs if candidates.shape[1] == 3 else torch.zeros(1, 1),
-        torch.tensor([3]), 1, torch.tensor([-9.0]), torch.tensor([9.0]), torch.zeros(1), torch.ones(1),
+        torch.tensor([3]),
+        1,
+        torch.tensor([-9.0]),
+        torch.tensor([9.0]),
+        torch.zeros(1),
+        torch.ones(1),
     )
     problem.noise = lambda turn, num: actions[:, 1:]
     weights = [math.exp(-c / (0.5 * costs.std().item())) for c in (0.0, 1.0, 4.0)]
