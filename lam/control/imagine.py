@@ -25,7 +25,7 @@ class Imagination:
         at_once: Sequences that go through the model together, for memory.
     """
 
-    def __init__(self, world: EvaluatedModel, act: Act, window: int, at_once: int = 4096) -> None:
+    def __init__(self, world: EvaluatedModel, act: Act, window: int, at_once: int = 1024) -> None:
         if window < 1 or at_once < 1:
             raise ValueError(f"window is {window} and at_once {at_once}, both must be at least 1.")
         self.world, self.act, self.window, self.at_once = world, act, window, at_once

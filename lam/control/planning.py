@@ -43,7 +43,7 @@ class Planning(Evaluation):
         planner: Planner | None = None,
         numbers: list[int] | None = None,
         max_clips: int = 256,
-        at_once: int = 4096,
+        at_once: int = 1024,
     ) -> None:
         super().__init__()
         self.planner = planner or CEM()
