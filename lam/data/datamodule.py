@@ -149,11 +149,18 @@ class ClipDataModule(pl.LightningDataModule):
         world, _ = turns = Share(*self._processes)
         return BatchList(WindowBatches(parts, max(1, self.batch_size // world), turns=turns), self.num_workers, self._watchdog)
 
-    def training_sample(self, n: int) -> Iterator[Clip]:
-        """Batches of at most n training windows, evenly spread, the same for every seed and on every process."""
+    def training_sample(self, n: int, labels: bool = False) -> Iterator[Clip]:
+        """Batches of at most n training windows, evenly spread, the same for every seed and on every process.
+
+        Args:
+            n: How many.
+            labels: Whether to read recorded actions and causes.
+        """
         reader = self._reader("train")
         parts = [(reader, spread_windows(reader.lengths, self.frames, self.stride, n))]
-        yield from BatchList(WindowBatches(parts, self.batch_size, replace=True), 0, self._watchdog, self._damage(reader))
+        yield from BatchList(
+            WindowBatches(parts, self.batch_size, labels=labels, replace=True), 0, self._watchdog, self._damage(reader)
+        )
 
     def teardown(self, stage: str) -> None:
         """Ends the watch over batches and steps; Lightning keeps the loaders."""

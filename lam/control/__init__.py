@@ -1,0 +1,1 @@
+"""Acting with latent actions: controllers from known actions to latents, planners, episodes with known truth."""

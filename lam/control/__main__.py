@@ -1,0 +1,16 @@
+"""``python -m lam.control``: see ``lam.control.cli``."""
+
+import os
+import sys
+
+from lam.cli import hush
+from lam.control.cli import run
+
+if __name__ == "__main__":
+    hush()
+    try:
+        run()
+    except (ValueError, OSError) as error:
+        if os.environ.get("LAM_TRACEBACK"):
+            raise
+        sys.exit(f"lam.control: error: {str(error).strip().splitlines()[-1]}")

@@ -1,0 +1,94 @@
+"""``python -m lam.control fit | validate``: controllers and plans for a world model that has been trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+import lam.control.error
+import lam.control.planning  # noqa: F401  evaluations are imported so that their short names work in YAML
+from lam.cli import LamParser, SettingsError, digest
+from lam.control.training import ControlledModel
+from lam.results import Provenance, code_revision, read_provenance, write_results
+
+
+class ControlCLI(LightningCLI):
+    """Results live in the world model's own folder: runs/<setting>/<row>/seed<k>/control/clips<label budget>."""
+
+    model: ControlledModel
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what follows from the run and the label budget."""
+        parser.link_arguments("model.run", "trainer.logger.init_args.save_dir", compute_fn=str)
+        parser.link_arguments("model.labeled_clips", "trainer.logger.init_args.version", compute_fn=_budget_folder)
+
+    @property
+    def settings(self) -> Any:
+        """The resolved settings of the subcommand."""
+        return self.config[str(self.subcommand)]
+
+    @property
+    def folder(self) -> Path:
+        """Where results go."""
+        return Path(self.settings["model"]["run"], "control", _budget_folder(self.settings["model"]["labeled_clips"]))
+
+    def before_instantiate_classes(self) -> None:
+        """Asks validation for weights; lets only a fresh fit write config.yaml."""
+        if self.subcommand != "fit" and not self.settings["ckpt_path"]:
+            raise SettingsError(
+                f"python -m lam.control {self.subcommand} needs trained heads: --ckpt_path {self.folder}/checkpoints/last.ckpt."
+            )
+        if self.subcommand != "fit" or self.settings["ckpt_path"]:
+            self.save_config_callback = None
+        elif (self.folder / "checkpoints" / "last.ckpt").exists():
+            raise FileExistsError(f"{self.folder} already holds controllers. Remove it, or give another --model.labeled_clips.")
+
+    def provenance(self) -> Provenance:
+        """What makes these heads: the world model and the settings of their training."""
+        world = read_provenance(Path(self.settings["model"]["run"]) / "trained.json")
+        if world is None:
+            raise SettingsError(
+                f"{self.settings['model']['run']} has no trained.json that can be read: it is not a finished run."
+            )
+        model = {key: value for key, value in self.settings["model"].as_dict().items() if key != "run"}
+        trainer = {key: self.settings["trainer"][key] for key in ("max_steps", "precision", "gradient_clip_val")}
+        return dataclasses.replace(
+            world,
+            config_hash=digest(world.config_hash, model, trainer),
+            evaluation_hash=digest([callback.as_dict() for callback in self.settings["trainer"]["callbacks"]]),
+            code_revision=code_revision(),
+        )
+
+    def after_fit(self) -> None:
+        """Saves the last step and validates."""
+        self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt", weights_only=False)
+        self.trainer.validate(self.model, verbose=False)
+        self.after_validate()
+
+    def after_validate(self) -> None:
+        """Writes what the evaluations found."""
+        write_results(self.folder, self.trainer, self.provenance(), finished=True)
+
+
+def _budget_folder(labeled_clips: int) -> str:
+    return f"clips{labeled_clips}"
+
+
+def run(args: ArgsType = None, **trainer_defaults: Any) -> ControlCLI:
+    """Builds and runs what the arguments say; errors are raised, not printed.
+
+    Args:
+        args: Arguments as typed on the command line; those of the process if not given.
+        trainer_defaults: Defaults of the trainer that are no settings of the run.
+    """
+    return ControlCLI(
+        args=args,
+        model_class=ControlledModel,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        parser_class=LamParser,
+        trainer_defaults=trainer_defaults,
+    )

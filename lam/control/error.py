@@ -1,0 +1,76 @@
+"""E10, controller: how well known actions take the place of inferred latents, after arXiv 2601.05230, section 5.1."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, ClassVar
+
+from sklearn.metrics import r2_score
+
+from lam.control.imagine import Imagination
+from lam.evals.base import Evaluation, Observation, Results
+from lam.evals.sample import ClipSample
+from lam.evals.unroll import unrolled
+
+
+class ControllerError(Evaluation):
+    """Unrolls held-out clips with the latents that controllers make of their recorded actions.
+
+    From the first state alone, each action is translated in the state that was imagined last. Keys, all ``@`` the label budget
+    in clips: ``error`` with the controller, ``inferred`` with the latents of the inverse model, which has seen the answer,
+    ``ratio`` of both, ``blind`` and ``ratio_blind`` with the controller that does not see the state, all of states averaged over
+    the clip in units of the copy-last-state error; ``movement`` and ``movement_blind``, how far the last imagined state is
+    from the first as a share of how far inferred latents take it (a controller that has learned nothing stays at 0).
+    ``read/<number>`` and ``read_blind/<number>``: R2 of each number of the action from z, with and without the state.
+    """
+
+    name: ClassVar[str] = "controller"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was observed."""
+        self.sample = ClipSample()
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """Unrolls a batch with each kind of latents."""
+        states, z = observation.states, observation.limited.z
+        actions = observation.clip.labels(module.encoder.frames_per_state)["action"].to(states.device)
+        first = states[:, :1]
+        unrolled_with = {"inferred": unrolled(module, observation)}
+        for key, name in (("error", "controller"), ("blind", "blind")):
+            imagination = Imagination(module, partial(module.act, name), states.shape[1] - 1)
+            unrolled_with[key] = imagination(first, z[:, :0], actions[:, None])[:, 0]
+        values = {key: module.error(imagined, states[:, 1:]).mean(dim=1) for key, imagined in unrolled_with.items()}
+        for key, imagined in unrolled_with.items():
+            values[f"moved_{key}"] = module.error(imagined[:, -1:], first)[:, 0]
+        for name in ("reader", "blind_reader"):
+            answers = module.heads[name](z.flatten(0, 1).flatten(1).float(), states[:, :-1].flatten(0, 1).float())
+            values[name] = answers.unflatten(0, z.shape[:2])
+        values["action"] = actions
+        self.sample.add(observation.clip.position, {key: value.double() for key, value in values.items()})
+
+    def compute(self, module: Any) -> Results:
+        """Means over all clips, ratios of means."""
+        positions, values = self.sample.gather()
+        if not len(positions):
+            return Results()
+        budget = f"@{module.labeled_clips}"
+        clips = {key: values[key] for key in ("error", "inferred", "blind")}
+        results = Results(clips={key + budget: (positions, value) for key, value in clips.items()})
+        means = {key: value.mean().item() for key, value in values.items() if value.ndim == 1}
+        found = {key: means[key] for key in clips}
+        found["ratio"] = means["error"] / means["inferred"]
+        found["ratio_blind"] = means["blind"] / means["inferred"]
+        if means["moved_inferred"]:  # latents that are ignored move nothing, so there is nothing to compare with
+            found["movement"] = means["moved_error"] / means["moved_inferred"]
+            found["movement_blind"] = means["moved_blind"] / means["moved_inferred"]
+        results.metrics = {key + budget: value for key, value in found.items()}
+        truth = values["action"].flatten(0, 1)
+        for key, name in (("read", "reader"), ("read_blind", "blind_reader")):
+            for number, column in enumerate(values[name].flatten(0, 1).unbind(dim=1)):
+                if truth[:, number].std():
+                    results.metrics[f"{key}{budget}/{number}"] = float(r2_score(truth[:, number], column))
+        return results

@@ -1,0 +1,213 @@
+"""Training controllers: a few labeled clips, a frozen world model, and heads between its latents and the known actions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+import lam.bottlenecks
+import lam.encoders
+import lam.optimizers  # noqa: F401  parts are imported so that a run's config finds them by their short names
+from lam.bottlenecks.base import BottleneckOutput
+from lam.control.heads import Blind, Head, Seeing
+from lam.data.datamodule import ClipDataModule
+from lam.evaluated import EvaluatedModel
+from lam.model import LatentActionModel
+from lam.noise import keyed_uniform, mix
+from lam.optimizers import warmup_cosine
+
+
+def load_run(folder: Path) -> tuple[LatentActionModel, ClipDataModule]:
+    """The trained world model of a run's folder and the data it was trained on.
+
+    Raises:
+        FileNotFoundError: There is no run, or its training has not ended.
+    """
+    config, weights = folder / "config.yaml", folder / "checkpoints" / "last.ckpt"
+    for path in (config, weights, folder / "trained.json"):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: {folder} is not the folder of a finished run. Train it with lam fit.")
+    settings = yaml.safe_load(config.read_text())
+    parser = ArgumentParser()
+    parser.add_class_arguments(LatentActionModel, "model")
+    parser.add_class_arguments(ClipDataModule, "data")
+    parsed = parser.parse_object({"model": settings["model"], "data": settings["data"]})
+    built = parser.instantiate_classes(parsed)
+    checkpoint = torch.load(weights, map_location="cpu", weights_only=True)
+    built.model.on_load_checkpoint(checkpoint)
+    built.model.load_state_dict(checkpoint["state_dict"])
+    return built.model, built.data
+
+
+class LabeledBatches(IterableDataset[list[Tensor]]):
+    """Batches of labeled transitions: batch i is a function of seed and i alone, so a resumed run sees what was to come.
+
+    Args:
+        labeled: The transitions.
+        batch_size: Transitions of a batch, each drawn at random.
+        seed: Seed of the draws.
+        first: Batch to begin with.
+    """
+
+    def __init__(self, labeled: TensorDataset, batch_size: int, seed: int, first: int) -> None:
+        self.labeled, self.batch_size, self.seed, self.first = labeled, batch_size, seed, first
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        """Without end."""
+        for batch in itertools.count(self.first):
+            key = mix(torch.tensor([self.seed])) + batch
+            rows = (keyed_uniform(key, (self.batch_size,))[0].double() * len(self.labeled)).long()
+            yield [column[rows] for column in self.labeled.tensors]
+
+
+class ControlledModel(EvaluatedModel):
+    """A frozen world model with heads between its latents and the known actions; only the heads learn.
+
+    All heads learn from the same labeled clips at once, so that what they reach can be compared: ``controller`` from action
+    and last state to z, ``blind`` from the action alone (its foil), ``reader`` from z and last state to the action and
+    ``blind_reader`` from z alone. z is what the bottleneck lets through, without noise.
+
+    Args:
+        run: Folder of the world model's run, runs/<setting>/<row>/seed<k>; the data are the run's own.
+        labeled_clips: Clips of its training shards whose actions may be seen, evenly spread; the label budget.
+        batch_size: Transitions a step.
+        learning_rate: Highest learning rate of AdamW, reached after a tenth of the steps; then it falls along a cosine.
+        weight_decay: Weight decay of AdamW.
+        width: Channels of a token of the heads that see the state; twice as many in those that do not.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        labeled_clips: int = 256,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-3,
+        width: int = 64,
+    ) -> None:
+        world, data = load_run(Path(run))
+        super().__init__(world.encoder, world.distance)
+        if labeled_clips < 1:
+            raise ValueError(f"labeled_clips is {labeled_clips}; a controller needs at least one labeled clip.")
+        self.world = world.requires_grad_(False).eval()
+        self.bottleneck = world.bottleneck
+        self.copy_error.copy_(world.copy_error)
+        self.data = data
+        self.labeled_clips, self.batch_size = labeled_clips, batch_size
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        actions = data.index.action_dim
+        if not actions:
+            raise ValueError(f"{data.index.path} has no recorded actions, and a controller learns from actions.")
+        latents = world.bottleneck.num_latents * world.bottleneck.dim
+        shape = world.encoder.shape
+        self.heads = nn.ModuleDict(
+            {
+                "controller": Seeing(shape, actions, latents, width),
+                "blind": Blind(shape, actions, latents, 2 * width),
+                "reader": Seeing(shape, latents, actions, width),
+                "blind_reader": Blind(shape, latents, actions, 2 * width),
+            }
+        )
+
+    # ------------------------------------------------------------------ the world model
+
+    def infer(self, states: Tensor) -> Tensor:
+        """What the world's inverse model says of each transition, (B, T-1, L, A)."""
+        return self.world.infer(states)
+
+    def predict(self, states: Tensor, z: Tensor) -> Tensor:
+        """The world's predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2 and z."""
+        return self.world.predict(states, z)
+
+    def limit(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
+        """What the world's bottleneck lets through."""
+        return self.world.limit(latent, sample=sample)
+
+    def act(self, name: str, actions: Tensor, states: Tensor) -> Tensor:
+        """Latents (n, L, A) of a controller by its name, for actions (n, U) in states (n, N, D)."""
+        head: Head = self.heads[name]  # type: ignore[assignment]  # a ModuleDict does not say of what
+        z = head(actions.float(), states.float())
+        return z.unflatten(-1, (self.bottleneck.num_latents, self.bottleneck.dim))
+
+    # ------------------------------------------------------------------ training the heads
+
+    def setup(self, stage: str) -> None:
+        """Connects the run's data."""
+        self.data.trainer = self.trainer
+        self.encoder.use_index(self.data.index)
+
+    def on_fit_start(self) -> None:
+        """Encodes the labeled clips once."""
+        self.labeled = self.label()
+
+    @torch.no_grad()
+    def label(self) -> TensorDataset:
+        """Actions (n, U), last states (n, N, D) and latents (n, L * A) of the transitions of the labeled clips."""
+        self.eval()
+        parts = []
+        for clip in self.data.training_sample(self.labeled_clips, labels=True):
+            states = self.encode(clip.to(self.device))
+            z = self.limit(self.infer(states)).z
+            actions = clip.labels(self.encoder.frames_per_state)["action"].to(z)
+            parts.append(
+                [part.float().cpu() for part in (actions.flatten(0, 1), states[:, :-1].flatten(0, 1), z.flatten(0, 1))]
+            )
+        actions, states, z = (torch.cat(part) for part in zip(*parts, strict=True))
+        z = z.flatten(1)
+        for name, head in self.heads.items():
+            head.measure(*((z, actions) if "reader" in name else (actions, z)))  # type: ignore[operator]
+        self.train()
+        return TensorDataset(actions, states, z)
+
+    def train(self, mode: bool = True) -> ControlledModel:
+        """Puts the heads into training mode; the world model stays as it is."""
+        super().train(mode)
+        self.world.eval()
+        return self
+
+    def train_dataloader(self) -> DataLoader[list[Tensor]]:
+        """Labeled transitions without end, the same on every process, continuing where the trainer stands."""
+        batches = LabeledBatches(self.labeled, self.batch_size, torch.initial_seed(), self.trainer.global_step)
+        return DataLoader(batches, batch_size=None)
+
+    def val_dataloader(self) -> Any:
+        """The run's validation clips."""
+        return self.data.val_dataloader()
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:  # type: ignore[override]
+        """The sum of all heads' losses; they share no weights."""
+        actions, states, z = batch
+        losses = {
+            name: head.loss(*((z, states, actions) if "reader" in name else (actions, states, z)))  # type: ignore[operator]
+            for name, head in self.heads.items()
+        }
+        for name, loss in losses.items():
+            self.log(f"train/{name}", loss)
+        return torch.stack(list(losses.values())).sum()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW under a linear warm-up and a cosine to zero, stepped each batch."""
+        optimizer = AdamW(self.heads.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        schedule = LambdaLR(optimizer, warmup_cosine(int(self.trainer.estimated_stepping_batches), 0.1))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the heads alone: the world model lies in its own run."""
+        for key in [key for key in checkpoint["state_dict"] if not key.startswith("heads.")]:
+            del checkpoint["state_dict"][key]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Puts the world model's weights back, so that loading can be strict about all others."""
+        for key, value in self.state_dict().items():
+            checkpoint["state_dict"].setdefault(key, value)

@@ -1,0 +1,86 @@
+"""Controller error and planning where the truth is known: each action moves every token, and the exact controller says so."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lam.control.error import ControllerError
+from lam.control.planners import CEM
+from lam.control.planning import Planning
+from lam.data.schema import ActionField, ActionStatistics
+from lam.distributed import rank, world_size
+from tests.evals.toy import ToyModel, clips, evaluate, part
+from tests.processes import run_processes
+
+COUNT, STEPS = 9, 3
+
+
+class Acting(ToyModel):
+    """z is the movement; the controller knows it from the action, the blind one thinks that nothing ever moves."""
+
+    labeled_clips = 5
+
+    def __init__(self):
+        super().__init__()
+        statistics = ActionStatistics([0.0] * 3, [0.12] * 3, [-0.2] * 3, [0.2] * 3, [0.0] * 3, [0.0] * 3)
+        self.data = SimpleNamespace(index=SimpleNamespace(actions=[ActionField("rgb", 3, "sum")], action_statistics=statistics))
+        self.heads = {"reader": lambda z, states: z, "blind_reader": lambda z, states: 0 * z}
+
+    @property
+    def device(self):
+        return torch.device("cpu")
+
+    def infer(self, states):
+        return 2 * super().infer(states)
+
+    def act(self, name, actions, states):
+        return actions[:, None] * (name == "controller")
+
+
+def moving():
+    clip = clips(COUNT, frames=STEPS + 1)
+    generator = torch.Generator().manual_seed(3)
+    actions = 0.4 * torch.rand(COUNT, STEPS, 3, generator=generator) - 0.2
+    clip.causes = {"action": actions}
+    base = 0.2 * torch.rand(COUNT, 1, 3, 8, 8, generator=generator)
+    path = torch.cat([torch.zeros(COUNT, 1, 3), actions.cumsum(dim=1)], dim=1)
+    clip.frames = (127.5 * (1 + base + path[..., None, None])).round().to(torch.uint8)
+    return clip
+
+
+def find_all():
+    clip, model = moving(), Acting()
+    seen = [model.validation_step(part(clip, i, i + 3)) for i in range(3 * rank(), COUNT, 3 * world_size())]
+    planning = Planning(CEM(candidates=60, elites=8, turns=12), max_clips=7)
+    return {evaluation.name: evaluate(evaluation, *seen, model=model) for evaluation in (ControllerError(), planning)}
+
+
+def test_the_exact_controller_loses_nothing_and_its_plans_are_the_truth():
+    found = find_all()
+    controller, planning = found["controller"].metrics, found["planning"].metrics
+    assert controller["error@5"] < 0.05 * controller["blind@5"]  # what is left is the rounding of pixels
+    assert controller["movement@5"] == pytest.approx(1, abs=0.02)
+    assert controller["read@5/0"] > 0.99
+    assert planning["error@5"] < 0.05
+    assert planning["normalized@5"] < 0.1
+
+
+def test_a_controller_that_moves_nothing_plans_no_better_than_chance():
+    found = find_all()
+    controller, planning = found["controller"].metrics, found["planning"].metrics
+    assert controller["movement_blind@5"] == 0
+    assert controller["ratio_blind@5"] > 5
+    assert controller["read_blind@5/0"] < 0.01
+    assert planning["error_blind@5"] > 0.8 * planning["error_stay@5"]
+    assert planning["error_chance@5"] > planning["error_stay@5"] > 0.3
+
+
+def test_two_processes_find_what_one_finds(tmp_path):
+    one, (left, right) = find_all(), run_processes(find_all, folder=tmp_path, timeout=150)
+    for name, results in one.items():
+        for found in (left[name], right[name]):
+            assert found.metrics == pytest.approx(results.metrics, rel=1e-5, abs=1e-6), name
+            assert found.clips.keys() == results.clips.keys()
+            for key, pair in results.clips.items():
+                torch.testing.assert_close(found.clips[key], pair)
