@@ -166,7 +166,7 @@ class ControlledModel(EvaluatedModel):
         actions, states, z = (torch.cat(part) for part in zip(*parts, strict=True))
         z = z.flatten(1)
         for name, head in self.heads.items():
-            head.measure(*((z, actions) if "reader" in name else (actions, z)))  # type: ignore[operator]
+            head.measure(*((z, actions) if "reader" in name else (actions, z)))  # type: ignore[operator]  # see act
         self.train()
         return TensorDataset(actions, states, z)
 
@@ -185,11 +185,11 @@ class ControlledModel(EvaluatedModel):
         """The run's validation clips."""
         return self.data.val_dataloader()
 
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:  # type: ignore[override]
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:  # type: ignore[override]  # narrower
         """The sum of all heads' losses; they share no weights."""
         actions, states, z = batch
         losses = {
-            name: head.loss(*((z, states, actions) if "reader" in name else (actions, states, z)))  # type: ignore[operator]
+            name: head.loss(*((z, states, actions) if "reader" in name else (actions, states, z)))  # type: ignore[operator]  # see act
             for name, head in self.heads.items()
         }
         for name, loss in losses.items():
