@@ -68,9 +68,9 @@ class Heads(nn.Module):
         super().__init__()
         shape = StateShape(size.side, size.side, size.dim)
         sizes = (shape, size.num_latents, size.latent_dim, size.width)
-        self.inverse = inverse(*sizes, size.inverse_depth, size.heads)  # type: ignore[call-arg]
+        self.inverse = inverse(*sizes, size.inverse_depth, size.heads)  # type: ignore[call-arg]  # all heads have depth and heads
         self.bottleneck = bottleneck(size.latent_dim, size.num_latents)
-        self.forward_model = forward_model(*sizes, size.forward_depth, size.heads)  # type: ignore[call-arg]
+        self.forward_model = forward_model(*sizes, size.forward_depth, size.heads)  # type: ignore[call-arg]  # likewise
 
     def forward(self, states: Tensor) -> Tensor:
         """Loss of a batch of states (B, T, N, D)."""

@@ -69,7 +69,7 @@ class LamCLI(LightningCLI):
         self._asked = words[0] if isinstance(words, list) and words else None
         super().__init__(args=args, **options)
 
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static in Lightning
         """The subcommand that is asked for, as describing all options of each of the four takes long; else all."""
         every = LightningCLI.subcommands()
         return {self._asked: every[self._asked]} if self._asked in every else every

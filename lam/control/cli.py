@@ -43,7 +43,9 @@ class ControlCLI(LightningCLI):
             )
         if self.subcommand != "fit" or self.settings["ckpt_path"]:
             self.save_config_callback = None
-        elif (self.folder / "checkpoints" / "last.ckpt").exists():
+        elif not (self.folder / "checkpoints" / "last.ckpt").exists():
+            (self.folder / "config.yaml").unlink(missing_ok=True)  # a start that was killed leaves nothing to lose
+        else:
             raise FileExistsError(f"{self.folder} already holds controllers. Remove it, or give another --model.labeled_clips.")
 
     def provenance(self) -> Provenance:

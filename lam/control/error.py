@@ -1,4 +1,4 @@
-"""E10, controller: how well known actions take the place of inferred latents, after arXiv 2601.05230, section 5.1."""
+"""E10, controller: how well known actions take the place of inferred latents, after arXiv 2601.05230, table S1."""
 
 from __future__ import annotations
 

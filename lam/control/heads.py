@@ -66,7 +66,7 @@ class Head(nn.Module, ABC):
 class Blind(Head):
     """Does not see the state: an MLP of three layers.
 
-    As controller the foil of https://arxiv.org/abs/2601.05230, section 5.1: where the same action means other latents in
+    As controller the foil of https://arxiv.org/abs/2601.05230: where the same action means other latents in
     other states and camera poses, it ends at a latent that moves nothing.
 
     Args:
@@ -88,7 +88,7 @@ class Blind(Head):
 class Seeing(Head):
     """Sees the last state: self-attention over its tokens, then one look at them by what is known.
 
-    The controller of https://arxiv.org/abs/2601.05230, section 5.1: two self-attention blocks over the last state only, one
+    The controller of https://arxiv.org/abs/2601.05230: two self-attention blocks over the last state only, one
     cross-attention block from the input, embedded by an MLP of three layers, and a linear map of its single token.
 
     Args:

@@ -1,7 +1,6 @@
 """Planners: sequences of actions that a world model expects to be cheap, for many episodes at once.
 
-The public planners that were looked at plan one episode at a time or bring an environment class of their own; here all
-candidates of all episodes go through the model together, and the draws of an episode are keyed by it, so that they do not
+All candidates of all episodes go through the model together, and the draws of an episode are keyed by it, so that they do not
 depend on which others are planned beside it.
 """
 
@@ -29,7 +28,7 @@ class Problem:
         horizon: Steps H.
         low: Smallest value of each number of an action, (U,).
         high: Largest value, (U,).
-        mean: Where a search starts, (E, H, U) or what broadcasts to it: 0 is the middle of the recorded actions.
+        mean: Where a search starts, (E, H, U) or what broadcasts to it: the mean of the recorded actions, or an earlier plan.
         std: How far it looks at first, (U,).
     """
 
@@ -85,8 +84,8 @@ class Planner(ABC):
 class CEM(Planner):
     """Cross-entropy method (Rubinstein 1999): a Gaussian over sequences, refitted to its cheapest draws turn by turn.
 
-    The current mean is one of the candidates and the last mean is the plan, as in the public code of
-    https://arxiv.org/abs/2512.24497 that the planning of https://arxiv.org/abs/2601.05230 adopts.
+    The current mean is one of the candidates and the last mean is the plan, as in the public code whose protocol
+    https://arxiv.org/abs/2601.05230 adopts for planning on DROID.
 
     Args:
         candidates: Sequences a turn; 300 there.
@@ -208,7 +207,7 @@ class GradientDescent(Planner):
 
 
 class Stay(Planner):
-    """Bound: the middle of the recorded actions at every step, whatever the goal."""
+    """Bound: the first mean of the search at every step, whatever the goal."""
 
     evaluations = 0
 
@@ -230,7 +229,7 @@ class Chance(Planner):
 
 
 class StraightLines(Planner):
-    """The same action at every step, the cheapest of evenly spread draws, as NWM plans on RECON (arXiv 2412.03572).
+    """The same action at every step, the cheapest of evenly spread draws, as NWM is made to plan on RECON.
 
     Args:
         candidates: Actions tried; 120 there.

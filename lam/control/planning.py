@@ -21,7 +21,7 @@ from lam.noise import mix
 class Planning(Evaluation):
     """Plans from the first state of held-out clips to their last, and compares with the actions that were recorded.
 
-    Open loop, the protocol of arXiv 2601.05230, section 5.2: the goal is a state, the cost the squared distance of the
+    Open loop, the protocol of arXiv 2601.05230 for DROID (table S1): the goal is a state, the cost the squared distance of the
     imagined last state to it. Keys: ``error``, the sum over the action's numbers of |sum of the plan - sum of the recorded
     actions| (their Delta xyz), ``ate``, root mean square distance between both paths along the steps, ``rpe``, the same between
     single steps; each also ``_stay`` (the mean action at every step), ``_chance`` (actions drawn as the recorded ones are
@@ -104,8 +104,8 @@ def problem(module: Any, episodes: Banked, controller: str, at_once: int) -> Pro
     """From the first state of each episode to its last, through a controller by its name; bounds are those of the recording."""
     index, steps = module.data.index, episodes.z.shape[1]
     imagination = Imagination(module, partial(module.act, controller), steps, at_once)
-    # clones, so that a planner that needs gradients can have them
-    first, goal, past = episodes.states[:, :1].clone(), episodes.states[:, -1].clone(), episodes.z[:, :0].clone()
+    with torch.inference_mode(False):  # clones outside of it can take part in the gradients that a planner may need
+        first, goal, past = episodes.states[:, :1].clone(), episodes.states[:, -1].clone(), episodes.z[:, :0].clone()
     low, high, mean, std = (
         torch.tensor(getattr(index.action_statistics, name), device=first.device) for name in ("low", "high", "mean", "std")
     )

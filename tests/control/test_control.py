@@ -6,11 +6,13 @@ import sys
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from lam.cli import SettingsError
 from lam.cli import run as run_world
 from lam.control.cli import run
-from lam.control.planning import additive, deviations
+from lam.control.planners import GradientDescent
+from lam.control.planning import Planning, additive, deviations
 from lam.control.training import ControlledModel, load_run
 from lam.data.schema import ActionField
 from tests.tiny import EXPERIMENTS, arguments, make_world
@@ -116,6 +118,26 @@ def test_what_stands_in_the_way_is_said(world, controlled, tmp_path, monkeypatch
         ControlledModel(world, labeled_clips=0)
     with pytest.raises(FileNotFoundError, match="not the folder of a finished run"):
         load_run(tmp_path)
+
+
+def test_a_planner_with_gradients_where_lightning_validates(controlled):
+    model = controlled.model
+    planning = Planning(GradientDescent(starts=2, turns=3), max_clips=4)
+    trainer = Trainer(
+        accelerator="cpu", logger=False, callbacks=[planning], enable_progress_bar=False, enable_model_summary=False
+    )
+    trainer.validate(model, verbose=False)
+    assert planning.results.metrics["error@20"] > 0
+    assert len(planning.results.curves["trace"]) == 3
+
+
+def test_a_killed_start_is_no_obstacle(world, monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    folder = world / "control" / "clips3"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("left over")
+    control(world, "--model.labeled_clips=3", "--trainer.max_steps=1")
+    assert (folder / "run.json").exists()
 
 
 def test_deviations_by_hand():
