@@ -20,7 +20,7 @@ class ControllerError(Evaluation):
     in clips: ``error`` with the controller, ``inferred`` with the latents of the inverse model, which has seen the answer,
     ``ratio`` of both, ``blind`` and ``ratio_blind`` with the controller that does not see the state, all of states averaged
     over the clip in units of the copy-last-state error; ``movement`` and ``movement_blind``, how far the last imagined state is
-    from the first as a share of how far inferred latents take it (a controller that has learned nothing stays at 0).
+    from the first as a share of how far inferred latents take it; 0 where a controller's latents leave all in place.
     ``read/<number>`` and ``read_blind/<number>``: R2 of each number of the action from z, with and without the state.
     """
 
