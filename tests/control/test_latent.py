@@ -1,0 +1,184 @@
+"""Planning in latent space, in a world that adds each latent to every token, so that the best plan is known."""
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lam.control.latent import POOL, LatentProblem, LatentSearch, latent_problem, mutate
+from lam.data.schema import ActionStatistics
+from lam.evals.bank import Banked
+from lam.noise import mix
+
+CODES = torch.tensor([[-0.2, 0.1], [0.1, 0.3], [0.2, -0.1], [0.0, 0.0]])
+STEPS = 3
+
+
+class Normal:
+    """A prior like that of Gaussian latents."""
+
+    def sample_prior(self, n, generator=None):
+        return 0.3 * torch.randn(n, 1, 2, generator=generator)
+
+
+class Codes:
+    """A prior over some of the codes."""
+
+    def __init__(self, codes=CODES):
+        self.codes = codes
+
+    def sample_prior(self, n, generator=None):
+        return self.codes[torch.randint(len(self.codes), (n,), generator=generator)][:, None]
+
+
+class World:
+    """States add up latents; the reader turns a latent around where the state before it is negative, so order matters."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, prior, bound=9.0):
+        self.bottleneck = prior
+        statistics = ActionStatistics([0.0] * 2, [1.0] * 2, [-bound] * 2, [bound] * 2, [0.0] * 2, [0.0] * 2)
+        self.data = SimpleNamespace(index=SimpleNamespace(action_statistics=statistics))
+        self.heads = {"reader": read}
+
+    def predict(self, states, z):
+        return states + z
+
+
+def read(z, states):
+    return 10 * z * torch.where(states.mean(dim=1) < 0, -1.0, 1.0)
+
+
+def problem(prior, goal, bound=9.0, keys=None, first=None):
+    """Where the latents are to add up to a goal (E, 2), from zero."""
+    first = torch.zeros(len(goal), 2) if first is None else first
+    states = torch.stack([first, first + goal], dim=1)[:, :, None].expand(-1, -1, 4, -1)
+    keys = torch.arange(len(goal)) if keys is None else keys
+    return LatentProblem(World(prior, bound), states[:, :1], states[:, 1], keys, STEPS, window=2, at_once=64)
+
+
+def goals(count, seed=0):
+    picked = torch.randint(len(CODES), (count, STEPS), generator=torch.Generator().manual_seed(seed))
+    return CODES[picked].sum(dim=1)
+
+
+def test_among_codes_the_best_of_all_sequences_is_found():
+    wanted = torch.cat([goals(4), torch.tensor([[0.33, 0.21], [-0.5, 1.0]])])
+    plan = LatentSearch(candidates=60, elites=6, turns=8).plan(problem(Codes(), wanted))
+    for number, goal in enumerate(wanted):
+        sums = torch.stack([torch.stack(sequence).sum(dim=0) for sequence in itertools.product(CODES, repeat=STEPS)])
+        least = (sums - goal).square().mean(dim=1).min().item()
+        assert plan.cost[number].item() == pytest.approx(least, abs=1e-7)
+
+
+def test_continuous_latents_reach_the_goal_and_turns_refine_them():
+    wanted = 0.4 * torch.randn(8, 2, generator=torch.Generator().manual_seed(1))
+    shooting, refined = (
+        LatentSearch(candidates=64, elites=8, turns=turns).plan(problem(Normal(), wanted)) for turns in (1, 10)
+    )
+    assert refined.cost.mean() < 0.1 * shooting.cost.mean()
+    assert refined.cost.max() < 2e-3
+    assert (refined.trace.diff(dim=0) <= 0).all()
+    assert refined.trace.shape == (10, 8)
+    torch.testing.assert_close(refined.trace[-1], refined.cost)
+    torch.testing.assert_close(refined.trace[0], shooting.cost)
+
+
+def test_actions_are_read_in_the_state_before_each_and_kept_within_bounds():
+    # from -0.15, one code of 0.1 or 0.2 at a time: the sign of the state changes on the way
+    first, steps = torch.tensor([[-0.15, -0.15]]), torch.tensor([[0.1, 0.3], [0.2, -0.1], [0.1, 0.3]])
+    latents = steps[None, :, None]
+    found = problem(Codes(), steps.sum(dim=0)[None], first=first).read(latents)
+    state, expected = first[0], []
+    for step in steps:
+        expected.append(10 * step * torch.where(state < 0, -1.0, 1.0))
+        state = state + step
+    torch.testing.assert_close(found, torch.stack(expected)[None])
+    assert (found[0, 0] < 0).all() and (found[0, 2] > 0).all()
+    bounded = problem(Codes(), steps.sum(dim=0)[None], bound=1.5, first=first).read(latents)
+    torch.testing.assert_close(bounded, found.clamp(-1.5, 1.5))
+
+
+def test_the_plan_is_read_from_the_latents_that_were_cheapest():
+    wanted = goals(5)
+    plan = LatentSearch(candidates=60, elites=6, turns=8).plan(problem(Codes(), wanted, first=torch.ones(5, 2)))
+    torch.testing.assert_close(plan.actions.sum(dim=1) / 10, wanted, atol=1e-5, rtol=0)  # states stay positive
+    assert plan.cost.max() < 1e-8
+
+
+@pytest.mark.parametrize("prior", [Normal(), Codes()], ids=["continuous", "codes"])
+def test_an_episode_is_planned_alike_in_any_company(prior):
+    wanted, keys = goals(4), torch.tensor([7, 1, 9, 4])
+    search = LatentSearch(candidates=20, elites=4, turns=4)
+    together = search.plan(problem(prior, wanted, keys=keys))
+    alone = search.plan(problem(prior, wanted[2:3], keys=keys[2:3]))
+    assert torch.equal(together.actions[2:3], alone.actions)
+    other = problem(prior, wanted, keys=keys + 100)
+    same = problem(prior, wanted, keys=keys)
+    assert not torch.equal(other.draw(other.uniform(0, (20, STEPS))), same.draw(same.uniform(0, (20, STEPS))))
+
+
+def test_a_prior_that_misses_the_latents_that_are_needed_plans_worse():
+    wanted = goals(12)
+    search = LatentSearch(candidates=60, elites=6, turns=6)
+    whole, half = (search.plan(problem(Codes(codes), wanted)) for codes in (CODES, CODES[1:3]))
+    assert whole.cost.max() < 1e-8
+    assert half.cost.mean() > 0.01
+    truth = wanted * 10
+    first = torch.ones(12, 2)
+    errors = [
+        (search.plan(problem(Codes(codes), wanted, first=first)).actions.sum(dim=1) - truth).abs().sum(dim=1).mean()
+        for codes in (CODES, CODES[1:3])
+    ]
+    assert errors[0] < 1e-4 < 1 < errors[1]
+
+
+def test_draws_are_those_of_the_prior():
+    asked = problem(Codes(CODES[:2]), goals(2))
+    drawn = asked.draw(asked.uniform(0, (5000, STEPS)))
+    assert drawn.shape == (2, 5000, STEPS, 1, 2)
+    shares = (drawn[..., 0, :] == CODES[0]).all(dim=-1).float().mean(dim=1)
+    torch.testing.assert_close(shares, torch.full_like(shares, 0.5), atol=0.03, rtol=0)
+    assert asked.prior.shape == (POOL, 1, 2)
+
+
+def test_a_child_is_its_parent_but_for_one_step_from_the_prior():
+    asked = problem(Normal(), goals(2))
+    parents = torch.arange(2 * 4 * STEPS * 2.0).reshape(2, 4, STEPS, 1, 2)
+    children = mutate(asked, parents, asked.uniform(1, (3, 200)))
+    changed = (children[:, :, None] != parents[:, None]).any(dim=-1)[..., 0].sum(dim=-1)  # (E, children, parents)
+    assert (changed.amin(dim=-1) == 1).all()
+    assert set(changed.argmin(dim=-1).flatten().tolist()) == {0, 1, 2, 3}
+    parent = parents.gather(1, changed.argmin(dim=-1)[..., None, None, None].expand(-1, -1, STEPS, 1, 2))
+    places = (children != parent).any(dim=-1)[..., 0]
+    counts = places.sum(dim=1)
+    assert (counts > 40).all()  # every step is redrawn, a third of the times each
+    assert (children[places][:, 0, None] == asked.prior[None, :, 0]).all(dim=-1).any(dim=1).all()
+
+
+def test_what_is_asked_of_the_world_is_what_is_told():
+    asked = problem(Codes(), goals(3))
+    counted, inner = [], asked.cost
+    asked.cost = lambda latents: counted.append(latents.shape[1]) or inner(latents)
+    search = LatentSearch(candidates=20, elites=5, turns=4)
+    search.plan(asked)
+    assert sum(counted) == search.evaluations == 20 + 3 * 15
+
+
+def test_episodes_of_the_bank_become_a_problem():
+    states = torch.randn(3, STEPS + 1, 4, 2)
+    z = torch.randn(3, STEPS, 1, 2)
+    positions = torch.tensor([5, 3, 8])
+    asked = latent_problem(World(Codes()), Banked(positions, positions, states, states, z, {}), 2, 64)
+    assert torch.equal(asked.first, states[:, :1]) and torch.equal(asked.goal, states[:, -1])
+    assert torch.equal(asked.keys, mix(positions))
+    assert asked.horizon == STEPS
+    assert LatentSearch(candidates=9, elites=2, turns=2).plan(asked).actions.shape == (3, STEPS, 2)
+
+
+@pytest.mark.parametrize("settings", [{"elites": 0}, {"elites": 300}, {"turns": 0}])
+def test_settings_that_cannot_work_are_refused(settings):
+    with pytest.raises(ValueError, match="1 <= elites < candidates"):
+        LatentSearch(**settings)
