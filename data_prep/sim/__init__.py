@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -11,12 +10,10 @@ import numpy as np
 
 from data_prep.generated import check_generated, write_generated
 from data_prep.sample import Maker, Sample
-from data_prep.sim.simulator import Simulator
 from data_prep.source import Recording
 from data_prep.writer import SetSpec
 from lam.data.schema import Storage
-
-SIMULATORS = {"pusht": "PushT", "minigrid": "MiniGrid"}
+from lam.simulators import find_simulator, play
 
 
 def sim(
@@ -61,19 +58,6 @@ def sim(
     return write_generated(out, maker, spec, (train, val), frames, record, jobs)
 
 
-def find_simulator(env: str) -> type[Simulator]:
-    """A simulator's class, imported only here.
-
-    Raises:
-        ValueError: Its package is missing.
-    """
-    try:
-        return getattr(importlib.import_module(f"data_prep.sim.{env}"), SIMULATORS[env])
-    except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        raise ValueError(f"{env} needs the package {package}. Install it with pip install 'lam[sim]'.") from error
-
-
 class Episodes(Maker):
     """Makes one episode a recording.
 
@@ -93,25 +77,13 @@ class Episodes(Maker):
         """The episode; starts, random actions and which steps are random do not depend on the policy's entropy."""
         simulator = find_simulator(self.env)(self.size)
         generator = np.random.default_rng([self.seed, recording.place["split"], recording.place["clip"]])
-        simulator.reset(int(generator.integers(2**31)))
-        pictures, actions, causes = [simulator.picture()], [], []
-        for _ in range(self.frames - 1):
-            free, ignores = simulator.random(generator), generator.random() < self.policy_entropy
-            action, caused = simulator.step(free if ignores else simulator.habit())
-            pictures.append(simulator.picture())
-            actions.append(action)
-            causes.append(caused)
+        played = play(simulator, generator, self.frames - 1, self.policy_entropy)
         yield Sample(
             recording.name,
             recording.name,
             recording.name,
-            np.stack(pictures),
+            played.pictures,
             np.arange(self.frames) / simulator.fps,
-            np.array(actions, dtype=np.float32),
-            {name: column([step[name] for step in causes]) for name in causes[0]},
+            played.actions,
+            played.causes,
         )
-
-
-def column(values: list[float | int]) -> np.ndarray:
-    """A cause over an episode: integers stay discrete, (F-1,) int64 or float32."""
-    return np.array(values, dtype=np.int64 if isinstance(values[0], int) else np.float32)

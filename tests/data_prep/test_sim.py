@@ -7,10 +7,10 @@ import pytest
 
 import data_prep.sim
 from data_prep.__main__ import main
-from data_prep.sim import Episodes, find_simulator
-from data_prep.sim.simulator import Simulator
+from data_prep.sim import Episodes
 from data_prep.source import Recording
 from lam.data.schema import ActionField, DataIndex
+from lam.simulators import Simulator, find_simulator
 from tests.data_prep.test_worlds import samples
 
 
@@ -19,6 +19,16 @@ class Counter(Simulator):
 
     fps = 2.0
     actions = [ActionField("add", 1, "sum")]  # noqa: RUF012
+    low, high = -np.ones(1), 2 * np.ones(1)
+
+    def state(self):
+        return np.array([self.number], dtype=np.float64)
+
+    def restore(self, state):
+        self.number = int(state[0])
+
+    def distance(self, goal):
+        return abs(self.number - goal[0])
 
     def reset(self, seed):
         self.number = 100 + seed % 50
@@ -83,7 +93,7 @@ def test_shards_hold_the_episodes_and_the_index_all_settings(counter, tmp_path):
 @pytest.mark.parametrize(("env", "package"), [("pusht", "gym_pusht"), ("minigrid", "minigrid")])
 def test_a_missing_package_is_named_with_its_extra(tmp_path, capsys, monkeypatch, env, package):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"data_prep.sim.{env}", raising=False)
+    monkeypatch.delitem(sys.modules, f"lam.simulators.{env}", raising=False)
     assert main(["sim", env, str(tmp_path / "out")]) == 1
     assert f"{env} needs the package {package}. Install it with pip install 'lam[sim]'." in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
