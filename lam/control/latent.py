@@ -20,7 +20,7 @@ from lam.noise import keyed_uniform, mix
 
 # Letters of this file: E episodes, K candidates, H steps, U numbers of an action.
 
-POOL = 4096
+POOL = 2048
 """Latents that are drawn from the prior once; every step of every candidate is one of them, picked by the episode's key.
 One pool for all episodes is what makes their draws independent of company with any prior, and Langevin dynamics cheap."""
 

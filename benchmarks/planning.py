@@ -1,0 +1,256 @@
+"""Throughput of planning: candidates through controller and world model, and plans of the cross-entropy method.
+
+python benchmarks/planning.py                        every table on one CPU thread, about four minutes
+python benchmarks/planning.py --quick                the two smaller sizes, fewer candidates and repeats, half a minute
+python benchmarks/planning.py --sizes arm --repeats 9
+python benchmarks/planning.py --device cuda
+
+A candidate-step is one action of one candidate of one episode, translated and imagined; a second of throughput counts
+candidates x horizon x episodes x turns. Weights are random, as speed does not depend on them. Rows of a table are interleaved
+repeat by repeat, so that what else the machine does falls on all alike; medians are printed. On the CPU the time is process
+time on one thread. Memory is the peak of what tensors made in a run hold at once; the inside of a fused kernel is not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lam.control.heads import Seeing
+from lam.control.imagine import Imagination, goal_cost
+from lam.control.planners import CEM, Problem
+from lam.encoders.base import StateShape
+from lam.forward import AdaLN
+
+NUM_ACTIONS = 4
+LATENT_DIM = 32
+CHUNK = 1024  # sequences that go through the model together where nothing else is said: the default of Imagination
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes of a world model and of the plans made with it."""
+
+    pixels: int
+    patch: int
+    width: int
+    horizon: int
+
+    @property
+    def shape(self) -> StateShape:
+        """Layout of a state of the encoder of patches."""
+        return StateShape(self.pixels // self.patch, self.pixels // self.patch, 3 * self.patch**2)
+
+
+SIZES = {
+    "arm": Size(32, 8, 64, 3),  # experiments/arm.yaml
+    "64px-16": Size(64, 16, 128, 5),  # the default width of heads
+    "64px-64": Size(64, 8, 128, 5),
+}
+BUDGETS = {
+    "control.yaml": CEM(candidates=48, elites=6, turns=6),
+    "paper": CEM(candidates=300, elites=10, turns=15),
+}
+
+
+class World(nn.Module):
+    """Controller and forward model of a size, as planning asks for them."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.size = size
+        self.forward_model = AdaLN(size.shape, 1, LATENT_DIM, size.width, modulation_std=0.2)
+        self.controller = Seeing(size.shape, NUM_ACTIONS, LATENT_DIM)
+
+    def predict(self, states: Tensor, z: Tensor) -> Tensor:
+        """Predictions of states 1..T-1, (B, T-1, N, D)."""
+        return self.forward_model(states, z)
+
+    def act(self, actions: Tensor, states: Tensor) -> Tensor:
+        """Latents (n, L, A)."""
+        return self.controller(actions, states)[:, None]
+
+    def problem(self, episodes: int, window: int, chunk: int) -> Problem:
+        """Random starts and goals, from fixed seeds."""
+        device = self.controller.input_mean.device
+        generator = torch.Generator().manual_seed(0)
+        shape = (2, episodes, 1, self.size.shape.rows * self.size.shape.columns, self.size.shape.dim)
+        first, goal = torch.randn(shape, generator=generator).to(device)
+        imagination = Imagination(self, self.act, window, chunk)  # type: ignore[arg-type]  # all that it asks of a model
+        none = first.new_zeros(episodes, 0, 1, LATENT_DIM)
+        ones = torch.ones(NUM_ACTIONS, device=device)
+        keys = torch.arange(episodes, device=device)
+
+        def cost(actions: Tensor) -> Tensor:
+            return goal_cost(imagination(first, none, actions)[:, :, -1], goal[:, 0])
+
+        return Problem(cost, keys, self.size.horizon, -3 * ones, 3 * ones, 0 * ones, ones)
+
+
+@dataclass
+class Row:
+    """One thing to time."""
+
+    name: str
+    run: Callable[[], object]
+    candidate_steps: int
+    device: torch.device
+    seconds: list[float] = field(default_factory=list)
+    mebibytes: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Candidate-steps a second, by the median."""
+        return self.candidate_steps / median(self.seconds)
+
+
+def measure(rows: list[Row], repeats: int) -> None:
+    """Times rows, interleaved, after a first time that warms up and finds the memory."""
+    for row in rows:
+        with Held() as held:
+            row.run()
+        row.mebibytes = held.peak / 2**20
+    for _ in range(repeats):
+        for row in rows:
+            start = clock(row.device)
+            row.run()
+            row.seconds.append(clock(row.device) - start)
+
+
+def clock(device: torch.device) -> float:
+    """Seconds: of this process on the CPU, of the wall on a device that works beside it."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class Held(TorchDispatchMode):
+    """Counts bytes of the storages that are made within it and live at the same time; the allocator of a CPU does not tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: set[int] = set()
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operation and notes what it made."""
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self.note(tensor.untyped_storage())
+        return made
+
+    def note(self, storage: torch.UntypedStorage) -> None:
+        """Counts a storage until it is freed."""
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.alive:
+            self.alive.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.forget, key, size)
+
+    def forget(self, key: int, size: int) -> None:
+        """Counts a storage no longer."""
+        self.alive.discard(key)
+        self.now -= size
+
+
+def imagination_rows(name: str, world: World, quick: bool) -> list[Row]:
+    """Windows with all sequences at once, then smaller chunks at a window of 2, each with 4 episodes."""
+    episodes, candidates = 4, 8 if quick else 32
+    settings = [(window, CHUNK) for window in (1, 2, 3)] + [(2, chunk) for chunk in ((8,) if quick else (8, 32))]
+    rows = []
+    for window, chunk in settings:
+        problem = world.problem(episodes, window, chunk)
+        device = problem.low.device
+        actions = torch.randn(episodes, candidates, problem.horizon, NUM_ACTIONS, device=device)
+        steps = actions.shape[:3].numel()
+        label = f"{name:8s} window {window} chunk {min(chunk, episodes * candidates):4d}"
+        rows.append(Row(label, lambda p=problem, a=actions: p.cost(a), steps, device))  # type: ignore[misc]
+    return rows
+
+
+def compare_imagination(worlds: dict[str, World], repeats: int, quick: bool) -> None:
+    """Prints candidate-steps a second and memory of imagination alone."""
+    rows = [row for name, world in worlds.items() for row in imagination_rows(name, world, quick)]
+    measure(rows, repeats)
+    for row in rows:
+        print(f"{row.name}: {row.rate:9.0f} candidate-steps/s {row.mebibytes:8.1f} MiB")
+
+
+def compare_budgets(worlds: dict[str, World], repeats: int) -> None:
+    """Prints plans a second of one episode at a time; a paper's budget from its first turn, as all turns cost the same."""
+    rows, shares = [], []
+    for name, world in worlds.items():
+        for budget, planner in BUDGETS.items():
+            turns = 1 if planner.candidates > 100 else planner.turns
+            short = CEM(planner.candidates, planner.elites, turns)
+            problem = world.problem(1, 2, CHUNK)
+            label = f"{name:8s} {budget:12s} {planner.candidates} x {planner.turns} x {problem.horizon} steps"
+            plan = lambda short=short, problem=problem: short.plan(problem)  # noqa: E731  # one a row
+            rows.append(Row(label, plan, short.evaluations * problem.horizon, problem.low.device))
+            shares.append((planner.evaluations / short.evaluations, turns < planner.turns))
+    measure(rows, repeats)
+    for row, (factor, extrapolated) in zip(rows, shares, strict=True):
+        said = ", extrapolated from 1 turn" if extrapolated else ""
+        print(
+            f"{row.name}: {1 / (factor * median(row.seconds)):8.3f} plans/s {row.rate:9.0f} candidate-steps/s "
+            f"{row.mebibytes:8.1f} MiB{said}"
+        )
+
+
+def compare_batching(worlds: dict[str, World], repeats: int, episodes: int) -> None:
+    """Prints how much faster episodes are planned together than one after the other."""
+    planner = CEM(candidates=48, elites=6, turns=1)
+    for name, world in worlds.items():
+        together, alone = world.problem(episodes, 2, CHUNK), world.problem(1, 2, CHUNK)
+        steps, device = planner.evaluations * together.horizon * episodes, together.low.device
+        rows = [
+            Row("together", lambda: planner.plan(together), steps, device),  # noqa: B023  # run within the turn of the loop
+            Row("alone", lambda: [planner.plan(alone) for _ in range(episodes)], steps, device),  # noqa: B023
+        ]
+        measure(rows, repeats)
+        ratio = median(a / t for t, a in zip(rows[0].seconds, rows[1].seconds, strict=True))
+        print(
+            f"{name:8s} {episodes} episodes at once: {rows[0].rate:9.0f} candidate-steps/s {rows[0].mebibytes:8.1f} MiB, "
+            f"one by one {rows[1].rate:9.0f} candidate-steps/s {rows[1].mebibytes:8.1f} MiB, {ratio:.2f} times as fast at once"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, help="all; with --quick all but the last")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--episodes", type=int, default=8, help="planned together in the comparison with one by one")
+    parser.add_argument("--quick", action="store_true", help="less of everything")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    torch.manual_seed(0)
+    repeats, episodes = (1, 2) if args.quick else (args.repeats, args.episodes)
+    sizes = args.sizes or list(SIZES)[: 2 if args.quick else 3]
+    worlds = {name: World(SIZES[name]).to(device).eval() for name in sizes}
+    with torch.inference_mode():
+        print("Imagination, 4 episodes")
+        compare_imagination(worlds, repeats, args.quick)
+        print("Plans of one episode, window 2")
+        compare_budgets(worlds, repeats)
+        print("Episodes at once against one by one, window 2")
+        compare_batching(worlds, repeats, episodes)
+
+
+if __name__ == "__main__":
+    main()
