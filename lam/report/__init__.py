@@ -26,6 +26,7 @@ def report(folder: Path, only_figures: bool = False) -> Report:
         only_figures: Leave tables and page as they are.
     """
     # here, because ``lam --help`` shall not wait for pandas and matplotlib
+    from lam.report.control_table import plain_control, write_control
     from lam.report.figures import write_figures
     from lam.report.matched_table import match_all, plain_matched, write_matched_csv, write_matched_markdown
     from lam.report.page import write_page
@@ -45,7 +46,8 @@ def report(folder: Path, only_figures: bool = False) -> Report:
         write_markdown(target / "table.md", comparison, figures),
         write_matched_csv(target / "matched.csv", matched),
         write_matched_markdown(target / "matched.md", comparison, matched),
+        *write_control(target, comparison),
         write_page(target / "report.html", comparison, matched, figures),
     ]
-    texts = [plain(comparison), plain_matched(comparison, matched)]
+    texts = [plain(comparison), plain_matched(comparison, matched), plain_control(comparison)]
     return Report("\n\n".join(text for text in texts if text), [*tables, *figures])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lam.report.measures import BITS, ERROR, GAP_CLOSED, LEAKAGE, RATE, TRANSFER
+from lam.report.acting import main_budget
+from lam.report.measures import BITS, CLOSED_LOOP, CONTROLLER, ERROR, GAP_CLOSED, LEAKAGE, PLANNING, RATE, TRANSFER
 from lam.report.published import published_at_end
 from lam.report.rows import Comparison, Row
 
@@ -72,7 +73,7 @@ def columns(comparison: Comparison) -> list[Column]:
     compares them.
     """
     causes = probed_causes(comparison)
-    first = causes[:2]
+    first, budget = causes[:2], main_budget(comparison)
     shown = [
         Column("error", ERROR, better=-1),
         Column("gap closed", GAP_CLOSED, better=1),
@@ -93,13 +94,17 @@ def columns(comparison: Comparison) -> list[Column]:
         *(Column(f"R² of z {cause}", LINEAR + cause, digits=2, better=1, brief=False) for cause in first),
         Column("auc", AUC, digits=2, brief=False),
         Column("codes used", CODES_USED, digits=2, brief=False),
+        Column("controller error", f"{CONTROLLER}error@{budget}", better=-1, brief=False),
+        Column("controller ratio", f"{CONTROLLER}ratio@{budget}", digits=2, brief=False),
+        Column("planning error", f"{PLANNING}normalized@{budget}", digits=2, better=-1, brief=False),
+        Column("success", f"{CLOSED_LOOP}success@{budget}", digits=2, better=1, brief=False),
     ]
     return _known(comparison, shown)
 
 
 def matched_columns(comparison: Comparison, along: str) -> list[Column]:
     """Number columns of the matched table along gap closed or bits; at equal information every one is a contest."""
-    causes = probed_causes(comparison)[:2]
+    causes, budget = probed_causes(comparison)[:2], main_budget(comparison)
     shown = [
         Column("bits @5%", BITS, digits=1, better=-1) if along == GAP_CLOSED else Column("error", ERROR, better=-1),
         Column("leakage ratio", LEAKAGE + "ratio", digits=2, better=1),
@@ -110,6 +115,8 @@ def matched_columns(comparison: Comparison, along: str) -> list[Column]:
         *(Column(f"gain {cause}", GAIN + cause, digits=2, better=1) for cause in causes),
         *(Column(f"R² of z {cause}", LINEAR + cause, digits=2, better=1, brief=False) for cause in causes),
         Column("auc", AUC, digits=2, better=-1, brief=False),
+        Column("controller ratio", f"{CONTROLLER}ratio@{budget}", digits=2, better=-1, brief=False),
+        Column("planning error", f"{PLANNING}normalized@{budget}", digits=2, better=-1, brief=False),
     ]
     return [replace(column, brief=column.brief and place < 4) for place, column in enumerate(_known(comparison, shown))]
 

@@ -74,7 +74,7 @@ def dial_table(worlds: list[World], keys: tuple[str, ...] = KEYS) -> pd.DataFram
     dials = differing_dials(worlds)
     lines = []
     for world in worlds:
-        for row in world.comparison.rows:
+        for row in world.comparison.unlabeled:
             for key in (*keys, *(name for name in world.comparison.keys if name.startswith("eval/distractors/"))):
                 cell = world.comparison.estimate(row, key)
                 if cell.defined:
@@ -114,7 +114,7 @@ def draw_dials(worlds: list[World], table: pd.DataFrame, keys: tuple[str, ...] =
 def _curves(axis: Axes, worlds: list[World], here: pd.DataFrame, key: str, dial: str) -> None:
     """A curve a row, and what the linear model of the same clips would carry of the cause."""
     comparison = worlds[0].comparison
-    for row in comparison.rows:
+    for row in comparison.unlabeled:
         points = here[(here["key"] == key) & (here["row"] == row.name)]
         if points.empty:
             continue

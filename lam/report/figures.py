@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from lam.report.drawing import STYLE
+from lam.report.figures_acting import draw_controller, draw_labels, draw_planning
 from lam.report.figures_capacity import draw_codes, draw_error, draw_gap, draw_rate
 from lam.report.figures_meaning import draw_leakage, draw_probe, draw_transfer
 from lam.report.rows import Comparison
@@ -72,6 +73,24 @@ FIGURES = {
         draw_codes,
         "How much of its codebook a discrete row uses on held-out clips. A larger codebook with a smaller share in use "
         "has not bought the bits that its size promises.",
+    ),
+    "controller": Drawing(
+        draw_controller,
+        "Held-out clips unrolled with the latents that a controller makes of known actions, and with those that the inverse "
+        "model read from the clip itself. Published, the first is U-shaped over capacity: too tight says too little, too "
+        "loose says what no action tells. The ratio rises with capacity; it is 1 where latents are ignored.",
+    ),
+    "planning": Drawing(
+        draw_planning,
+        "How far planned displacements are from the recorded ones, lower is better. The dashed lines are bounds, with their "
+        "intervals as bands: stay takes the mean action, chance random ones, cloning has no world model, actions is a world "
+        "model that is given every recorded action (labeled, an upper bound of what to hope for). A row on the stay line has "
+        "planned nothing; one above it was led astray.",
+    ),
+    "labels": Drawing(
+        draw_labels,
+        "What labels buy: the best row of each family (and anchors) after its controller has seen so many labeled clips, with "
+        "cloning on the same labels. The dashed lines do not depend on the number of labels.",
     ),
 }
 """What there is to draw, in the order of the report."""

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+FIRST_EPISODE = 1_000_000_000
+"""Positions from here on are episodes of a simulator, counted from 0; those below are held-out clips."""
+
 MAX_GROUPS = 50
 """More would only cost time: a t quantile at 49 degrees of freedom is 2.01."""
 
@@ -26,15 +29,21 @@ class Groups(NamedTuple):
     Attributes:
         member: Group of each position, 0 to G - 1.
         unit: What a group is made of: "clips", or "sources" where a source has several clips.
+        episodes: How many groups, the last ones, are episodes of a simulator.
     """
 
     member: pd.Series
     unit: str
+    episodes: int = 0
 
     @property
     def num(self) -> int:
         """Number of groups G."""
         return int(self.member.max()) + 1 if len(self.member) else 0
+
+    def unit_of(self, share: Array) -> str:
+        """What a number is an average of, by the share (G,) that each group has in it."""
+        return "episodes" if self.episodes and not share[: -self.episodes].any() else self.unit
 
 
 class Means(NamedTuple):
@@ -64,6 +73,19 @@ def group_sources(sources: pd.Series) -> Groups:
         middle = (counts.cumsum() - counts / 2) / counts.sum()
         index = np.unique((middle * MAX_GROUPS).astype(int), return_inverse=True)[1][index]
     return Groups(pd.Series(index, sources.index, dtype=int), "sources" if several else "clips")
+
+
+def group_positions(sources: pd.Series) -> Groups:
+    """Groups of held-out clips, then groups of simulator episodes: neither changes how the others fall into theirs.
+
+    Args:
+        sources: Source of each position.
+    """
+    simulated = sources.index.to_numpy() >= FIRST_EPISODE
+    if not simulated.any():
+        return group_sources(sources)
+    clips, episodes = group_sources(sources[~simulated]), group_sources(sources[simulated])
+    return Groups(pd.concat([clips.member, episodes.member + clips.num]), clips.unit, episodes.num)
 
 
 def leave_one_out(clips: pd.DataFrame, groups: Groups) -> Means:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,7 @@ GAP_CLOSED = "gap_closed"
 LEAKAGE, TRANSFER, RATE = "eval/leakage/", "eval/transfer/", "eval/rate/"
 OPERATIONAL = RATE + "bits_operational@"
 BITS = OPERATIONAL + "5"
+CONTROLLER, PLANNING, CLOSED_LOOP = "eval/controller/", "eval/planning/", "eval/closed_loop/"
 
 
 class Part(NamedTuple):
@@ -104,3 +106,20 @@ MEASURES = {
     )
 }
 """Measures by key."""
+
+
+def label_budget(key: str) -> str:
+    """Labeled clips that a number of acting was reached with, as its key says; ``all`` of labeled bounds, empty for others."""
+    found = re.fullmatch(rf"(?:{CONTROLLER}|{PLANNING}|{CLOSED_LOOP}).+@(\d+|all)", key)
+    return found[1] if found else ""
+
+
+def acting_measures(budget: str) -> list[Measure]:
+    """Ratios of acting at a label budget: of a controller to inferred latents, of a plan to staying."""
+    controller = {name: Part(f"{CONTROLLER}{name}@{budget}") for name in ("error", "blind", "inferred")}
+    planning = {name: Part(f"{PLANNING}{name}@{budget}") for name in ("error", "error_stay")}
+    return [
+        Measure(f"{CONTROLLER}ratio@{budget}", (controller["error"], controller["inferred"]), _divide),
+        Measure(f"{CONTROLLER}ratio_blind@{budget}", (controller["blind"], controller["inferred"]), _divide),
+        Measure(f"{PLANNING}normalized@{budget}", (planning["error"], planning["error_stay"]), _divide),
+    ]

@@ -9,10 +9,15 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from lam.report.acting import main_budget
+from lam.report.control_table import EXPECTED, control_grid, control_notes
+from lam.report.control_table import GUIDE as CONTROL_GUIDE
 from lam.report.figures import FIGURES
 from lam.report.matched_table import GUIDE as MATCHED_GUIDE
 from lam.report.matched_table import TITLES, Matched, grids
 from lam.report.pictures import BOARDS, pick_pictures
+from lam.report.published_acting import published_grid
+from lam.report.ranks import rank_grid, rank_sentence, rank_table
 from lam.report.reading import read_family
 from lam.report.rows import Comparison
 from lam.report.table import grid, guide, notes, provenance
@@ -55,6 +60,7 @@ def write_page(path: Path, comparison: Comparison, matched: Matched, figures: li
     sections = {
         "Table": _table(comparison),
         "At matched capacity": _matched(comparison, matched),
+        "Acting": _acting(comparison),
         "Figures": _figures(figures),
         "Pictures": _pictures(comparison),
         "Family by family": _families(comparison, matched),
@@ -93,6 +99,18 @@ def _matched(comparison: Comparison, matched: Matched) -> str:
     return _paragraphs(MATCHED_GUIDE) + "".join(table.html(TITLES[along]) for along, table in tables.items())
 
 
+def _acting(comparison: Comparison) -> str:
+    """The control table with its rank correlations; empty where no row acts."""
+    budget = main_budget(comparison)
+    if not budget:
+        return ""
+    table = rank_table(comparison)
+    parts = ["".join(_paragraphs(note) for note in control_notes(comparison)), control_grid(comparison, budget).html("Acting")]
+    if len(table):
+        parts += [rank_grid(table).html("Rank correlations"), _paragraphs(rank_sentence(table))]
+    return "".join([*parts, _paragraphs(EXPECTED), published_grid().html("Published, other data"), _paragraphs(CONTROL_GUIDE)])
+
+
 def _figures(figures: list[Path]) -> str:
     """Figures with captions."""
     found = ""
@@ -129,7 +147,7 @@ def _families(comparison: Comparison, matched: Matched) -> str:
 def _runs(comparison: Comparison, folder: Path) -> str:
     """Each row's seeds with links to their settings."""
     found = ""
-    for row in comparison.rows:
+    for row in [*comparison.rows, *(row for row in comparison.bounds.values() if row not in comparison.rows)]:
         links = []
         for seed, run in row.runs.items():
             target = quote(os.path.relpath(run.path / "config.yaml", folder), safe="/.@")

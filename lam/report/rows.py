@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 
 from lam.report.intervals import p_value
-from lam.report.jackknife import Means, group_sources, leave_one_out
-from lam.report.measures import ERROR, GAP_CLOSED, MEASURES, Measure, Part
+from lam.report.jackknife import FIRST_EPISODE, Means, group_positions, leave_one_out
+from lam.report.measures import ERROR, GAP_CLOSED, MEASURES, Measure, Part, acting_measures, label_budget
 from lam.report.runs import Run
 from lam.report.sample import Estimate, Sample, combine, stack
 
 ANCHORS = ("none", "identity")
+BOUNDS = ("actions", "simulator")
+"""Labeled upper bounds of acting, no bottlenecks: a world model of recorded actions, and the true simulator."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Row:
 class Comparison:
     """All rows of a setting, in the order of the table: anchors, then families by name, knobs from tight to loose.
 
+    Bounds of acting stand beside them: they are in no family, so nothing that goes through families meets them.
+
     Args:
         runs: Finished runs.
         unfinished: Names of runs that did not finish, to be mentioned.
@@ -65,26 +69,36 @@ class Comparison:
         self.anchors = {row.family: row for row in rows if row.family in ANCHORS}
         self.families = {
             family: _sweep([row for row in rows if row.family == family])
-            for family in sorted({row.family for row in rows} - set(ANCHORS))
+            for family in sorted({row.family for row in rows} - {*ANCHORS, *BOUNDS})
         }
+        self.bounds = {row.family: row for row in rows if row.family in BOUNDS}
+        budgets = sorted({label_budget(key) for run in runs for key in run.metrics} - {""})
+        self.measures = MEASURES | {one.key: one for budget in budgets for one in acting_measures(budget)}
         sources = pd.concat([run.sources for run in runs])
         self.sources = sources[~sources.index.duplicated()].sort_index()
-        self.groups = group_sources(self.sources)
+        self.groups = group_positions(self.sources)
+        self.sources = self.sources[self.sources.index < FIRST_EPISODE]
         self._means: dict[Path, Means] = {}
         self._samples: dict[tuple[str, str], Sample] = {}
         self._estimates: dict[tuple[str, str], Estimate] = {}
 
     @property
     def rows(self) -> list[Row]:
-        """All rows in order."""
+        """Rows of the plain table in order: anchors, the model of recorded actions, families."""
+        actions = [row for name, row in self.bounds.items() if name == "actions"]
         anchors = [self.anchors[name] for name in ANCHORS if name in self.anchors]
-        return anchors + [row for sweep in self.families.values() for row in sweep]
+        return anchors + actions + [row for sweep in self.families.values() for row in sweep]
+
+    @property
+    def unlabeled(self) -> list[Row]:
+        """Rows of latent actions, so all but the bounds."""
+        return [row for row in self.rows if row.family not in BOUNDS]
 
     @cached_property
     def keys(self) -> list[str]:
-        """Every key that some run logged, every measure that some row has, and gap closed."""
-        logged = {key for run in self.runs for key in run.metrics}
-        measured = {key for key in MEASURES if any(self.sample(row, key).seeds for row in self.rows)}
+        """Every key that a row's run logged, every measure that some row has, and gap closed."""
+        logged = {key for row in self.rows for run in row.runs.values() for key in run.metrics}
+        measured = {key for key in self.measures if any(self.sample(row, key).seeds for row in self.rows)}
         return sorted(logged | measured | {GAP_CLOSED})
 
     @cached_property
@@ -104,7 +118,8 @@ class Comparison:
         """Values of a key or a measure in a row."""
         place = (row.name, key)
         if place not in self._samples:
-            self._samples[place] = self._measured(row, MEASURES[key]) if key in MEASURES else self._logged(row, key)
+            measure = self.measures.get(key)
+            self._samples[place] = self._measured(row, measure) if measure else self._logged(row, key)
         return self._samples[place]
 
     def estimate(self, row: Row, key: str) -> Estimate:
@@ -152,7 +167,7 @@ class Comparison:
             return Sample(seeds, np.array([[finite[seed] for seed in seeds]]))
         values = np.stack([means[seed].values[key].to_numpy() for seed in seeds], axis=1)
         share = np.mean([means[seed].share[key] for seed in seeds], axis=0)
-        return Sample(seeds, values, share, self.groups.unit)
+        return Sample(seeds, values, share, self.groups.unit_of(share))
 
     def _means_of(self, run: Run) -> Means:
         """Means of a run's clips, computed once."""

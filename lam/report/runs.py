@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+HEADS_SHARE = ("data_hash", "family", "knob", "seed")
+"""What controllers must have in common with the run whose folder they are in."""
+
 
 @dataclass(frozen=True)
 class Run:
     """One row and seed of a comparison.
+
+    What its controllers and plans gave, for each label budget in ``control/*/`` of its folder, is among its numbers.
 
     Attributes:
         path: Its folder.
@@ -26,7 +31,7 @@ class Run:
         code_revision: Revision of the code that made it.
         metrics: Numbers by key.
         clips: Values of single clips: one line a position, one column a key.
-        sources: Source of each position.
+        sources: Source of each position; episodes of a simulator have positions of their own (``lam.report.jackknife``).
     """
 
     path: Path
@@ -46,18 +51,24 @@ class Run:
 def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
     """Finished runs under ``runs/<setting>``, and the names of those that did not finish.
 
-    A run that has settings but not both run.json and metrics.json failed or is still going; other folders are not runs.
+    A run, or one of its controllers, that has settings but not both run.json and metrics.json failed or is still going; other
+    folders are not runs.
     """
-    seeds = sorted(path for path in folder.glob("*/seed*") if path.is_dir())
-    finished = [path for path in seeds if (path / "run.json").exists() and (path / "metrics.json").exists()]
-    unfinished = [str(path.relative_to(folder)) for path in seeds if path not in finished and (path / "config.yaml").exists()]
-    runs = [_read_run(path) for path in finished]
+    seeds = [path for path in folder.glob("*/seed*") if path.is_dir()]
+    heads = [path for seed in seeds if _is_finished(seed) for path in seed.glob("control/*") if path.is_dir()]
+    started = sorted(path for path in [*seeds, *heads] if not _is_finished(path) and (path / "config.yaml").exists())
+    runs = [_with_heads(_read_run(path)) for path in sorted(seeds) if _is_finished(path)]
     if not runs:
         raise FileNotFoundError(
             f"{folder} has no finished run. Expected <family>@<knob>/seed<k> with run.json and metrics.json; run lam fit first."
         )
     _check_same_data(runs)
-    return runs, unfinished
+    return runs, [str(path.relative_to(folder)) for path in started]
+
+
+def _is_finished(path: Path) -> bool:
+    """Whether a folder has both files that a row needs."""
+    return (path / "run.json").exists() and (path / "metrics.json").exists()
 
 
 def _read_run(path: Path) -> Run:
@@ -77,6 +88,28 @@ def _read_run(path: Path) -> Run:
                 "Values of clips must have the metric as their mean; validate the run again or rename them."
             )
     return Run(path, **{field: about[field] for field in fields}, metrics=metrics, clips=clips, sources=sources)
+
+
+def _with_heads(run: Run) -> Run:
+    """The run with what controllers on top of it gave; their keys end in the label budget, so nothing meets.
+
+    ``val/...`` of a controller's pass over the data is not taken over: the world model is the run's, and so is the number.
+    """
+    for path in sorted(path for path in run.path.glob("control/*") if _is_finished(path)):
+        about, heads = _read_json(path / "run.json"), _read_run(path)
+        own = {field: getattr(run, field) for field in HEADS_SHARE}
+        wrong = [f"{field} {about[field]!r} instead of {value!r}" for field, value in own.items() if about[field] != value]
+        if wrong:
+            raise ValueError(f"{path} was made for another run than the one it is in: {', '.join(wrong)}. Remove {path}.")
+        metrics = {key: value for key, value in heads.metrics.items() if key.startswith("eval/")}
+        twice = sorted(metrics.keys() & run.metrics.keys())
+        if twice:
+            raise ValueError(f"{path} has {twice[0]}, which {run.path} has from elsewhere. Remove {path} and make it again.")
+        sources = pd.concat([one for one in (run.sources, heads.sources) if len(one)] or [run.sources])
+        sources = sources[~sources.index.duplicated()].sort_index()
+        clips = run.clips.join(heads.clips, how="outer")
+        run = replace(run, metrics=run.metrics | metrics, clips=clips, sources=sources)
+    return run
 
 
 def _read_json(path: Path) -> dict:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lam.report.acting import TITLES, key_of, main_budget
 from lam.report.columns import columns, text_columns
 from lam.report.layout import ALPHA, DASH, Grid, marks, number
 from lam.report.measures import ERROR
@@ -43,6 +44,13 @@ where a paired t test on the same clips and seeds separates it from every other 
 of rows); otherwise it and all rows that the test cannot tell from it carry ≈, not distinguishable. A column without marks
 could not be tested or is no contest."""
 
+ACTING_GUIDE = """\
+*controller error*: unrolled held-out clips with latents that a controller makes of known actions, after training on {budget}
+labeled clips; *controller ratio*: over the error with inferred latents. *planning error*: of planned displacements, as a
+share of the error of staying (the mean action at every step). *success*: share of simulator episodes that reached their goal.
+*actions*, a world model that is given the recorded actions, is a labeled upper bound and does not compete. `control.md` has
+all bounds and the guide."""
+
 OVER = {
     "clips": "clips (one seed: this says nothing about other seeds)",
     "clips x seeds": "clips and seeds, crossed",
@@ -57,16 +65,17 @@ def grid(comparison: Comparison, brief: bool = False) -> Grid:
     """The plain table; the brief one has what fits a terminal."""
     numbers = [column for column in columns(comparison) if column.brief or not brief]
     words = [column for column in text_columns(comparison) if column.brief or not brief]
-    competing = [row for row in comparison.rows if row.family not in ANCHORS]
+    competing = [row for row in comparison.unlabeled if row.family not in ANCHORS]
     marked = {
         column.key: marks({row.name: comparison.sample(row, column.key) for row in competing}, column.better)
         for column in numbers
     }
     lines = []
     for row in comparison.rows:
-        line = [(text, "") for text in (row.family, row.knob or DASH, str(len(row.runs)))]
+        line = [(text, "") for text in (TITLES.get(row.family, row.family), row.knob or DASH, str(len(row.runs)))]
         for column in numbers:
-            line.append((number(comparison.estimate(row, column.key), column.digits), marked[column.key].get(row.name, "")))
+            cell = comparison.estimate(row, key_of(row, column.key))
+            line.append((number(cell, column.digits), marked[column.key].get(row.name, "")))
         lines.append([*line, *((column.text(comparison, row), "") for column in words)])
     return Grid(["bottleneck", "knob", "seeds", *(one.title for one in numbers), *(one.title for one in words)], lines, names=2)
 
@@ -102,7 +111,9 @@ def plain(comparison: Comparison) -> str:
 def guide(comparison: Comparison) -> str:
     """How to read the table, with what its intervals are over."""
     overs = sorted({comparison.estimate(row, ERROR).over for row in comparison.rows} - {""})
-    return GUIDE.format(over="; or ".join(OVER[over] for over in overs) or "nothing")
+    said = GUIDE.format(over="; or ".join(OVER[over] for over in overs) or "nothing")
+    budget = main_budget(comparison)
+    return f"{said}\n\n{ACTING_GUIDE.format(budget=budget)}" if budget else said
 
 
 def provenance(comparison: Comparison) -> str:
