@@ -15,7 +15,6 @@ from torch import Generator, Tensor
 
 from lam.control.imagine import Imagination, goal_cost
 from lam.control.planners import Plan
-from lam.evals.bank import Banked
 from lam.noise import keyed_uniform, mix
 
 # Letters of this file: E episodes, K candidates, H steps, U numbers of an action.
@@ -37,6 +36,7 @@ class LatentProblem:
         horizon: Steps H.
         window: States that the world model looks back at.
         at_once: Sequences that go through the model together.
+        mask: Tokens that are compared with the goal's, (N,), see ``goal_cost``; all if not given.
     """
 
     module: Any
@@ -46,6 +46,7 @@ class LatentProblem:
     horizon: int
     window: int
     at_once: int = 1024
+    mask: Tensor | None = None
 
     @cached_property
     def prior(self) -> Tensor:
@@ -68,7 +69,7 @@ class LatentProblem:
 
     def cost(self, latents: Tensor) -> Tensor:
         """Cost (E, K) of candidates (E, K, H, L, A)."""
-        return goal_cost(self.imagine(latents)[:, :, -1], self.goal)
+        return goal_cost(self.imagine(latents)[:, :, -1], self.goal, self.mask)
 
     def read(self, latents: Tensor) -> Tensor:
         """Actions (E, H, U), within the bounds of the recording, that the reverse head sees in latents (E, H, L, A)."""
@@ -77,12 +78,6 @@ class LatentProblem:
         statistics = self.module.data.index.action_statistics
         low, high = (torch.tensor(bound, device=actions.device) for bound in (statistics.low, statistics.high))
         return actions.clamp(low, high).unflatten(0, latents.shape[:2])
-
-
-def latent_problem(module: Any, episodes: Banked, window: int, at_once: int) -> LatentProblem:
-    """From the first state of each episode to its last."""
-    states, steps = episodes.states, episodes.z.shape[1]
-    return LatentProblem(module, states[:, :1], states[:, -1], mix(episodes.position), steps, window, at_once)
 
 
 class LatentSearch:

@@ -6,10 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lam.control.latent import POOL, LatentProblem, LatentSearch, latent_problem, mutate
+from lam.control.latent import POOL, LatentProblem, LatentSearch, mutate
 from lam.data.schema import ActionStatistics
-from lam.evals.bank import Banked
-from lam.noise import mix
 
 CODES = torch.tensor([[-0.2, 0.1], [0.1, 0.3], [0.2, -0.1], [0.0, 0.0]])
 STEPS = 3
@@ -167,15 +165,12 @@ def test_what_is_asked_of_the_world_is_what_is_told():
     assert sum(counted) == search.evaluations == 20 + 3 * 15
 
 
-def test_episodes_of_the_bank_become_a_problem():
-    states = torch.randn(3, STEPS + 1, 4, 2)
-    z = torch.randn(3, STEPS, 1, 2)
-    positions = torch.tensor([5, 3, 8])
-    asked = latent_problem(World(Codes()), Banked(positions, positions, states, states, z, {}), 2, 64)
-    assert torch.equal(asked.first, states[:, :1]) and torch.equal(asked.goal, states[:, -1])
-    assert torch.equal(asked.keys, mix(positions))
-    assert asked.horizon == STEPS
-    assert LatentSearch(candidates=9, elites=2, turns=2).plan(asked).actions.shape == (3, STEPS, 2)
+def test_tokens_that_do_not_count_do_not_cost():
+    asked = problem(Codes(), goals(2))
+    asked.goal = asked.goal.clone()
+    asked.goal[:, 1] += 9  # out of reach
+    asked.mask = torch.tensor([1.0, 0, 1, 1])
+    assert LatentSearch(candidates=60, elites=6, turns=8).plan(asked).cost.max() < 1e-8
 
 
 @pytest.mark.parametrize("settings", [{"elites": 0}, {"elites": 300}, {"turns": 0}])
