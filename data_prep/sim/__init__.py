@@ -1,10 +1,10 @@
-"""Episodes of public simulators that need no graphics: a second, independent source of known actions."""
+"""Episodes of public simulators: a second, independent source of known actions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -13,11 +13,11 @@ from data_prep.sample import Maker, Sample
 from data_prep.source import Recording
 from data_prep.writer import SetSpec
 from lam.data.schema import Storage
-from lam.simulators import find_simulator, play
+from lam.simulators import Simulator, find_simulator, play
 
 
 def sim(
-    env: Literal["pusht", "minigrid"],
+    env: str,
     out: Path,
     train: int = 1024,
     val: int = 256,
@@ -31,8 +31,9 @@ def sim(
     """Records episodes of a simulator with the actions that were executed and what they caused.
 
     Args:
-        env: pusht (a disc pushes a T; actions are targets relative to the disc) or minigrid (an arrow turns and steps in a
-            room). Both need pip install 'lam[sim]'.
+        env: pusht (a disc pushes a T; actions are targets relative to the disc), minigrid (an arrow turns and steps in a room),
+            reacher or reacher-tilted (an arm of two links from above or aslant; actions turn its joints) or rover (drives and
+            turns in a room of boxes, seen by itself). All need pip install 'lam[sim]', the last three also EGL or OSMesa.
         out: Folder for the shards: new, or of the same command before, which then goes on.
         train: Episodes to train on.
         val: Episodes to validate on.
@@ -53,9 +54,18 @@ def sim(
         raise ValueError(f"frames is {frames}, expected 2 at least. Change --frames.")
     settings = {"train": train, "val": val, "frames": frames, "size": size, "policy_entropy": policy_entropy, "seed": seed}
     record = {"generator": "sim", "env": env, "storage": storage.name, **settings}
-    spec = SetSpec(height=size, width=size, storage=storage, actions=find_simulator(env)(size).actions)
+    simulator = started(find_simulator(env), size)
+    simulator.reset(seed)
+    simulator.picture()  # missing graphics are said here and not of every episode
+    spec = SetSpec(height=size, width=size, storage=storage, actions=simulator.actions)
     maker = Episodes(env, size, frames, policy_entropy, seed)
     return write_generated(out, maker, spec, (train, val), frames, record, jobs)
+
+
+@lru_cache(maxsize=1)
+def started(kind: type[Simulator], size: int) -> Simulator:
+    """A process's one simulator: to start to draw takes up to a second."""
+    return kind(size)
 
 
 class Episodes(Maker):
@@ -75,7 +85,7 @@ class Episodes(Maker):
 
     def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
         """The episode; starts, random actions and which steps are random do not depend on the policy's entropy."""
-        simulator = find_simulator(self.env)(self.size)
+        simulator = started(find_simulator(self.env), self.size)
         generator = np.random.default_rng([self.seed, recording.place["split"], recording.place["clip"]])
         played = play(simulator, generator, self.frames - 1, self.policy_entropy)
         yield Sample(

@@ -9,6 +9,9 @@ from lam.simulators.base import Played, Simulator, play
 SIMULATORS = {
     "pusht": "pusht:PushT",  # a disc pushes a T
     "minigrid": "minigrid:MiniGrid",  # an arrow in a room of cells
+    "reacher": "reacher:Reacher",  # an arm of two links, seen from above
+    "reacher-tilted": "reacher:ReacherTilted",  # the same aslant
+    "rover": "rover:Rover",  # a rover in a room of boxes, seen by itself
 }
 """Module and class by name."""
 

@@ -1,0 +1,85 @@
+"""Playing an episode with a stand-in, and what is said of simulators that cannot be used."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from lam.simulators import SIMULATORS, find_simulator, play
+from tests.simulators.counter import Counter
+
+
+def test_pictures_states_actions_and_causes_belong_together():
+    played = play(Counter(4), np.random.default_rng(0), 20, 0.5)
+    assert played.pictures.shape == (21, 4, 4, 3) and played.states.shape == (21, 1) and played.actions.shape == (20, 1)
+    assert np.array_equal(played.pictures[:, 0, 0, 0], played.states[:, 0])
+    assert np.array_equal(np.diff(played.states[:, 0]), played.actions[:, 0])
+    assert np.array_equal(played.causes["moved"], played.actions[:, 0])
+    assert np.array_equal(played.causes["up"], played.actions[:, 0] > 0) and set(played.causes["up"]) == {0, 1}
+    dtypes = (played.actions.dtype, played.states.dtype, played.causes["moved"].dtype, played.causes["up"].dtype)
+    assert dtypes == (np.float32, np.float64, np.float32, np.int64)
+
+
+def test_draws_are_a_start_then_an_action_and_a_die_a_step():
+    played = play(Counter(4), np.random.default_rng(5), 30, 0.4)
+    generator = np.random.default_rng(5)
+    assert played.states[0, 0] == 100 + int(generator.integers(2**31)) % 50
+    for action in played.actions[:, 0]:
+        free, die = generator.integers(1, 3, 1)[0], generator.random()
+        assert action == (free if die < 0.4 else -1)
+
+
+def test_an_unknown_name_is_answered_with_those_there_are():
+    with pytest.raises(ValueError, match=r"No simulator cartpole. There are pusht, minigrid, reacher, reacher-tilted, rover\."):
+        find_simulator("cartpole")
+
+
+PACKAGES = {"pusht": "gym_pusht", "minigrid": "minigrid", "reacher": "mujoco", "reacher-tilted": "mujoco", "rover": "mujoco"}
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """Modules of simulators are imported anew, and forgotten afterwards."""
+    for module in ("scene", *{where.split(":")[0] for where in SIMULATORS.values()}):
+        monkeypatch.setitem(sys.modules, f"lam.simulators.{module}", None)
+        monkeypatch.delitem(sys.modules, f"lam.simulators.{module}")
+    # what an import sets is undone with what is set here
+    monkeypatch.setenv("MUJOCO_GL", "anything")
+    monkeypatch.delenv("MUJOCO_GL")
+
+
+@pytest.mark.parametrize(("name", "package"), PACKAGES.items())
+def test_a_missing_package_is_named_with_its_extra(fresh, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=f"^{name} needs the package {package}. Install it with pip install 'lam\\[sim\\]'.$"):
+        find_simulator(name)
+    assert set(PACKAGES) == set(SIMULATORS)
+
+
+BROKEN = [
+    "raise ImportError('Unable to load EGL library')",
+    "raise AttributeError(\"'NoneType' object has no attribute 'glGetError'\")",
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_missing_graphics_are_answered_with_debian_packages(fresh, monkeypatch, tmp_path, broken):
+    (tmp_path / "mujoco.py").write_text(broken)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+    with pytest.raises(ValueError, match=r"MUJOCO_GL=\w*\). On Debian: apt-get install libegl1 .* libosmesa6"):
+        find_simulator("rover")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere MuJoCo's own choice draws without a screen")
+@pytest.mark.parametrize(("chosen", "used"), [(None, "egl"), ("osmesa", "osmesa")])
+def test_the_driver_is_set_before_mujoco_is_imported_unless_chosen(fresh, monkeypatch, tmp_path, chosen, used):
+    (tmp_path / "mujoco.py").write_text("import os\nraise ImportError(os.environ['MUJOCO_GL'])")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+    if chosen:
+        monkeypatch.setenv("MUJOCO_GL", chosen)
+    with pytest.raises(ValueError, match=rf"\(MUJOCO_GL={used}\)") as raised:
+        find_simulator("rover")
+    assert str(raised.value.__cause__) == used == os.environ["MUJOCO_GL"]

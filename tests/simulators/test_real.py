@@ -1,0 +1,245 @@
+"""The real simulators, where their packages are: exact returns, honest distances, pictures that show something."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lam.simulators import SIMULATORS, find_simulator, play
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # pygame imports pkg_resources
+]
+SIZE = 32
+ALL = pytest.mark.parametrize("name", SIMULATORS)
+
+
+@pytest.fixture
+def make():
+    """Makes a simulator, or skips: the packages are not among those for tests, since OpenCV alone is large."""
+
+    def made(name):
+        try:
+            simulator = find_simulator(name)(SIZE)
+            simulator.reset(0)
+            simulator.picture()
+        except ValueError as error:
+            pytest.skip(f"NO SIMULATOR {name}, this test did not run: {error}")
+        return simulator
+
+    return made
+
+
+def free_actions(simulator, seed, count=10):
+    generator = np.random.default_rng(seed)
+    return [simulator.random(generator) for _ in range(count)]
+
+
+def future(simulator, actions):
+    """States, pictures, recorded actions and causes that follow, as bytes."""
+    steps = []
+    for action in actions:
+        recorded, causes = simulator.step(action)
+        steps.append((simulator.state().tobytes(), simulator.picture().tobytes(), recorded.tobytes(), causes))
+    return steps
+
+
+@ALL
+def test_after_a_return_everything_is_the_same_bit_by_bit(make, name):
+    simulator, stranger = make(name), make(name)
+    for episode in range(8):
+        played = play(simulator, np.random.default_rng(episode), 12, 0.3)  # the habit touches blocks and walls
+        middle, actions = played.states[6], free_actions(simulator, episode)
+        for one in (simulator, stranger, find_simulator(name)(SIZE)):  # with a past, with another, with none
+            one.restore(middle)
+            assert np.array_equal(one.state(), middle) and np.array_equal(one.picture(), played.pictures[6])
+            assert np.array_equal(one.habit(), simulator.habit())
+        simulator.restore(middle)
+        expected = future(simulator, actions)
+        simulator.restore(middle)
+        stranger.restore(middle)
+        assert future(simulator, actions) == expected
+        assert future(stranger, actions) == expected
+
+
+@ALL
+def test_playing_on_is_the_same_as_returning_first(make, name):
+    """Nothing that the state lacks goes from one action to the next."""
+    simulator, stranger = make(name), make(name)
+    for episode in range(4):
+        simulator.reset(episode)
+        for action in free_actions(simulator, episode):
+            stranger.restore(simulator.state())
+            assert future(simulator, [action]) == future(stranger, [action])
+
+
+@ALL
+def test_an_episode_is_a_function_of_its_seed(make, name):
+    simulator = make(name)
+    first, other, again = (play(simulator, np.random.default_rng(seed), 6, 0.5) for seed in (0, 1, 0))
+    for kind in ("pictures", "actions", "states"):
+        assert np.array_equal(getattr(first, kind), getattr(again, kind)), kind
+        assert not np.array_equal(getattr(first, kind), getattr(other, kind)), kind
+
+
+@ALL
+def test_a_state_is_a_copy(make, name):
+    simulator = make(name)
+    state = simulator.state()
+    simulator.restore(state)
+    before = state.copy()
+    future(simulator, free_actions(simulator, 0, 3))
+    assert np.array_equal(state, before)
+
+
+@ALL
+def test_distance_is_zero_here_and_the_same_from_both_sides(make, name):
+    simulator = make(name)
+    played = play(simulator, np.random.default_rng(3), 10, 0.5)
+    first, last = played.states[0], played.states[-1]
+    assert simulator.distance(last) == 0
+    there = simulator.distance(first)
+    simulator.restore(first)
+    assert simulator.distance(last) == pytest.approx(there) and there > 0
+
+
+@ALL
+def test_goals_are_not_reached_by_standing_still(make, name):
+    simulator = make(name)
+    reached = []
+    for episode in range(30):
+        played = play(simulator, np.random.default_rng(episode), 5, 0.3)
+        simulator.restore(played.states[0])
+        reached.append(simulator.distance(played.states[-1]) < 1)
+    assert np.mean(reached) < 0.1
+
+
+@ALL
+def test_recorded_actions_lie_in_the_bounds_and_have_the_declared_width(make, name):
+    simulator = make(name)
+    played = [play(simulator, np.random.default_rng(episode), 12, 0.7).actions for episode in range(8)]
+    actions = np.concatenate(played)
+    assert actions.shape[1] == sum(field.dim for field in simulator.actions) == len(simulator.low) == len(simulator.high)
+    assert (actions >= simulator.low - 1e-6).all() and (actions <= simulator.high + 1e-6).all()
+    assert (actions.max(axis=0) - actions.min(axis=0) > 0.8 * (simulator.high - simulator.low)).all()
+
+
+@ALL
+def test_pictures_show_something_and_it_moves(make, name):
+    simulator = make(name)
+    played = play(simulator, np.random.default_rng(0), 12, 0.5)
+    assert played.pictures.shape == (13, SIZE, SIZE, 3) and played.pictures.dtype == np.uint8
+    assert played.pictures.std(axis=(1, 2)).max() > 10 and (played.pictures.max(axis=(1, 2, 3)) > 60).all()
+    changes = (played.pictures[:-1] != played.pictures[1:]).any(axis=(1, 2, 3))
+    assert changes.mean() > 0.5  # not where a wall is in the way
+
+
+@ALL
+def test_policy_entropy_is_the_share_of_steps_without_habit(make, name):
+    simulator = make(name)
+    shares = []
+    for entropy in (0.0, 0.3):
+        played = play(simulator, np.random.default_rng(7), 60, entropy)
+        follows = []
+        for state, action in zip(played.states[:-1], played.actions, strict=True):
+            simulator.restore(state)
+            recorded, _ = simulator.step(simulator.habit())
+            follows.append(np.array_equal(recorded.astype(np.float32), action))
+        shares.append(np.mean(follows))
+    assert shares[0] == 1
+    # a random turn of an arrow may be its habit by chance
+    assert shares[1] == pytest.approx(0.7, abs=0.18) if name != "minigrid" else 0.6 < shares[1] < 1
+
+
+def test_pusht_succeeds_as_the_public_protocol_says(make):
+    simulator = make("pusht")
+    generator = np.random.default_rng(0)
+    simulator.reset(0)
+    verdicts = []
+    for _ in range(200):
+        goal = simulator.state()
+        goal[:4] += generator.normal(0, 6, 4) * generator.uniform(0, 2)
+        goal[4] += generator.normal(0, 0.3) + 2 * math.pi * generator.integers(-1, 2)
+        now = simulator.state()
+        near = np.linalg.norm(goal[:4] - now[:4]) < 20
+        turned = abs(goal[4] - now[4]) % (2 * np.pi)
+        verdicts.append((simulator.distance(goal) < 1, bool(near and min(turned, 2 * np.pi - turned) < np.pi / 9)))
+    assert all(one == other for one, other in verdicts) and {one for one, _ in verdicts} == {True, False}
+
+
+def test_pusht_agent_arrives_where_the_action_says(make):
+    simulator = make("pusht")
+    missed = []
+    for episode in range(10):
+        played = play(simulator, np.random.default_rng(episode), 10, 1.0)
+        missed.append(np.diff(played.states[:, :2], axis=0) - 100 * played.actions)
+    assert np.abs(np.concatenate(missed)).mean() < 4  # of targets 50 away in the mean
+    assert simulator.fps == 2 and find_simulator("pusht")(SIZE, hold=1).fps == 10
+
+
+def test_reacher_goals_are_poses_of_both_links(make):
+    simulator = make("reacher")
+    data = simulator._data
+    where = lambda: np.stack([data.body("hand").xpos[:2], data.body("finger").xpos[:2]])  # noqa: E731
+    for seed in range(10):
+        simulator.reset(seed)
+        goal, there = simulator.state(), where().copy()
+        simulator.reset(seed + 100)
+        apart = np.linalg.norm(where() - there, axis=1).max() / 0.03
+        assert simulator.distance(goal) == pytest.approx(apart)
+        full_turn = simulator.state() + 2 * np.pi * np.eye(6)[0]
+        assert simulator.distance(full_turn) == pytest.approx(0, abs=1e-9)
+
+
+def test_reacher_habit_brings_the_finger_to_the_ball(make):
+    simulator = make("reacher")
+    left = []
+    for seed in range(20):
+        simulator.reset(seed)
+        for _ in range(15):
+            simulator.step(simulator.habit())
+        left.append(np.linalg.norm(simulator._data.body("finger").xpos[:2] - simulator.state()[4:]))
+    assert np.mean(np.array(left) < 0.015) > 0.8
+
+
+def test_reachers_differ_by_what_the_camera_sees_alone(make):
+    above, aslant = (play(make(name), np.random.default_rng(2), 6, 0.5) for name in ("reacher", "reacher-tilted"))
+    assert np.array_equal(above.states, aslant.states) and np.array_equal(above.actions, aslant.actions)
+    assert (above.pictures != aslant.pictures).any(axis=(1, 2, 3)).all()
+
+
+def test_rover_stays_out_of_walls_and_boxes(make):
+    simulator = make("rover")
+    blocked = []
+    for episode in range(20):
+        played = play(simulator, np.random.default_rng(episode), 30, 0.4)
+        places, boxes = played.states[:, :2], played.states[0, 3:].reshape(-1, 2)
+        assert np.abs(places).max() < 2 - 0.12 + 0.01
+        beyond = np.maximum(np.abs(places[:, None] - boxes) - 0.2, 0)  # from the boxes' sides
+        assert np.linalg.norm(beyond, axis=-1).min() > 0.12 - 0.015
+        blocked += list(played.causes["way_ahead"] < 0.3 * played.actions[:, 0] - 0.1)
+    assert 0.01 < np.mean(blocked) < 0.5
+
+
+def test_rover_drives_an_arc_where_nothing_is_in_its_way(make):
+    simulator = make("rover")
+    simulator.restore(np.array([-1.5, 0, 0.3, -1.5, -1.5, 1.5, 1.5, 1.5, -1.5, -1.5, 1.5]))
+    _, causes = simulator.step(np.array([1.0, 0.6]))
+    turn = 0.6 * 0.5
+    expected = (0.3 * math.sin(turn) / turn, 0.3 * (1 - math.cos(turn)) / turn, turn)
+    assert tuple(causes.values()) == pytest.approx(expected, abs=0.003)
+    assert simulator.distance(simulator.state() + np.eye(11)[0] * 0.15) == pytest.approx(1)
+    assert simulator.distance(simulator.state() + np.eye(11)[2] * (2 * math.pi + math.radians(30))) == pytest.approx(2)
+
+
+def test_a_simulator_that_goes_leaves_another_ones_pictures_alone(make):
+    gone, stays = make("reacher"), make("reacher")
+    before = stays.picture()
+    stays.reset(1)
+    expected = stays.picture()
+    del gone
+    stays.reset(0)
+    assert np.array_equal(stays.picture(), before)
+    stays.reset(1)
+    assert np.array_equal(stays.picture(), expected) and not np.array_equal(before, expected)
