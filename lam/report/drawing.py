@@ -75,9 +75,12 @@ def anchor_levels(axis: Axes, comparison: Comparison, key: str, named: bool) -> 
             axis.text(1.01, cell.value, name, va="center", color=color, transform=axis.get_yaxis_transform())
 
 
-def legend(figure: Figure, comparison: Comparison, anchors: bool = True, extra: Sequence[Line2D] = ()) -> None:
-    """One legend at the right of the whole figure, whatever single panels show."""
+def legend(figure: Figure, comparison: Comparison, anchors: bool = True, extra: Sequence[Line2D] = (), key: str = "") -> None:
+    """One legend at the right of the whole figure, whatever single panels show; with a key, of rows that have it."""
     names = [name for name in ANCHORS if name in comparison.anchors and anchors] + list(comparison.families)
+    if key:
+        acting = {row.family for row in comparison.unlabeled if comparison.estimate(row, key).defined}
+        names = [name for name in names if name in acting]
     handles = [Line2D([], [], **style_of(comparison, name)) for name in names]
     figure.legend(handles=[*handles, *extra], loc="outside right upper")
 

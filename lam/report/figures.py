@@ -82,7 +82,7 @@ FIGURES = {
     ),
     "planning": Drawing(
         draw_planning,
-        "How far planned displacements are from the recorded ones, lower is better. The dashed lines are bounds, with their "
+        "How far planned displacements are from the recorded ones, lower is better. Lines across are bounds, with their "
         "intervals as bands: stay takes the mean action, chance random ones, cloning has no world model, actions is a world "
         "model that is given every recorded action (labeled, an upper bound of what to hope for). A row on the stay line has "
         "planned nothing; one above it was led astray.",
@@ -90,7 +90,7 @@ FIGURES = {
     "labels": Drawing(
         draw_labels,
         "What labels buy: the best row of each family (and anchors) after its controller has seen so many labeled clips, with "
-        "cloning on the same labels. The dashed lines do not depend on the number of labels.",
+        "cloning on the same labels. Lines across do not depend on the number of labels.",
     ),
 }
 """What there is to draw, in the order of the report."""

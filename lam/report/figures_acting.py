@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from lam.report.acting import Line, budgets, control_lines, main_budget
 from lam.report.drawing import bits_axis, has_any, legend, scatter, style_of
 from lam.report.measures import BITS, CLOSED_LOOP, CONTROLLER, GAP_CLOSED, PLANNING
-from lam.report.rows import Comparison, Row
+from lam.report.rows import ANCHORS, Comparison, Row
 
 BOUND_STYLES: dict[str, dict[str, Any]] = {  # colors belong to families
     "stay": {"color": "#666666", "linestyle": (0, (5, 2))},
@@ -47,7 +47,7 @@ def draw_controller(comparison: Comparison) -> Figure | None:
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("gap closed")
     axes[0].set_ylabel("error of unrolled clips (last state = 1)")
-    legend(figure, comparison)
+    legend(figure, comparison, key=f"{CONTROLLER}error@{budget}")
     return figure
 
 
@@ -69,7 +69,7 @@ def draw_planning(comparison: Comparison) -> Figure | None:
             bits_axis(axis)
     axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("planning error (recorded units)")
-    legend(figure, comparison, extra=_level_handles(shown))
+    legend(figure, comparison, extra=_level_handles(shown), key=key)
     return figure
 
 
@@ -102,7 +102,7 @@ def draw_labels(comparison: Comparison) -> Figure | None:
     axis.set_xscale("log", base=2)
     axis.set_xticks(numbers, found)
     axis.set_xticks([], minor=True)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(bottom=-0.03 * axis.get_ylim()[1])  # a marker at 0 is whole
     axis.set_xlabel("labeled clips")
     axis.set_ylabel("success" if key.startswith(CLOSED_LOOP) else "planning error (recorded units)")
     figure.legend(handles=[*handles, *_level_handles(others)], loc="outside right upper")
@@ -121,7 +121,7 @@ def _acting_at_several(comparison: Comparison, key: str, found: Sequence[str]) -
 
     sweeps = [[row for row in sweep if several(row)] for sweep in comparison.families.values()]
     best = [better(sweep, key=at_most) for sweep in sweeps if sweep]
-    return [*(row for row in comparison.anchors.values() if several(row)), *best][:MAX_ROWS]
+    return [*(row for row in comparison.unlabeled if row.family in ANCHORS and several(row)), *best][:MAX_ROWS]
 
 
 def _has(comparison: Comparison, key: str, found: Sequence[str]) -> bool:

@@ -15,7 +15,7 @@ from lam.report.control_table import GUIDE as CONTROL_GUIDE
 from lam.report.figures import FIGURES
 from lam.report.matched_table import GUIDE as MATCHED_GUIDE
 from lam.report.matched_table import TITLES, Matched, grids
-from lam.report.pictures import BOARDS, pick_pictures
+from lam.report.pictures import pick_acting, pick_pictures
 from lam.report.published_acting import published_grid
 from lam.report.ranks import rank_grid, rank_sentence, rank_table
 from lam.report.reading import read_family
@@ -126,9 +126,9 @@ def _figures(figures: list[Path]) -> str:
 def _pictures(comparison: Comparison) -> str:
     """What runs drew themselves."""
     found = ""
-    for one in pick_pictures(comparison):
-        said = f"{one.row.name}, seed {one.seed}: {BOARDS[one.board]}."
-        image = _image(one.path.read_bytes(), "png", said)
+    for one in [*pick_pictures(comparison), *pick_acting(comparison)]:
+        said = f"{one.row.name}, seed {one.seed}: {one.said}."
+        image = _image(one.path.read_bytes(), one.path.suffix[1:], said)
         found += f'<figure class="strips">{image}<figcaption>{escape(said)}</figcaption></figure>'
     return found
 

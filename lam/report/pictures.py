@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lam.report.measures import GAP_CLOSED
+from lam.report.acting import main_budget
+from lam.report.measures import GAP_CLOSED, PLANNING
 from lam.report.rows import ANCHORS, Comparison, Row
 
 BOARDS = {
@@ -17,7 +18,11 @@ BOARDS = {
 }
 """Boards to show, those that matter most first, and what is on them."""
 
+ACTING_BOARDS = {"plan": "a plan toward the goal and the recorded actions, both as the world model imagines them"}
+"""What is on a picture of a controller, by the file's name; others are called by that name."""
+
 MAX_PICTURES = 12
+MAX_ACTING = 6
 MAX_BYTES = 5_000_000
 
 
@@ -28,13 +33,13 @@ class Picture(NamedTuple):
         path: The file.
         row: The run's row.
         seed: Its seed.
-        board: Which board.
+        said: What is on it.
     """
 
     path: Path
     row: Row
     seed: int
-    board: str
+    said: str
 
 
 def pick_pictures(comparison: Comparison) -> list[Picture]:
@@ -50,8 +55,47 @@ def pick_pictures(comparison: Comparison) -> list[Picture]:
             if found is None or len(picked) == MAX_PICTURES or size + found[1].stat().st_size > MAX_BYTES:
                 continue
             size += found[1].stat().st_size
-            picked.append(Picture(found[1], row, found[0], board))
+            picked.append(Picture(found[1], row, found[0], BOARDS[board]))
     return picked
+
+
+def pick_acting(comparison: Comparison) -> list[Picture]:
+    """Pictures of plans and episodes that controllers left, of the row of each family that plans best and of the anchors.
+
+    The first seed's that has any at the table's label budget; one of each kind for all rows before the next kind.
+    """
+    budget = main_budget(comparison)
+    sweeps = [[row for row in sweep if _boards(row, budget)[1]] for sweep in comparison.families.values()]
+    rows = [min(sweep, key=lambda row: _planned(comparison, row, budget)) for sweep in sweeps if sweep]
+    rows += [row for row in comparison.unlabeled if row.family in ANCHORS]
+    found = [Picture(path, row, seed, _kind(path)) for row in rows for seed, paths in [_boards(row, budget)] for path in paths]
+    kinds = sorted({one.said for one in found})
+    picked: list[Picture] = []
+    size = 0
+    for one in sorted(found, key=lambda one: kinds.index(one.said)):
+        if len(picked) < MAX_ACTING and size + one.path.stat().st_size <= MAX_BYTES:
+            size += one.path.stat().st_size
+            picked.append(one)
+    return picked
+
+
+def _boards(row: Row, budget: str) -> tuple[int, list[Path]]:
+    """Pictures of a row's controllers, with the seed they are of; none where no seed has any."""
+    for seed, run in row.runs.items():
+        paths = sorted((run.path / "control" / f"clips{budget}" / "boards").glob("*"))
+        if shown := [path for path in paths if path.suffix in (".png", ".gif")]:
+            return seed, shown
+    return 0, []
+
+
+def _kind(path: Path) -> str:
+    """What is on a picture."""
+    return ACTING_BOARDS.get(path.stem, path.stem.replace("_", " "))
+
+
+def _planned(comparison: Comparison, row: Row, budget: str) -> float:
+    """Planning error, for comparing; highest where there is none."""
+    return float(np.nan_to_num(comparison.estimate(row, f"{PLANNING}error@{budget}").value, nan=np.inf))
 
 
 def _closed(comparison: Comparison, row: Row) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def write(
 ) -> Path:
     """The files of one folder: planning on every other clip, episodes of a simulator where ``values`` has success."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([seed, len(str(folder)), len(values)])
+    rng = np.random.default_rng([seed, zlib.crc32(f"{about['family']}@{about['knob']}/{budget}".encode())])
     lines, logged = [], {f"eval/{key}@{budget}": value for key, value in more.items()}
     for key, mean in values.items():
         positions = np.arange(60) if key.startswith(("controller", "capacity")) else np.arange(0, 60, 2)

@@ -12,7 +12,7 @@ from lam.report import report
 from lam.report.__main__ import main
 from lam.report.columns import probed_causes
 from lam.report.matched_table import match_all
-from lam.report.pictures import pick_pictures
+from lam.report.pictures import BOARDS, pick_pictures
 from lam.report.reading import read_family
 from lam.report.rows import Comparison
 from lam.report.runs import read_runs
@@ -109,8 +109,8 @@ def test_the_page_says_what_is_missing_and_where_numbers_come_from(page):
 
 def test_pictures_are_of_anchors_and_of_the_row_of_a_family_that_closes_most(root):
     picked = pick_pictures(Comparison(*read_runs(root)))
-    assert [(one.row.name, one.board) for one in picked] == [
-        (name, board) for board in ("prediction", "transfer") for name in ("none", "noisy@1e-4", "vq@256")
+    assert [(one.row.name, one.said) for one in picked] == [
+        (name, BOARDS[board]) for board in ("prediction", "transfer") for name in ("none", "noisy@1e-4", "vq@256")
     ]
     assert all(one.seed == 1 for one in picked)
 

@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import stats
+
+from lam.report import report
+from lam.report.acting import control_lines, main_budget
+from lam.report.control_table import control_grid, plain_control, write_control
+from lam.report.figures import FIGURES
+from lam.report.jackknife import FIRST_EPISODE, group_positions, group_sources, leave_one_out, lines
+from lam.report.matched_table import match_all
+from lam.report.measures import BITS, CLOSED_LOOP, CONTROLLER, GAP_CLOSED, PLANNING
+from lam.report.pictures import pick_acting
+from lam.report.ranks import rank_table
+from lam.report.rows import Comparison
+from lam.report.runs import read_runs
+from lam.report.table import grid, write_csv
+from tests.report import acting_fake
+from tests.report.acting_fake import write_acting, write_bound
+from tests.report.fake import write_setting
+from tests.report.test_page import Page
+
+FAMILIES = ("none", "identity", "noisy", "vq")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_acting(tmp_path_factory.mktemp("runs") / "pusht", FAMILIES, success=0.6)
+
+
+@pytest.fixture(scope="module")
+def found(root: Path) -> Comparison:
+    return read(root)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """One seed, recorded clips alone."""
+    return write_acting(tmp_path / "arm", ("none", "identity", "vq"), seeds=(0,))
+
+
+def read(root: Path) -> Comparison:
+    return Comparison(*read_runs(root))
+
+
+def row_of(found: Comparison, name: str):
+    return next(row for row in found.unlabeled if row.name == name)
+
+
+def line_of(found: Comparison, name: str, knob: str = "", budget: str = "256"):
+    return next(line for line in control_lines(found, budget) if line.name.startswith(name) and line.knob == knob)
+
+
+def logged(root: Path, row: str, seed: int, key: str, budget: str = "256") -> float:
+    folder = root / row / f"seed{seed}" / ("" if budget == "all" else f"control/clips{budget}")
+    clips = pd.read_parquet(folder / "clips.parquet")
+    return float(clips[clips["metric"] == f"eval/{key}@{budget}"]["value"].mean())
+
+
+def test_what_controllers_gave_is_among_the_runs_numbers(root, found):
+    run = row_of(found, "vq@16").runs[1]
+    for budget in ("64", "256"):
+        assert run.metrics[f"eval/planning/error@{budget}"] == pytest.approx(logged(root, "vq@16", 1, "planning/error", budget))
+    own = json.loads((root / "vq@16" / "seed1" / "metrics.json").read_text())
+    assert {key: run.metrics[key] for key in own} == own
+    assert "val/prediction" not in run.metrics  # that of a controller's pass over the data; the run itself has none here
+    assert run.clips["eval/planning/error@64"].notna().sum() == 30
+    assert run.clips["eval/capacity/error"].notna().sum() == 60
+    assert (run.sources.index >= FIRST_EPISODE).sum() == 200
+
+
+def test_numbers_of_clips_stay_as_they_were_to_the_last_bit(root, found, tmp_path):
+    before = read(write_setting(tmp_path / "pusht", FAMILIES, seeds=(0, 1)))
+    old, new = (pd.read_csv(write_csv(tmp_path / "t.csv", one), dtype=str, keep_default_na=False) for one in (before, found))
+    new = new[new["bottleneck"] != "actions"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(new[old.columns], old)
+    assert len(found.sources) == len(before.sources)
+    for one, other in zip(match_all(before)[GAP_CLOSED], match_all(found)[GAP_CLOSED], strict=True):
+        for key, sample in one.samples.items():
+            np.testing.assert_array_equal(other.samples[key].estimate(), sample.estimate())
+
+
+def test_episodes_fall_into_groups_of_their_own():
+    clips = pd.Series([f"video{i // 2}" for i in range(120)])
+    episodes = pd.Series([f"episode-{i}" for i in range(200)], index=FIRST_EPISODE + np.arange(200))
+    groups, alone = group_positions(pd.concat([clips, episodes])), group_sources(clips)
+    assert (groups.num, alone.num, groups.episodes) == (100, 50, 50)
+    pd.testing.assert_series_equal(groups.member.loc[clips.index], alone.member)
+    assert groups.member.loc[episodes.index].min() == 50
+    values = pd.DataFrame({"hit": np.random.default_rng(0).random(200) < 0.3}, index=episodes.index).astype(float)
+    means = leave_one_out(values, groups)
+    share = means.share["hit"].to_numpy()
+    assert groups.unit_of(share) == "episodes"
+    assert groups.unit_of(np.eye(100)[0]) == "sources"
+    each = lines(means.values[["hit"]].to_numpy(), share)
+    assert len(each) == 50  # clips have no say in it
+    assert each.mean() == pytest.approx(values["hit"].mean())
+    assert stats.sem(each[:, 0]) == pytest.approx(np.sqrt(0.3 * 0.7 / 200), rel=0.2)
+
+
+def test_a_controller_of_another_run_is_an_error_that_says_what_to_remove(small):
+    shutil.copytree(small / "vq@16" / "seed0" / "control" / "clips256", small / "vq@4" / "seed0" / "control" / "clips9")
+    with pytest.raises(ValueError, match=r"clips9 was made for another run .*knob '16' instead of '4'\. Remove .*vq@4.*clips9"):
+        read(small)
+
+
+@pytest.mark.parametrize("field", ["data_hash", "family", "seed"])
+def test_a_controller_with_another_provenance_is_an_error(small, field):
+    path = small / "vq@4" / "seed0" / "control" / "clips64" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: 7}))
+    with pytest.raises(ValueError, match=f"{field} 7 instead of"):
+        read(small)
+
+
+def test_two_controllers_of_one_budget_are_an_error(small):
+    shutil.copytree(small / "vq@4" / "seed0" / "control" / "clips64", small / "vq@4" / "seed0" / "control" / "clips64b")
+    with pytest.raises(ValueError, match=r"clips64b has eval/controller/blind@64, which"):
+        read(small)
+
+
+def test_a_controller_that_did_not_finish_is_mentioned_and_left_out(small):
+    (small / "vq@4" / "seed0" / "control" / "clips256" / "run.json").unlink()
+    found = read(small)
+    assert found.unfinished == ["vq@4/seed0/control/clips256"]
+    assert not found.estimate(row_of(found, "vq@4"), PLANNING + "error@256").defined
+    assert found.estimate(row_of(found, "vq@4"), PLANNING + "error@64").defined
+
+
+def test_the_table_is_at_the_largest_budget_that_most_rows_have(small):
+    assert main_budget(read(small)) == "256"
+    for row in ("vq@4", "vq@16", "none"):  # three of six rows are left
+        shutil.rmtree(small / row / "seed0" / "control" / "clips256")
+    assert main_budget(read(small)) == "64"
+    assert main_budget(read(write_setting(small.parent / "other", ("none", "vq"), seeds=(0,)))) == ""
+
+
+def test_labeled_bounds_are_no_bottlenecks(found, root):
+    assert list(found.families) == ["noisy", "vq"]
+    assert [row.name for row in found.rows][:4] == ["none", "identity", "actions", "noisy@1e-1"]
+    table = grid(found)
+    cells = {(line[0][0], line[1][0]): dict(zip(table.head, line, strict=True)) for line in table.lines}
+    actions = cells["actions (labeled)", "–"]
+    assert {mark for _, mark in actions.values()} == {""}
+    planned = {name: float(cell["planning error"][0].split()[0]) for name, cell in cells.items()}
+    assert min(planned, key=lambda name: planned[name])[0] == "actions (labeled)"  # it is the best and still has no mark
+    assert cells["noisy", "1e-4"]["planning error"][1] == "best"
+    assert actions["gap closed"][0].startswith("0.8")
+    assert actions["success"][0].startswith("0.77")
+    assert not any(name.startswith("true simulator") for name, _ in cells)
+    assert {one.family for one in match_all(found)[BITS]} == {"noisy", "vq"}
+    assert "actions" not in set(rank_table(found)["row"])
+
+
+def test_ratios_are_of_means_within_each_seed(root, found):
+    row = row_of(found, "noisy@1e-3")
+    for key, above, below in (
+        ("controller/ratio", "controller/error", "controller/inferred"),
+        ("controller/ratio_blind", "controller/blind", "controller/inferred"),
+        ("planning/normalized", "planning/error", "planning/error_stay"),
+    ):
+        expected = np.mean([logged(root, row.name, s, above) / logged(root, row.name, s, below) for s in (0, 1)])
+        cell = found.estimate(row, f"eval/{key}@256")
+        assert cell.value == pytest.approx(expected)
+        assert cell.over == "sources x seeds"
+        assert 0 < cell.half < 0.2 * expected
+
+
+def test_rows_are_read_beside_the_model_of_recorded_actions(root, found):
+    line = line_of(found, "noisy", "1e-3")
+    for key, of in ((PLANNING, "planning/error"), (CLOSED_LOOP, "closed_loop/success")):
+        ratios = [logged(root, "noisy@1e-3", s, of) / logged(root, "actions", s, of, "all") for s in (0, 1)]
+        cell = line.sample(key + "relative").estimate()
+        assert cell.value == pytest.approx(np.mean(ratios))
+        assert cell.half > 0
+    assert line.sample(CLOSED_LOOP + "success").estimate().over == "episodes x seeds"
+    assert line_of(found, "actions").sample(PLANNING + "relative").estimate().value == pytest.approx(1)
+
+
+def test_bounds_that_every_run_logs_are_means_over_rows(root, found):
+    rows = [row.name for row in found.unlabeled]
+    for name, key in (("stay", "error_stay"), ("chance", "error_chance"), ("cloning", "error_clone")):
+        cell = line_of(found, name).sample(PLANNING + "error").estimate()
+        assert cell.value == pytest.approx(np.mean([logged(root, row, s, f"planning/{key}") for row in rows for s in (0, 1)]))
+        assert cell.over == "sources x seeds"
+    small = line_of(found, "cloning", budget="64").sample(PLANNING + "error").estimate().value
+    assert small > line_of(found, "cloning").sample(PLANNING + "error").estimate().value  # it has fewer labels
+
+
+def test_bounds_come_first_and_only_families_compete(found):
+    table = control_grid(found, "256")
+    assert [line[0][0] for line in table.lines][:7] == [
+        "stay (mean action)", "chance (random plan)", "cloning (behavior cloning)", "true simulator", "actions (labeled)",
+        "none", "identity",
+    ]  # fmt: skip
+    marked = {line[0][0] for line in table.lines if any(mark for _, mark in line)}
+    assert marked == {"noisy", "vq"}
+    assert {"in latent space", "movement, blind", "success over actions", "crashed"} <= set(table.head)
+
+
+def test_rows_without_some_numbers_have_dashes_and_absent_rows_are_named(small):
+    """An earlier format had neither cloning nor plans in latent space."""
+    for path in small.glob("*/*/control"):
+        if "none" in str(path):
+            shutil.rmtree(path)
+            continue
+        for folder in path.iterdir():
+            clips = pd.read_parquet(folder / "clips.parquet")
+            kept = ~clips["metric"].str.contains("clone|latent")
+            clips[kept].to_parquet(folder / "clips.parquet", index=False)
+            metrics = json.loads((folder / "metrics.json").read_text())
+            left = {key: value for key, value in metrics.items() if "clone" not in key and "latent" not in key}
+            (folder / "metrics.json").write_text(json.dumps(left))
+    shutil.rmtree(small / "actions")
+    found = read(small)
+    table = control_grid(found, "256")
+    assert [line[0][0] for line in table.lines][:3] == ["stay (mean action)", "chance (random plan)", "identity"]
+    assert not {"in latent space", "over actions", "success"} & set(table.head)
+    written = write_control(small, found)
+    assert "No controllers with this budget: none." in written[1].read_text()
+
+
+def test_every_budget_is_in_the_csv(root, found, tmp_path):
+    table = pd.read_csv(write_control(tmp_path, found)[0], dtype={"knob": str}, keep_default_na=False, na_values=[""])
+    assert sorted(set(table["labels"])) == [64, 256]
+    line = table[(table["labels"] == 64) & (table["acting with"] == "vq") & (table["knob"] == "4")].iloc[0]
+    assert line[PLANNING + "error"] == pytest.approx(np.mean([logged(root, "vq@4", s, "planning/error", "64") for s in (0, 1)]))
+    assert line[PLANNING + "error/low"] < line[PLANNING + "error"] < line[PLANNING + "error/high"]
+
+
+def test_planning_error_is_ranked_over_rows_without_none_and_bounds(root, found):
+    table = rank_table(found)
+    assert set(table["row"]) == {row.name for row in found.unlabeled} - {"none"}
+    assert len(table) == 18
+    line = table[(table["row"] == "vq@64") & (table["seed"] == 1)].iloc[0]
+    assert line["inferred"] == pytest.approx(logged(root, "vq@64", 1, "controller/inferred"))
+    assert line["planning"] == pytest.approx(logged(root, "vq@64", 1, "planning/error"))
+
+
+def test_at_equal_information_controllers_are_compared_within_each_seed(found):
+    rows, key = found.families["noisy"], CONTROLLER + "ratio@256"
+    matched = next(one for one in match_all(found)[GAP_CLOSED] if (one.family, one.level) == ("noisy", 0.5))
+    gaps, ratios = (np.stack([found.sample(row, name).means for row in rows]) for name in (GAP_CLOSED, key))
+    expected = [np.interp(0.5, gap, ratio) for gap, ratio in zip(gaps.T, ratios.T, strict=True)]
+    assert matched.samples[key].estimate().value == pytest.approx(np.mean(expected))
+    assert matched.samples[PLANNING + "normalized@256"].estimate().half > 0
+
+
+def test_the_report_has_it_all_and_again_bit_for_bit(root):
+    for name, suffix in (("vq@4", "png"), ("vq@256", "png"), ("vq@256", "gif"), ("identity", "gif")):
+        path = root / name / "seed1" / "control" / "clips256" / "boards" / f"plan.{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((4, 8, 3), np.uint8)).save(path)
+    made = report(root)
+    first = {path.name: path.read_bytes() for path in made.files}
+    assert {"control.csv", "control.md", "controller.svg", "planning.png", "labels.png"} <= set(first)
+    assert "Acting, 256 labeled clips" in made.text
+    assert {path.name: path.read_bytes() for path in report(root).files} == first
+    text = first["control.md"].decode()
+    assert "29.4 ± 3.6 %" in text
+    assert "from 64 (10 rows)" in text
+    page = Page()
+    page.feed(first["report.html"].decode())
+    page.close()
+    assert page.open == []
+    assert ("section", {"id": "acting"}) in page.tags
+    sources = [attributes["src"][:14] for tag, attributes in page.tags if tag == "img"]
+    assert sources.count("data:image/gif") == 2
+    assert [one.row.name for one in pick_acting(read(root))] == ["vq@256", "vq@256", "identity"]
+
+
+def test_without_controllers_nothing_is_said_of_acting(small):
+    report(small)
+    assert (small / "report" / "control.md").exists()
+    assert "29.4" not in (small / "report" / "control.md").read_text()
+    for path in small.glob("*/*/control"):
+        shutil.rmtree(path)
+    shutil.rmtree(small / "actions")
+    made = report(small)
+    names = {path.name for path in (small / "report").iterdir()}
+    assert not {"control.csv", "control.md", "controller.png", "planning.png", "labels.svg"} & names
+    assert "labeled" not in made.text + (small / "report" / "table.md").read_text()
+    assert plain_control(read(small)) == ""
+
+
+def test_one_budget_has_no_curve_over_labels(tmp_path):
+    root = write_acting(tmp_path / "arm", ("none", "identity", "vq"), seeds=(0,), labels=(64,))
+    assert FIGURES["labels"].draw(read(root)) is None
+    assert FIGURES["planning"].draw(read(root)) is not None
+
+
+def test_without_recorded_clips_in_common_success_still_has_its_episodes(tmp_path):
+    write_setting(tmp_path / "arm", ("none", "identity"), seeds=(0,))
+    write_bound(tmp_path / "arm", "simulator", 0, success=0.9)
+    found = read(tmp_path / "arm")
+    assert [row.name for row in found.rows] == ["none", "identity"]
+    assert found.estimate(found.bounds["simulator"], CLOSED_LOOP + "success@all").over == "episodes"
+    assert CLOSED_LOOP + "success@all" not in found.keys
+    assert acting_fake.EPISODES == FIRST_EPISODE
