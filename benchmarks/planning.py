@@ -1,6 +1,6 @@
 """Throughput of planning: candidates through controller and world model, and plans of the cross-entropy method.
 
-python benchmarks/planning.py                        every table on one CPU thread, about four minutes
+python benchmarks/planning.py                        every table on one CPU thread, about five minutes of it
 python benchmarks/planning.py --quick                the two smaller sizes, fewer candidates and repeats, half a minute
 python benchmarks/planning.py --sizes arm --repeats 9
 python benchmarks/planning.py --device cuda
