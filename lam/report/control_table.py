@@ -23,13 +23,13 @@ COLUMNS = (
     Column("ratio, blind", CONTROLLER + "ratio_blind", digits=2, brief=False),
     Column("movement, blind", CONTROLLER + "movement_blind", digits=2, brief=False),
     Column("planning error", PLANNING + "error", better=-1),
-    Column("blind", PLANNING + "error_blind", brief=False),
-    Column("in latent space", PLANNING + "error_latent", better=-1, brief=False),
-    Column("over actions", PLANNING + "relative", digits=2),
+    Column("planning, blind", PLANNING + "error_blind", brief=False),
+    Column("planning, in latents", PLANNING + "error_latent", better=-1, brief=False),
+    Column("planning / actions", PLANNING + "relative", digits=2),
     Column("ATE", PLANNING + "ate", better=-1, brief=False),
     Column("RPE", PLANNING + "rpe", better=-1, brief=False),
     Column("success", CLOSED_LOOP + "success", better=1),
-    Column("success over actions", CLOSED_LOOP + "relative", digits=2),
+    Column("success / actions", CLOSED_LOOP + "relative", digits=2),
     Column("crashed", CLOSED_LOOP + "crashed", brief=False),
 )
 """Columns of the control table; their keys lack the label budget."""
@@ -45,10 +45,10 @@ the first, as a share of how far inferred latents take it. A latent that is igno
 
 *planning error*: a plan is searched for toward the last state of a held-out clip; |sum of its actions - sum of the recorded
 ones|, added over the numbers of an action, in recorded units. *ATE* and *RPE*: root mean square distance between both paths,
-and between single steps. *blind*: planned through the blind controller. *in latent space*: planned over latents of the prior,
-without a controller, and read back as actions by the reverse head. *success*: share of simulator episodes that reached their
-goal, replanning on the way; *crashed*: share in which the simulator failed, which count as not reached. *over actions* is a
-ratio to the model of recorded actions, of means within each seed.
+and between single steps. *planning, blind*: through the blind controller. *planning, in latents*: planned over latents of the
+prior, without a controller, and read back as actions by the reverse head. *success*: share of simulator episodes that reached
+their goal, replanning on the way; *crashed*: share in which the simulator failed, which count as not reached. */ actions* is
+a ratio to the model of recorded actions, of means within each seed.
 
 The first lines bound what can be expected. *stay*: the mean action at every step. *chance*: random actions, spread as
 recorded ones. *cloning*: actions from start and goal, learned from the same labels without a world model. These are the same
