@@ -10,7 +10,9 @@ include experiments/sweeps.mk
 # a world of a series, such as texture-4, is trained on by the series' setting
 SERIES   = $(firstword $(subst -, ,$(SETTING)))
 sweep    = $(or $(SWEEP_$(1)_$(SETTING)),$(SWEEP_$(1)_$(SERIES)),$(SWEEP_$(1)))
-ROWS   ?= $(foreach f,$(FAMILIES),$(if $(KNOB_$(f)),$(addprefix $(f):$(KNOB_$(f))@,$(call sweep,$(f))),$(f)))
+ROWS   ?= $(foreach f,$(FAMILIES) $(if $(LABELS),actions),$(if $(KNOB_$(f)),$(addprefix $(f):$(KNOB_$(f))@,$(call sweep,$(f))),$(f)))
+# budgets of labeled clips for controllers and plans; a setting that names none has no such columns
+LABELS ?= $(LABELS_$(SETTING))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint format table texture distractors policy transfer report figures tensorboard clean
@@ -20,6 +22,10 @@ help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
 setup: .venv/.installed  ## make .venv with everything that is needed
+
+.venv/.simulators: .venv/.installed
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,sim]'
+	@touch $@
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -35,8 +41,18 @@ shards/%/index.json: experiments/worlds/%.yaml | .venv/.installed
 	$(BIN)/python -m data_prep world $(@D) --config $<
 	@touch $@
 
-table: setup $(if $(wildcard experiments/worlds/$(SETTING).yaml),shards/$(SETTING)/index.json)  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, then the report
+# episodes of simulators
+shards/%/index.json: experiments/simulators/%.yaml | .venv/.simulators
+	$(BIN)/python -m data_prep sim $* $(@D) --config $<
+	@touch $@
+
+SIMULATED = $(wildcard experiments/simulators/$(SETTING).yaml)
+MADE      = $(wildcard experiments/worlds/$(SETTING).yaml) $(SIMULATED)
+
+table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json)  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, its controllers and plans, then the report
 	@$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
+	$(if $(LABELS),$(BIN)/python -m lam.control.sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=1;) \
+	$(if $(SIMULATED),$(BIN)/python -m lam.control.truth runs/$(SETTING)/none/seed$(firstword $(SEEDS)) experiments/control/$(SETTING).yaml || failed=1;) \
 	$(MAKE) --no-print-directory report SETTING=$(SETTING) && exit $$failed
 
 texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS each, and what changes along it: SEEDS="0 1 2"
@@ -53,7 +69,7 @@ figures: setup  ## SETTING=demo: the figures alone
 test: setup  ## the default test suite: small, two cores, no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=12
 
-test-slow: setup  ## tests that train or start several processes for long
+test-slow: setup .venv/.simulators  ## tests that train, start several processes for long, or act in simulators
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow --durations=5
 
 lint: setup  ## style and types

@@ -119,8 +119,8 @@ class LamCLI(LightningCLI):
         settings = yaml.safe_load(text)
         data, model = settings["data"], settings["model"]
         windows = data.pop("val_windows")
-        for key in ("shards", "num_workers", "predict_split", "damaged_share", "decoder", "cache", "cache_gib"):
-            data.pop(key)  # the data's hash stands for the shards
+        for key in ("shards", "num_workers", "predict_split", "damaged_share", "decoder", "cache", "cache_gib", "labels"):
+            data.pop(key)  # the data's hash stands for the shards, the inverse model for the labels
         trainer = {key: settings["trainer"][key] for key in SHAPES_WEIGHTS}
         shared = {key: value for key, value in model.items() if key not in FAMILY_BRINGS}
         return Provenance(

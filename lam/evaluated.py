@@ -79,6 +79,10 @@ class EvaluatedModel(pl.LightningModule, ABC):
     def infer(self, states: Tensor) -> Tensor:
         """What the inverse model says of each transition between states (B, T, N, D), (B, T-1, L, A)."""
 
+    def read(self, clip: Clip, states: Tensor) -> Tensor:
+        """Latents (B, T-1, L, A) of a clip with states (B, T, N, D); a model that is told actions takes them from the clip."""
+        return self.infer(states)
+
     def limit(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
         """What the bottleneck lets through."""
         return self.bottleneck(latent, sample=sample)
@@ -94,7 +98,7 @@ class EvaluatedModel(pl.LightningModule, ABC):
     def validation_step(self, clip: Clip, batch_idx: int) -> Observation:  # type: ignore[override]  # narrower than Lightning's
         """Runs the model without learning; evaluations watch what it returns."""
         states = self.encode(clip)
-        latent = self.infer(states)
+        latent = self.read(clip, states)
         limited = self.limit(latent)
         predicted = self.predict(states[:, :-1], limited.z)
         observation = Observation(

@@ -7,8 +7,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from lam.data.schema import DataIndex
 from lam.encoders.base import StateShape
 from lam.layers import Block, RoPE, check_sizes, grid_positions
+
+_SMALLEST_STD = 1e-6  # a number that never varied is passed on as zero, not blown up
 
 
 class InverseModel(nn.Module, ABC):
@@ -31,6 +34,82 @@ class InverseModel(nn.Module, ABC):
     @abstractmethod
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         """Latents (B, T-1, L, A) of transitions from states before to states after, each (B, T-1, N, D)."""
+
+    def read(self, labels: dict[str, Tensor], states: Tensor) -> Tensor:
+        """Latents (B, T-1, L, A) of a clip's transitions, from its states (B, T, N, D) alone.
+
+        Args:
+            labels: What is recorded of the transitions, each (B, T-1, ...); only the labeled bound looks at it.
+            states: States of the clip.
+        """
+        return self(states[:, :-1], states[:, 1:])
+
+    def translate(self, actions: Tensor) -> Tensor | None:
+        """Latents (n, L, A) of known actions (n, U), where they need not be learned: of the labeled bound alone."""
+        return None
+
+    def use_index(self, index: DataIndex) -> None:
+        """Takes what it needs from the training set's index; called once, before the first step of a fresh run."""
+
+
+class RecordedActions(InverseModel):
+    """Labeled upper bound: infers nothing, the latent is the recorded action, scaled to unit variance and filled up with zeros.
+
+    With it the model is an action-conditioned world model, of the same size and trained on the same data as all other rows.
+
+    Args:
+        shape: Layout of a state.
+        num_latents: Latent tokens L of a transition.
+        latent_dim: Width A of a latent token.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, shape: StateShape, num_latents: int, latent_dim: int) -> None:
+        super().__init__(shape, num_latents, latent_dim)
+        self.register_buffer("mean", torch.zeros(num_latents * latent_dim))
+        self.register_buffer("std", torch.ones(num_latents * latent_dim))
+
+    def use_index(self, index: DataIndex) -> None:
+        """Takes mean and standard deviation of the recorded actions.
+
+        Raises:
+            ValueError: There are none, or more numbers than a latent holds.
+        """
+        statistics = index.action_statistics
+        if statistics is None:
+            raise ValueError(f"{index.path} has no recorded actions, and the labeled bound is conditioned on them.")
+        num = len(statistics.mean)
+        if num > len(self.mean):
+            raise ValueError(
+                f"Actions of {index.path} have {num} numbers, a latent holds {len(self.mean)}. Raise model.latent_dim."
+            )
+        self.mean[:num] = torch.tensor(statistics.mean)
+        self.std[:num] = torch.tensor(statistics.std).clamp_min(_SMALLEST_STD)
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        """Refuses: states do not say which action was recorded."""
+        raise TypeError("The action-conditioned model knows recorded actions only; it infers nothing from states.")
+
+    def read(self, labels: dict[str, Tensor], states: Tensor) -> Tensor:
+        """Latents (B, T-1, L, A) of the recorded actions.
+
+        Raises:
+            ValueError: There are none in the clip.
+        """
+        if "action" not in labels:
+            raise ValueError(
+                "This clip has no recorded actions, and the labeled bound is conditioned on them. Set data.labels."
+            )
+        return self.translate(labels["action"].flatten(0, 1)).unflatten(0, states[:, 1:].shape[:2])
+
+    def translate(self, actions: Tensor) -> Tensor:
+        """Latents (n, L, A) of actions (n, U)."""
+        num = actions.shape[-1]
+        scaled = (actions - self.mean[:num]) / self.std[:num]
+        filled = nn.functional.pad(scaled, (0, len(self.mean) - num))
+        return filled.unflatten(-1, (self.num_latents, self.latent_dim))
 
 
 class Reader(nn.Module):

@@ -71,6 +71,10 @@ class LatentActionModel(EvaluatedModel):
         """What the inverse model says of each transition, (B, T-1, L, A)."""
         return self.inverse_model(states[:, :-1], states[:, 1:])
 
+    def read(self, clip: Clip, states: Tensor) -> Tensor:
+        """Latents (B, T-1, L, A) of a clip; recorded labels reach only an inverse model that asks for them."""
+        return self.inverse_model.read(clip.labels(self.encoder.frames_per_state), states)
+
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
         """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2 and z."""
         return self.forward_model(states, z)
@@ -80,13 +84,14 @@ class LatentActionModel(EvaluatedModel):
     def on_fit_start(self) -> None:
         """Measures the unit of the loss on the training shards, once; a resumed run has it already."""
         if self.copy_error.isnan():
+            self.inverse_model.use_index(self.trainer.datamodule.index)  # type: ignore[attr-defined]  # Lightning sets it
             self.measure_copy_error(self.copy_error_clips)
 
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
         """Teacher forcing on every transition at once."""
         states = self.encode(clip)
         with self.bottleneck.keyed(mix(clip.position + torch.initial_seed())):
-            limited = self.limit(self.infer(states))
+            limited = self.limit(self.read(clip, states))
         prediction = self.error(self.predict(states[:, :-1], limited.z), states[:, 1:]).mean()
         loss = prediction + limited.loss
         if not torch.isfinite(loss):

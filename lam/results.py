@@ -85,11 +85,22 @@ def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance, fin
         return
     metrics = write_metrics(folder / "metrics.json", trainer)
     evaluations = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
-    _write(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
-    _write_clips(folder / "clips.parquet", evaluations, trainer.lightning_module.validated)
+    write_evaluations(folder, evaluations, trainer.lightning_module.validated)
     if finished:
         provenance.write(folder / "run.json")
     _log_hparams(trainer, provenance, metrics)
+
+
+def write_evaluations(folder: Path, evaluations: list[Evaluation], validated: Any) -> None:
+    """Writes curves and values of single clips.
+
+    Args:
+        folder: The run's folder.
+        evaluations: What was found.
+        validated: Name and source of the clip at each position.
+    """
+    _write(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
+    _write_clips(folder / "clips.parquet", evaluations, validated)
 
 
 def costs(trainer: pl.Trainer) -> str:
@@ -102,7 +113,11 @@ def costs(trainer: pl.Trainer) -> str:
 
 def write_metrics(path: Path, trainer: pl.Trainer) -> dict[str, float]:
     """Writes what the last pass logged, by key, and returns it."""
-    metrics = {key: value.item() for key, value in sorted(trainer.callback_metrics.items())}
+    return write_numbers(path, {key: value.item() for key, value in trainer.callback_metrics.items()})
+
+
+def write_numbers(path: Path, metrics: dict[str, float]) -> dict[str, float]:
+    """Writes metrics by key, and returns them."""
     _write(path, metrics)
     return metrics
 
@@ -127,13 +142,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _write_clips(path: Path, evaluations: list[Evaluation], validated: Any) -> None:
-    """One line a clip and metric: position, clip, source, metric, value.
-
-    Args:
-        path: File to write.
-        evaluations: What was found.
-        validated: Name and source of the clip at each position.
-    """
+    """One line a clip and metric: position, clip, source, metric, value."""
     import pandas as pd
 
     parts = []

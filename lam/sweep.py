@@ -14,10 +14,11 @@ import shutil
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import lightning.pytorch as pl
 import torch
@@ -161,13 +162,35 @@ def make_row(row: Row, extra: tuple[str, ...] = ()) -> str:
     return f"trained. {costs(cli.trainer)}"
 
 
-def sweep(rows: list[Row], extra: tuple[str, ...] = (), jobs: int = 1) -> list[Row]:
+class Job(Protocol):
+    """What a sweep makes.
+
+    Attributes:
+        seed: Its seed.
+    """
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+
+    @property
+    def seed(self) -> int:
+        """Which of its seeds."""
+
+
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+
+def sweep(
+    rows: list[AnyJob], extra: tuple[str, ...], jobs: int, make: Callable[[AnyJob, tuple[str, ...]], str]
+) -> list[AnyJob]:
     """Makes all rows, some side by side; one that fails is reported and does not stop the others. Returns the failed ones.
 
     Args:
         rows: What to make.
-        extra: Passed on to ``lam fit`` as it is.
+        extra: Passed on to the command line as it is.
         jobs: Processes that make rows side by side, each with its share of the cores.
+        make: Makes one in a process of its own; returns what was done.
     """
     failed = []
     context = multiprocessing.get_context("spawn")
@@ -177,7 +200,7 @@ def sweep(rows: list[Row], extra: tuple[str, ...] = (), jobs: int = 1) -> list[R
         ProcessPoolExecutor(jobs, context, _start_worker, arguments) as pool,
         tqdm(total=0, unit="step", smoothing=0.05, desc=f"0/{len(rows)} rows") as bar,
     ):
-        waiting = {pool.submit(make_row, row, extra): row for row in rows}
+        waiting = {pool.submit(make, row, extra): row for row in rows}
         while waiting:
             done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
@@ -195,18 +218,28 @@ def sweep(rows: list[Row], extra: tuple[str, ...] = (), jobs: int = 1) -> list[R
     return failed
 
 
-def main() -> None:
-    """Reads rows from the command line and makes them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def rows_parser(description: str) -> argparse.ArgumentParser:
+    """Which rows of a setting, with which seeds, and how many side by side."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting", help="a file experiments/SETTING.yaml, or SERIES-WORLD of a series of worlds")
     parser.add_argument("rows", nargs="+", help="family, or family:knob@value")
     parser.add_argument("--jobs", type=int, default=1, help="rows made side by side, each with its share of the cores")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of weights, order of data and noise")
-    options, extra = parser.parse_known_args()
+    return parser
+
+
+def rows_of(options: argparse.Namespace) -> list[Row]:
+    """The rows that were asked for."""
+    return [Row.parse(options.setting, text, seed) for seed in options.seeds for text in options.rows]
+
+
+def main() -> None:
+    """Reads rows from the command line and makes them."""
+    options, extra = rows_parser(str(__doc__)).parse_known_args()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.exit("lam.sweep: rows are made side by side with --jobs; under torchrun or SLURM start each row with lam fit.")
-    rows = [Row.parse(options.setting, text, seed) for seed in options.seeds for text in options.rows]
-    failed = sweep(rows, tuple(extra), options.jobs)
+    rows = rows_of(options)
+    failed = sweep(rows, tuple(extra), options.jobs, make_row)
     if failed:
         sys.exit("lam.sweep: failed rows, left out of the table: " + ", ".join(f"{r.name} seed {r.seed}" for r in failed))
 

@@ -1,11 +1,14 @@
 """Inverse models see the pair and nothing else."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 import lam.inverse
+from lam.data.schema import ActionStatistics
 from lam.encoders.base import StateShape
-from lam.inverse import ChannelPair, Difference, InverseModel, SequencePair
+from lam.inverse import ChannelPair, Difference, InverseModel, RecordedActions, SequencePair
 
 SHAPE = StateShape(2, 3, 5)
 B, T, LATENTS, LATENT_DIM = 2, 4, 2, 7
@@ -28,7 +31,7 @@ def infer(model, states):
 
 def test_every_inverse_model_is_tested_here():
     found = {c for c in vars(lam.inverse).values() if isinstance(c, type) and issubclass(c, InverseModel)}
-    assert found == {InverseModel, ChannelPair, SequencePair, Difference}
+    assert found == {InverseModel, ChannelPair, SequencePair, Difference, RecordedActions}
 
 
 def test_shape_and_scale_of_latents(model, states):
@@ -106,3 +109,35 @@ def test_impossible_sizes_are_refused():
         SequencePair(SHAPE, 1, 4, width=10, heads=3)
     with pytest.raises(ValueError, match="depth 0 leaves no transformer block"):
         Difference(SHAPE, 1, 4, depth=0)
+
+
+def test_recorded_actions_are_the_latents_scaled_and_filled_up(states):
+    actions = torch.randn(B, T - 1, 3, generator=torch.Generator().manual_seed(2)) * torch.tensor([1.0, 5.0, 0.0]) + 2
+    statistics = ActionStatistics([2.0, 2.0, 2.0], [1.0, 5.0, 0.0], *([[0.0] * 3] * 4))
+    model = RecordedActions(SHAPE, LATENTS, LATENT_DIM)
+    model.use_index(SimpleNamespace(action_statistics=statistics))
+    latent = model.read({"action": actions}, states)
+    assert latent.shape == (B, T - 1, LATENTS, LATENT_DIM)
+    flat = latent.flatten(2)
+    torch.testing.assert_close(flat[..., :2], (actions[..., :2] - 2) / torch.tensor([1.0, 5.0]))
+    assert not flat[..., 2:].any()
+    torch.testing.assert_close(model.translate(actions[:, 0]), latent[:, 0])
+
+
+def test_recorded_actions_that_are_missing_are_an_error(states):
+    model = RecordedActions(SHAPE, 1, 2)
+    with pytest.raises(ValueError, match=r"data\.labels"):
+        model.read({}, states)
+    with pytest.raises(TypeError, match="infers nothing"):
+        infer(model, states)
+    with pytest.raises(ValueError, match="no recorded actions"):
+        model.use_index(SimpleNamespace(action_statistics=None, path="shards/x"))
+    wide = ActionStatistics(*([[0.0] * 3] * 6))
+    with pytest.raises(ValueError, match="latent_dim"):
+        model.use_index(SimpleNamespace(action_statistics=wide, path="shards/x"))
+
+
+def test_other_inverse_models_do_not_look_at_labels(model, states):
+    labels = {"action": torch.randn(B, T - 1, 3)}
+    torch.testing.assert_close(model.read(labels, states), infer(model, states))
+    assert model.translate(labels["action"][:, 0]) is None

@@ -8,8 +8,10 @@ from typing import Any
 
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+import lam.boards
+import lam.control.closed_loop
 import lam.control.error
-import lam.control.planning  # noqa: F401  evaluations are imported so that their short names work in YAML
+import lam.control.planning  # noqa: F401  evaluations and boards are imported so that their short names work in YAML
 from lam.cli import LamParser, SettingsError, digest
 from lam.control.training import ControlledModel
 from lam.results import Provenance, code_revision, read_provenance, write_results
@@ -59,7 +61,7 @@ class ControlCLI(LightningCLI):
         trainer = {key: self.settings["trainer"][key] for key in ("max_steps", "precision", "gradient_clip_val")}
         return dataclasses.replace(
             world,
-            config_hash=digest(world.config_hash, model, trainer),
+            config_hash=digest(world.config_hash, model, trainer, self.settings["seed_everything"]),
             evaluation_hash=digest([callback.as_dict() for callback in self.settings["trainer"]["callbacks"]]),
             code_revision=code_revision(),
         )
@@ -79,14 +81,15 @@ def _budget_folder(labeled_clips: int) -> str:
     return f"clips{labeled_clips}"
 
 
-def run(args: ArgsType = None, **trainer_defaults: Any) -> ControlCLI:
+def run(args: ArgsType = None, cli_class: type[ControlCLI] = ControlCLI, **trainer_defaults: Any) -> ControlCLI:
     """Builds and runs what the arguments say; errors are raised, not printed.
 
     Args:
         args: Arguments as typed on the command line; those of the process if not given.
+        cli_class: The command line to build.
         trainer_defaults: Defaults of the trainer that are no settings of the run.
     """
-    return ControlCLI(
+    return cli_class(
         args=args,
         model_class=ControlledModel,
         seed_everything_default=0,

@@ -6,11 +6,15 @@ from functools import partial
 from typing import Any, ClassVar
 
 from sklearn.metrics import r2_score
+from torch import Tensor
 
 from lam.control.imagine import Imagination
 from lam.evals.base import Evaluation, Observation, Results
 from lam.evals.sample import ClipSample
 from lam.evals.unroll import unrolled
+
+UNROLLED = ("error", "inferred", "blind")
+"""What every row is unrolled with."""
 
 
 class ControllerError(Evaluation):
@@ -18,8 +22,9 @@ class ControllerError(Evaluation):
 
     From the first state alone, each action is translated in the state that was imagined last. Keys, all ``@`` the label budget
     in clips: ``error`` with the controller, ``inferred`` with the latents of the inverse model, which has seen the answer,
-    ``ratio`` of both, ``blind`` and ``ratio_blind`` with the controller that does not see the state, all of states averaged
-    over the clip in units of the copy-last-state error; ``movement`` and ``movement_blind``, how far the last imagined state is
+    ``ratio`` of both, ``error_codes`` where latents are codes, with the controller that chooses one, ``blind`` and
+    ``ratio_blind`` with the controller that does not see the state, all of states averaged over the clip in units of the
+    copy-last-state error; ``movement`` and ``movement_blind``, how far the last imagined state is
     from the first as a share of how far inferred latents take it; 0 where a controller's latents leave all in place.
     ``read/<number>`` and ``read_blind/<number>``: R2 of each number of the action from z, with and without the state.
     """
@@ -40,7 +45,10 @@ class ControllerError(Evaluation):
         actions = observation.clip.labels(module.encoder.frames_per_state)["action"].to(states.device)
         first = states[:, :1]
         unrolled_with = {"inferred": unrolled(module, observation)}
-        for key, name in (("error", "controller"), ("blind", "blind")):
+        controllers = {"error": "controller", "blind": "blind"}
+        if "classifier" in module.heads:
+            controllers["error_codes"] = "classifier"
+        for key, name in controllers.items():
             imagination = Imagination(module, partial(module.act, name), states.shape[1] - 1)
             unrolled_with[key] = imagination(first, z[:, :0], actions[:, None])[:, 0]
         values = {key: module.error(imagined, states[:, 1:]).mean(dim=1) for key, imagined in unrolled_with.items()}
@@ -58,10 +66,10 @@ class ControllerError(Evaluation):
         if not len(positions):
             return Results()
         budget = f"@{module.labeled_clips}"
-        clips = {key: values[key] for key in ("error", "inferred", "blind")}
+        clips: dict[str, Tensor] = {key: values[key] for key in (*UNROLLED, "error_codes") if key in values}
         results = Results(clips={key + budget: (positions, value) for key, value in clips.items()})
         means = {key: value.mean().item() for key, value in values.items() if value.ndim == 1}
-        found = {key: means[key] for key in clips}
+        found: dict[str, float] = {key: means[key] for key in clips}
         found["ratio"] = means["error"] / means["inferred"]
         found["ratio_blind"] = means["blind"] / means["inferred"]
         if means["moved_inferred"]:  # latents that are ignored move nothing, so there is nothing to compare with

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lam.control.imagine import Imagination, goal_cost
-from lam.control.planners import CEM, Chance, Planner, Problem, Stay
+from lam.control.policies import Search, alternatives, beginning, policies
 from lam.data.schema import ActionField
 from lam.distributed import gather
-from lam.evals.bank import Banked
 from lam.evals.base import Evaluation, Observation, Results
 from lam.noise import mix
 
@@ -24,30 +21,34 @@ class Planning(Evaluation):
     Open loop, the protocol of arXiv 2601.05230 for DROID (table S1): the goal is a state, the cost the squared distance of the
     imagined last state to it. Keys: ``error``, the sum over the action's numbers of |sum of the plan - sum of the recorded
     actions| (their Delta xyz), ``ate``, root mean square distance between both paths along the steps, ``rpe``, the same between
-    single steps; each also ``_stay`` (the mean action at every step), ``_chance`` (actions drawn as the recorded ones are
-    spread) and ``_blind`` (planned through the controller that does not see the state). ``normalized`` is
-    error / error_stay. Units are those of the recorded actions. Curve ``trace``: cost of the best candidate over the turns of
-    the search, mean of all episodes, as a share of its first; ``plans_per_second`` on this process.
+    single steps. Each also for bounds: ``_stay``, the mean action at every step, ``_chance``, actions drawn as the recorded
+    ones are spread, ``_clone``, behavior cloning on the same labels; and, if asked for, for other searches: ``_latent`` among
+    latents of the prior, ``_blind`` through the controller that does not see the state, ``_shuffled`` with each candidate
+    at the cost of another, so that it cannot do better than staying. ``normalized`` is error / error_stay. Units are those
+    of the recorded actions. Curve ``trace``: cost of the best candidate over the turns of the search, mean of all episodes, as a share of its first;
+    ``plans_per_second`` on this process.
 
     Args:
-        planner: The search.
+        search: How plans are looked for.
         numbers: Which numbers of an action add up to a displacement; all whose steps are joined by their sum if not given.
         max_clips: Episodes, at most.
-        at_once: Sequences that go through the model together.
+        at_a_time: Episodes planned together.
+        alternatives: Whether to search in these other ways too; each costs as much as the plan itself.
     """
 
     name: ClassVar[str] = "planning"
 
     def __init__(
         self,
-        planner: Planner | None = None,
+        search: Search | None = None,
         numbers: list[int] | None = None,
         max_clips: int = 256,
-        at_once: int = 1024,
+        at_a_time: int = 16,
+        alternatives: bool = False,
     ) -> None:
         super().__init__()
-        self.planner = planner or CEM()
-        self.numbers, self.max_clips, self.at_once = numbers, max_clips, at_once
+        self.search = search or Search()
+        self.numbers, self.max_clips, self.at_a_time, self.alternatives = numbers, max_clips, at_a_time, alternatives
         self.reset()
 
     def prepare(self, module: Any) -> None:
@@ -66,27 +67,26 @@ class Planning(Evaluation):
         if clips is None:
             return Results()
         numbers = self.numbers or additive(module.data.index.actions)
-        planners = {"": self.planner, "_stay": Stay(), "_chance": Chance(), "_blind": self.planner}
+        ways = policies(module, self.search) | (alternatives(module, self.search) if self.alternatives else {})
         values: dict[str, list[Tensor]] = {}
         traces, seconds, planned = [], 0.0, 0
-        for places in clips.share(max(1, self.at_once // 64)):
+        for places in clips.share(self.at_a_time):
             episodes = clips.take(places, module.device)
             truth = episodes.labels["action"].to(episodes.states.dtype)[..., numbers]
             values.setdefault("position", []).append(episodes.position.cpu())
-            for suffix, planner in planners.items():
-                start = time.perf_counter()
+            start = beginning(module.data.index, len(episodes), truth.shape[1]).to(module.device)
+            for suffix, way in ways.items():
+                began = time.perf_counter()
                 with self.autocast():
-                    plan = planner.plan(
-                        problem(module, episodes, "blind" if suffix == "_blind" else "controller", self.at_once)
-                    )
+                    plan = way(episodes.states[:, 0], episodes.states[:, -1], mix(episodes.position), start)
                 if not suffix:
-                    seconds, planned = seconds + time.perf_counter() - start, planned + len(places)
+                    seconds, planned = seconds + time.perf_counter() - began, planned + len(places)
                     traces.append(plan.trace.double().cpu())
                 for key, value in deviations(plan.actions[..., numbers], truth).items():
                     values.setdefault(key + suffix, []).append(value.double().cpu())
         columns = {key: torch.cat(value) for key, value in values.items()}
         own = columns.pop("position", torch.empty(0, dtype=torch.int64))
-        names = sorted(f"{key}{suffix}" for key in ("error", "ate", "rpe") for suffix in planners)
+        names = sorted(f"{key}{suffix}" for key in ("error", "ate", "rpe") for suffix in ways)
         positions, *found = gather(own, *(columns.get(name, torch.empty(0, dtype=torch.float64)) for name in names))
         budget = f"@{module.labeled_clips}"
         results = Results(clips={name + budget: (positions, value) for name, value in zip(names, found, strict=True)})
@@ -98,22 +98,6 @@ class Planning(Evaluation):
             results.curves["trace"] = (trace / trace[:1].clamp_min(torch.finfo(trace.dtype).tiny)).mean(dim=1).tolist()
             results.curves["plans_per_second"] = planned / seconds
         return results
-
-
-def problem(module: Any, episodes: Banked, controller: str, at_once: int) -> Problem:
-    """From the first state of each episode to its last, through a controller by its name; bounds are those of the recording."""
-    index, steps = module.data.index, episodes.z.shape[1]
-    imagination = Imagination(module, partial(module.act, controller), steps, at_once)
-    with torch.inference_mode(False):  # clones outside of it can take part in the gradients that a planner may need
-        first, goal, past = episodes.states[:, :1].clone(), episodes.states[:, -1].clone(), episodes.z[:, :0].clone()
-    low, high, mean, std = (
-        torch.tensor(getattr(index.action_statistics, name), device=first.device) for name in ("low", "high", "mean", "std")
-    )
-
-    def cost(actions: Tensor) -> Tensor:
-        return goal_cost(imagination(first, past, actions)[:, :, -1], goal)
-
-    return Problem(cost, mix(episodes.position), steps, low, high, mean, std)
 
 
 def additive(fields: list[ActionField]) -> list[int]:

@@ -12,7 +12,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -20,12 +20,16 @@ import lam.bottlenecks
 import lam.encoders
 import lam.optimizers  # noqa: F401  parts are imported so that a run's config finds them by their short names
 from lam.bottlenecks.base import BottleneckOutput
-from lam.control.heads import Blind, Head, Seeing
+from lam.control.heads import Blind, Classifying, Clone, Head, Seeing
+from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
 from lam.evaluated import EvaluatedModel
 from lam.model import LatentActionModel
 from lam.noise import keyed_uniform, mix
 from lam.optimizers import warmup_cosine
+
+READERS = ("reader", "blind_reader")
+"""Heads from latents to actions; the others go from actions to latents."""
 
 
 def load_run(folder: Path) -> tuple[LatentActionModel, ClipDataModule]:
@@ -51,11 +55,11 @@ def load_run(folder: Path) -> tuple[LatentActionModel, ClipDataModule]:
 
 
 class LabeledBatches(IterableDataset[list[Tensor]]):
-    """Batches of labeled transitions: batch i is a function of seed and i alone, so a resumed run sees what was to come.
+    """Batches of labeled clips: batch i is a function of seed and i alone, so a resumed run sees what was to come.
 
     Args:
-        labeled: The transitions.
-        batch_size: Transitions of a batch, each drawn at random.
+        labeled: The clips.
+        batch_size: Clips of a batch, each drawn at random.
         seed: Seed of the draws.
         first: Batch to begin with.
     """
@@ -75,13 +79,15 @@ class ControlledModel(EvaluatedModel):
     """A frozen world model with heads between its latents and the known actions; only the heads learn.
 
     All heads learn from the same labeled clips at once, so that what they reach can be compared: ``controller`` from action
-    and last state to z, ``blind`` from the action alone (its foil), ``reader`` from z and last state to the action and
-    ``blind_reader`` from z alone. z is what the bottleneck lets through, without noise.
+    and last state to z, ``blind`` from the action alone (its foil), ``classifier``, where latents are codes, chooses one of
+    those that occurred, ``reader`` goes from z and last state to the action and ``blind_reader`` from z alone. z is what the
+    bottleneck lets through, without noise. ``clone`` is behavior cloning: from the first and the last state of a clip to
+    its actions, without world model or latents, and the same whatever the bottleneck.
 
     Args:
         run: Folder of the world model's run, runs/<setting>/<row>/seed<k>; the data are the run's own.
         labeled_clips: Clips of its training shards whose actions may be seen, evenly spread; the label budget.
-        batch_size: Transitions a step.
+        batch_size: Clips a step.
         learning_rate: Highest learning rate of AdamW, reached after a tenth of the steps; then it falls along a cosine.
         weight_decay: Weight decay of AdamW.
         width: Channels of a token of the heads that see the state; twice as many in those that do not.
@@ -91,7 +97,7 @@ class ControlledModel(EvaluatedModel):
         self,
         run: Path,
         labeled_clips: int = 256,
-        batch_size: int = 128,
+        batch_size: int = 32,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-3,
         width: int = 64,
@@ -111,14 +117,21 @@ class ControlledModel(EvaluatedModel):
             raise ValueError(f"{data.index.path} has no recorded actions, and a controller learns from actions.")
         latents = world.bottleneck.num_latents * world.bottleneck.dim
         shape = world.encoder.shape
+        self.steps = data.frames // world.encoder.frames_per_state - 1
+        with torch.random.fork_rng(devices=[]):  # so that cloning begins alike in every row
+            torch.manual_seed(torch.initial_seed())
+            clone = Clone(shape, actions, self.steps, width)
         self.heads = nn.ModuleDict(
             {
+                "clone": clone,
                 "controller": Seeing(shape, actions, latents, width),
                 "blind": Blind(shape, actions, latents, 2 * width),
                 "reader": Seeing(shape, latents, actions, width),
                 "blind_reader": Blind(shape, latents, actions, 2 * width),
             }
         )
+        if world.limit(torch.zeros(1, 1, world.bottleneck.num_latents, world.bottleneck.dim)).codes is not None:
+            self.heads["classifier"] = Classifying(shape, actions, latents, labeled_clips * self.steps, width)
 
     # ------------------------------------------------------------------ the world model
 
@@ -134,8 +147,18 @@ class ControlledModel(EvaluatedModel):
         """What the world's bottleneck lets through."""
         return self.world.limit(latent, sample=sample)
 
+    def read(self, clip: Clip, states: Tensor) -> Tensor:
+        """The world's latents of a clip, (B, T-1, L, A)."""
+        return self.world.read(clip, states)
+
     def act(self, name: str, actions: Tensor, states: Tensor) -> Tensor:
-        """Latents (n, L, A) of a controller by its name, for actions (n, U) in states (n, N, D)."""
+        """Latents (n, L, A) of a controller by its name, for actions (n, U) in states (n, N, D).
+
+        A world model that was trained with recorded actions needs none of them and is asked itself.
+        """
+        known = self.world.inverse_model.translate(actions.float())
+        if known is not None:
+            return self.limit(known[:, None]).z[:, 0]
         head: Head = self.heads[name]  # type: ignore[assignment]  # a ModuleDict does not say of what
         z = head(actions.float(), states.float())
         return z.unflatten(-1, (self.bottleneck.num_latents, self.bottleneck.dim))
@@ -153,22 +176,26 @@ class ControlledModel(EvaluatedModel):
 
     @torch.no_grad()
     def label(self) -> TensorDataset:
-        """Actions (n, U), last states (n, N, D) and latents (n, L * A) of the transitions of the labeled clips."""
+        """Actions (n, T-1, U), states (n, T, N, D) and latents (n, T-1, L * A) of the labeled clips."""
         self.eval()
         parts = []
         for clip in self.data.training_sample(self.labeled_clips, labels=True):
             states = self.encode(clip.to(self.device))
-            z = self.limit(self.infer(states)).z
-            actions = clip.labels(self.encoder.frames_per_state)["action"].to(z)
-            parts.append(
-                [part.float().cpu() for part in (actions.flatten(0, 1), states[:, :-1].flatten(0, 1), z.flatten(0, 1))]
-            )
+            z = self.limit(self.read(clip.to(self.device), states)).z
+            actions = clip.labels(self.encoder.frames_per_state)["action"]
+            parts.append([part.float().cpu() for part in (actions, states, z.flatten(2))])
         actions, states, z = (torch.cat(part) for part in zip(*parts, strict=True))
-        z = z.flatten(1)
-        for name, head in self.heads.items():
-            head.measure(*((z, actions) if "reader" in name else (actions, z)))  # type: ignore[operator]  # see act
+        known, latents = actions.flatten(0, 1).to(self.device), z.flatten(0, 1).to(self.device)
+        for name in self.translators:
+            self.heads[name].measure(*((latents, known) if name in READERS else (known, latents)))  # type: ignore[operator]  # see act
+        self.heads["clone"].measure(known)  # type: ignore[operator]
         self.train()
         return TensorDataset(actions, states, z)
+
+    @property
+    def translators(self) -> list[str]:
+        """Heads between actions and latents."""
+        return [name for name in self.heads if name != "clone"]
 
     def train(self, mode: bool = True) -> ControlledModel:
         """Puts the heads into training mode; the world model stays as it is."""
@@ -177,7 +204,7 @@ class ControlledModel(EvaluatedModel):
         return self
 
     def train_dataloader(self) -> DataLoader[list[Tensor]]:
-        """Labeled transitions without end, the same on every process, continuing where the trainer stands."""
+        """Labeled clips without end, the same on every process, continuing where the trainer stands."""
         batches = LabeledBatches(self.labeled, self.batch_size, torch.initial_seed(), self.trainer.global_step)
         return DataLoader(batches, batch_size=None)
 
@@ -188,13 +215,21 @@ class ControlledModel(EvaluatedModel):
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:  # type: ignore[override]  # narrower
         """The sum of all heads' losses; they share no weights."""
         actions, states, z = batch
-        losses = {
-            name: head.loss(*((z, states, actions) if "reader" in name else (actions, states, z)))  # type: ignore[operator]  # see act
-            for name, head in self.heads.items()
-        }
+        losses = {"clone": self.heads["clone"].loss(states[:, 0], states[:, -1], actions)}  # type: ignore[operator]  # see act
+        known, last, latents = actions.flatten(0, 1), states[:, :-1].flatten(0, 1), z.flatten(0, 1)
+        for name in self.translators:
+            sides = (latents, last, known) if name in READERS else (known, last, latents)
+            losses[name] = self.heads[name].loss(*sides)  # type: ignore[operator]
         for name, loss in losses.items():
             self.log(f"train/{name}", loss)
         return torch.stack(list(losses.values())).sum()
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clips each head by itself, so that none learns differently for the company it is in."""
+        for head in self.heads.values():
+            nn.utils.clip_grad_norm_(head.parameters(), gradient_clip_val or float("inf"))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW under a linear warm-up and a cosine to zero, stepped each batch."""

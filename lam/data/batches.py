@@ -38,15 +38,16 @@ class TrainingBatches(Dataset[Batch]):
         order: Which window is at which position.
         each: Windows for each process.
         rank: Which process this is.
+        labels: Whether to read recorded actions and causes.
     """
 
-    def __init__(self, reader: SplitReader, order: TrainingOrder, each: int, rank: int) -> None:
-        self._reader, self._order, self._each, self._rank = reader, order, each, rank
+    def __init__(self, reader: SplitReader, order: TrainingOrder, each: int, rank: int, labels: bool = False) -> None:
+        self._reader, self._order, self._each, self._rank, self._labels = reader, order, each, rank, labels
 
     def __getitem__(self, first: int) -> Batch:
         """This process's share of the batch that begins at a position."""
         damages: list[Damage] = []
-        clip = self._reader.read(self._order.windows(self._positions(first)), False, self._order.windows, damages)
+        clip = self._reader.read(self._order.windows(self._positions(first)), self._labels, self._order.windows, damages)
         return clip, damages
 
     def describe(self, first: int) -> str:

@@ -48,6 +48,7 @@ class ClipDataModule(pl.LightningDataModule):
         decoder: What decodes mp4; both give the same pixels.
         cache: Folder on a local disk for copies of shards behind a URL; needed for URLs.
         cache_gib: How much it may hold, GiB; shards used longest ago make room.
+        labels: Read recorded actions in training too; for the labeled bound alone, whose rows say so.
         plain_stream: Train on windows from these ordinary WebDataset tars instead, for example 'http://host/{000..099}.tar';
             they have no exact order and cannot be resumed exactly. Frames must have the size of those in shards.
     """
@@ -69,6 +70,7 @@ class ClipDataModule(pl.LightningDataModule):
         decoder: Decoder = "pyav",
         cache: Path | None = None,
         cache_gib: float = 100.0,
+        labels: bool = False,
         plain_stream: str | None = None,
     ) -> None:
         super().__init__()
@@ -85,11 +87,12 @@ class ClipDataModule(pl.LightningDataModule):
         self.shuffle_buffer, self.windows_per_sample = shuffle_buffer, windows_per_sample
         self.frames_per_state, self.predict_split = frames_per_state, predict_split
         self.damaged_share, self.decoder, self.plain_stream = damaged_share, decoder, plain_stream
+        self.labels = labels
         if decoder == "torchcodec":
             import_torchcodec()
 
     def train_dataloader(self) -> BatchStream:
-        """Endless random windows, continuing where the trainer stands; recorded labels are not read."""
+        """Endless random windows, continuing where the trainer stands; recorded labels are read for the labeled bound alone."""
         world, rank = self._processes
         if self.batch_size % world:
             raise ValueError(
@@ -101,7 +104,7 @@ class ClipDataModule(pl.LightningDataModule):
             count = DamageCount(0, self.damaged_share)
             return PlainStream(plain, self.batch_size, rank, self._batches_done, self.num_workers, self._watchdog, count)
         reader = self._reader("train")
-        batches = TrainingBatches(reader, self.training_order(reader), self.batch_size // world, rank)
+        batches = TrainingBatches(reader, self.training_order(reader), self.batch_size // world, rank, self.labels)
         return BatchStream(batches, self.batch_size, self._batches_done, self.num_workers, self._watchdog, self._damage(reader))
 
     def training_order(self, reader: SplitReader) -> TrainingOrder:

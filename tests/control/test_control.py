@@ -13,6 +13,7 @@ from lam.cli import run as run_world
 from lam.control.cli import run
 from lam.control.planners import GradientDescent
 from lam.control.planning import Planning, additive, deviations
+from lam.control.policies import Search
 from lam.control.training import ControlledModel, load_run
 from lam.data.schema import ActionField
 from tests.tiny import EXPERIMENTS, arguments, make_world
@@ -25,9 +26,13 @@ trainer:
     - class_path: Planning
       init_args:
         max_clips: 6
-        planner:
-          class_path: lam.control.planners.CEM
-          init_args: {candidates: 12, elites: 3, turns: 2}
+        alternatives: true
+        search:
+          window: 2
+          planner:
+            class_path: lam.control.planners.CEM
+            init_args: {candidates: 12, elites: 3, turns: 2}
+          latent: {candidates: 12, elites: 3, turns: 2}
 """
 
 
@@ -70,7 +75,10 @@ def test_files_and_keys(world, controlled):
     for key in ("error", "inferred", "ratio", "blind", "ratio_blind", "movement", "read"):
         assert any(name.startswith(f"eval/controller/{key}@20") for name in metrics), key
     for key in ("error", "ate", "rpe"):
-        assert all(f"eval/planning/{key}{which}@20" in metrics for which in ("", "_stay", "_chance", "_blind"))
+        assert all(
+            f"eval/planning/{key}{which}@20" in metrics
+            for which in ("", "_stay", "_chance", "_clone", "_latent", "_blind", "_shuffled")
+        )
     assert metrics["eval/controller/ratio@20"] == pytest.approx(
         metrics["eval/controller/error@20"] / metrics["eval/controller/inferred@20"]
     )
@@ -104,7 +112,8 @@ def test_saved_heads_give_the_same_numbers(world, controlled, monkeypatch):
 def test_the_label_budget_is_kept(world):
     model = ControlledModel(world, labeled_clips=7)
     actions, states, z = model.label().tensors
-    assert len(actions) == len(states) == len(z) == 7 * 2
+    assert len(actions) == len(states) == len(z) == 7
+    assert (actions.shape[1], states.shape[1], z.shape[1]) == (2, 3, 2)
     assert model.heads["controller"].output_std > 0
 
 
@@ -122,7 +131,7 @@ def test_what_stands_in_the_way_is_said(world, controlled, tmp_path, monkeypatch
 
 def test_a_planner_with_gradients_where_lightning_validates(controlled):
     model = controlled.model
-    planning = Planning(GradientDescent(starts=2, turns=3), max_clips=4)
+    planning = Planning(Search(GradientDescent(starts=2, turns=3)), max_clips=4)
     trainer = Trainer(
         accelerator="cpu", logger=False, callbacks=[planning], enable_progress_bar=False, enable_model_summary=False
     )

@@ -8,12 +8,18 @@ import torch
 from lam.control.error import ControllerError
 from lam.control.planners import CEM
 from lam.control.planning import Planning
+from lam.control.policies import Search
 from lam.data.schema import ActionField, ActionStatistics
 from lam.distributed import rank, world_size
-from tests.evals.toy import ToyModel, clips, evaluate, part
+from tests.evals.toy import ToyBottleneck, ToyModel, clips, evaluate, part
 from tests.processes import run_processes
 
 COUNT, STEPS = 9, 3
+
+
+class UniformPrior(ToyBottleneck):
+    def sample_prior(self, n, generator=None):
+        return 0.4 * torch.rand(n, 1, 3, generator=generator) - 0.2
 
 
 class Acting(ToyModel):
@@ -23,9 +29,14 @@ class Acting(ToyModel):
 
     def __init__(self):
         super().__init__()
+        self.bottleneck = UniformPrior(3, 1)
         statistics = ActionStatistics([0.0] * 3, [0.12] * 3, [-0.2] * 3, [0.2] * 3, [0.0] * 3, [0.0] * 3)
         self.data = SimpleNamespace(index=SimpleNamespace(actions=[ActionField("rgb", 3, "sum")], action_statistics=statistics))
-        self.heads = {"reader": lambda z, states: z, "blind_reader": lambda z, states: 0 * z}
+        self.heads = {
+            "reader": lambda z, states: z,
+            "blind_reader": lambda z, states: 0 * z,
+            "clone": lambda states, goals: (goals - states).mean(dim=1)[:, None].expand(-1, STEPS, -1) / STEPS,
+        }
 
     @property
     def device(self):
@@ -52,7 +63,7 @@ def moving():
 def find_all():
     clip, model = moving(), Acting()
     seen = [model.validation_step(part(clip, i, i + 3)) for i in range(3 * rank(), COUNT, 3 * world_size())]
-    planning = Planning(CEM(candidates=60, elites=8, turns=12), max_clips=7)
+    planning = Planning(Search(CEM(candidates=60, elites=8, turns=12)), max_clips=7, alternatives=True)
     return {evaluation.name: evaluate(evaluation, *seen, model=model) for evaluation in (ControllerError(), planning)}
 
 
@@ -74,6 +85,17 @@ def test_a_controller_that_moves_nothing_plans_no_better_than_chance():
     assert controller["read_blind@5/0"] < 0.01
     assert planning["error_blind@5"] > 0.8 * planning["error_stay@5"]
     assert planning["error_chance@5"] > planning["error_stay@5"] > 0.3
+
+
+def test_cloning_that_is_right_and_search_in_latent_space_find_the_way():
+    planning = find_all()["planning"].metrics
+    assert planning["error_clone@5"] < 0.02  # what is left is the rounding of pixels
+    assert planning["error_latent@5"] < 0.3 * planning["error_stay@5"]
+
+
+def test_costs_of_other_candidates_are_no_help():
+    planning = find_all()["planning"].metrics
+    assert planning["error_shuffled@5"] > 0.8 * planning["error_stay@5"]
 
 
 def test_two_processes_find_what_one_finds(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lam.control.heads import Blind, Seeing
+from lam.control.heads import Blind, Classifying, Clone, Seeing
 from lam.encoders.base import StateShape
 
 SHAPE = StateShape(2, 2, 6)
@@ -91,3 +91,54 @@ def test_scales_survive_saving(cls):
 def test_nothing_to_do_is_refused():
     with pytest.raises(ValueError, match="nothing to do"):
         Blind(SHAPE, 0, 3)
+
+
+def test_a_classifier_answers_with_what_it_has_seen_and_finds_the_code_of_an_action():
+    generator = torch.Generator().manual_seed(2)
+    codes = torch.randn(5, 7, generator=generator)
+    which = torch.randint(0, 5, (300,), generator=generator)
+    actions = torch.nn.functional.one_hot(which, 5).float() + 0.05 * torch.randn(300, 5, generator=generator)
+    states = torch.randn(300, 4, 6, generator=generator)
+    torch.manual_seed(0)
+    head = Classifying(SHAPE, 5, 7, most=300, width=32)
+    head.measure(actions[:250], codes[which[:250]])
+    assert head.num_choices == 5
+    adam = torch.optim.Adam(head.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss = head.loss(actions[:250], states[:250], codes[which[:250]])
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    torch.testing.assert_close(head(actions[250:], states[250:]), codes[which[250:]])
+    logits = head.scores(actions, states)
+    order = [int((head.choices[:5] - code).square().sum(dim=1).argmin()) for code in codes]
+    expected = -logits.log_softmax(dim=1)[torch.arange(300), torch.tensor(order)[which]].mean()
+    torch.testing.assert_close(head.loss(actions, states, codes[which]), expected)
+
+
+def test_a_classifier_comes_back_from_its_weights():
+    head = Classifying(SHAPE, 2, 3, most=20, width=32)
+    head.measure(torch.randn(20, 2), torch.randn(4, 3)[torch.arange(20) % 4])
+    again = Classifying(SHAPE, 2, 3, most=20, width=32)
+    again.load_state_dict(head.state_dict())
+    inputs, states = torch.randn(6, 2), torch.randn(6, 4, 6)
+    assert torch.equal(head(inputs, states), again(inputs, states))
+
+
+def test_cloning_learns_the_way_to_a_goal_it_sees():
+    generator = torch.Generator().manual_seed(3)
+    states, goals = torch.randn(2, 300, 1, 6, generator=generator) + 0.1 * torch.randn(2, 300, 4, 6, generator=generator)
+    actions = torch.stack([goals[:, 0, :2] - states[:, 0, :2], goals[:, 0, :2]], dim=1) * torch.tensor([3.0, 0.1]) + 5
+    torch.manual_seed(0)
+    clone = Clone(SHAPE, 2, 2, width=32)
+    clone.measure(actions.flatten(0, 1))
+    adam = torch.optim.Adam(clone.parameters(), lr=3e-3)
+    for _ in range(250):
+        loss = clone.loss(states[:250], goals[:250], actions[:250])
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert clone(states[250:], goals[250:]).shape == (50, 2, 2)
+    assert clone.loss(states[250:], goals[250:], actions[250:]) < 0.15
+    error = (clone(states, goals) - actions) / clone.std
+    torch.testing.assert_close(clone.loss(states, goals, actions), error.square().mean())

@@ -1,0 +1,98 @@
+"""Controllers and plans for the rows of a table: what is missing or stale is made, the rest skipped.
+
+``python -m lam.control.sweep SETTING noisy:beta@1e-4 vq:num_codes@16 --seeds 0 1 --labels 64 256`` is what ``make table`` runs
+after the rows themselves. Settings are those of experiments/control.yaml and, where there is one,
+experiments/control/SETTING.yaml.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lam.control.cli import ControlCLI, run
+from lam.results import costs, read_provenance
+from lam.sweep import NothingToTrainError, Row, StepProgress, rows_of, rows_parser, sweep
+
+
+@dataclass(frozen=True)
+class Controllers:
+    """Heads and plans of one row of a table with one label budget.
+
+    Attributes:
+        row: Which row.
+        labels: Clips whose actions may be seen.
+    """
+
+    row: Row
+    labels: int
+
+    @property
+    def name(self) -> str:
+        """Its run and its budget."""
+        return f"{self.row.name} with {self.labels} labels"
+
+    @property
+    def seed(self) -> int:
+        """The row's seed, which is that of the heads too."""
+        return self.row.seed
+
+    def arguments(self, *extra: str) -> list[str]:
+        """What one would type after ``python -m lam.control fit``."""
+        own = Path(f"experiments/control/{self.row.setting}.yaml")
+        configs = ["experiments/control.yaml", *([str(own)] if own.exists() else [])]
+        return [
+            *(f"--config={config}" for config in configs),
+            f"--model.run=runs/{self.row.name}/seed{self.seed}",
+            f"--model.labeled_clips={self.labels}",
+            f"--seed_everything={self.seed}",
+            *extra,
+        ]
+
+
+class SweepControlCLI(ControlCLI):
+    """A fit that knows whether it is needed; heads train in seconds, so what was begun or is stale is made anew."""
+
+    def before_instantiate_classes(self) -> None:
+        """Decides by comparing today's provenance with what lies in the folder."""
+        if self.subcommand == "fit":
+            done, today = read_provenance(self.folder / "run.json"), self.provenance()
+            if done and done.same_weights(today):
+                raise NothingToTrainError(self.folder, finished=done.evaluation_hash == today.evaluation_hash)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+        super().before_instantiate_classes()
+
+
+def make_controllers(one: Controllers, extra: tuple[str, ...] = ()) -> str:
+    """Trains and evaluates heads, as far as that is not done yet; returns what was done."""
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
+    try:
+        cli = run(["fit", *one.arguments(*extra)], SweepControlCLI, callbacks=[StepProgress()], **quiet)
+    except NothingToTrainError as found:
+        if found.finished:
+            return "up to date"
+        checkpoint = found.folder / "checkpoints" / "last.ckpt"
+        cli = run(["validate", *one.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **quiet)
+        return f"validated again. {costs(cli.trainer)}"
+    return f"trained. {costs(cli.trainer)}"
+
+
+def main() -> None:
+    """Reads rows and label budgets from the command line."""
+    parser = rows_parser(str(__doc__))
+    parser.add_argument("--labels", nargs="+", type=int, default=[256], help="budgets of labeled clips")
+    options, extra = parser.parse_known_args()
+    asked = [Controllers(row, labels) for labels in options.labels for row in rows_of(options)]
+    failed = sweep(asked, tuple(extra), options.jobs, make_controllers)
+    if failed:
+        sys.exit(
+            "lam.control.sweep: failed, left out of the table: " + ", ".join(f"{one.name}, seed {one.seed}" for one in failed)
+        )
+
+
+if __name__ == "__main__":
+    main()

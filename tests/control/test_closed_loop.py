@@ -1,0 +1,173 @@
+"""Acting in a simulator: what counts as reached, the same episodes for all, crashes, and the true simulator as bound."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import lam.simulators
+from lam.control import closed_loop
+from lam.control.closed_loop import EPISODES, ClosedLoop, draw_episode
+from lam.control.planners import CEM
+from lam.control.policies import Search
+from lam.control.truth import Told, Truth
+from lam.data.schema import ActionField, ActionStatistics
+from lam.simulators.base import Simulator
+from tests.control.test_evaluations import Acting
+from tests.processes import run_processes
+
+STEPS, COUNT = 3, 9
+
+
+class Lamp(Simulator):
+    """Three brightnesses that an action adds to; a goal is reached when all are within 0.05 of it."""
+
+    fps = 1.0
+    actions = [ActionField("rgb", 3, "sum")]  # noqa: RUF012
+    low, high = -0.2 * np.ones(3), 0.2 * np.ones(3)
+    breaks_at = None  # brightness of red above which it fails
+
+    def reset(self, seed):
+        self.rgb = np.random.default_rng(seed).uniform(-0.3, 0.3, 3)
+
+    def state(self):
+        return self.rgb.copy()
+
+    def restore(self, state):
+        self.rgb = np.array(state)
+
+    def distance(self, goal):
+        return float(np.abs(self.rgb - goal).max() / 0.05)
+
+    def picture(self):
+        return np.broadcast_to((127.5 * (1 + self.rgb)).round(), (self.size, self.size, 3)).astype(np.uint8)
+
+    def random(self, generator):
+        return generator.uniform(-0.2, 0.2, 3)
+
+    def habit(self):
+        return np.full(3, 0.1)
+
+    def step(self, action):
+        self.rgb = np.clip(self.rgb + np.clip(action, self.low, self.high), -1, 1)
+        if self.breaks_at is not None and self.rgb[0] > self.breaks_at:
+            raise RuntimeError("the bulb is broken")
+        return action, {"red": float(action[0])}
+
+
+class Breaking(Lamp):
+    breaks_at = 0.45
+
+
+class Model(Acting):
+    """The toy that knows what actions do, for pictures of a lamp."""
+
+    steps = STEPS
+    fails = False
+
+    def __init__(self):
+        super().__init__()
+        self.encoder.image_size = 8
+        self.validated = {}
+        statistics = ActionStatistics([0.0] * 3, [0.12] * 3, [-0.2] * 3, [0.2] * 3, [0.0] * 3, [0.0] * 3)
+        self.data = SimpleNamespace(index=SimpleNamespace(action_statistics=statistics))
+
+    def act(self, name, actions, states):
+        return actions[:, None] * (1 - 2 * self.fails)  # a controller that fails takes everything for its opposite
+
+
+def find(cls, monkeypatch):
+    for module in (closed_loop, lam.simulators):
+        monkeypatch.setattr(module, "find_simulator", lambda name: cls)
+
+
+def loop(**options):
+    search = Search(CEM(candidates=40, elites=6, turns=8), window=1)
+    return ClosedLoop("lamp", search, **{"episodes": COUNT, "budget": 2 * STEPS, "at_a_time": 4, **options})
+
+
+def metrics(monkeypatch, cls=Lamp, model=None, **options):
+    find(cls, monkeypatch)
+    return loop(**options).compute(model or Model())
+
+
+def test_a_model_that_knows_reaches_all_goals_and_bounds_do_not(monkeypatch):
+    found = metrics(monkeypatch).metrics
+    assert found["success@5"] == 1
+    assert found["distance@5"] < 1
+    assert found["crashed@5"] == 0
+    assert found["success_clone@5"] == 1
+    assert max(found["success_stay@5"], found["success_chance@5"]) < 0.4
+
+
+def test_a_controller_that_is_wrong_reaches_none(monkeypatch):
+    model = Model()
+    model.fails = True
+    assert metrics(monkeypatch, model=model).metrics["success@5"] < 0.4
+
+
+def test_replanning_after_every_action_reaches_them_too(monkeypatch):
+    """Slower, as the goal stays three actions away: each time a third of what is left is covered."""
+    assert metrics(monkeypatch, every=1, episodes=4, budget=12).metrics["success@5"] == 1
+
+
+def test_the_budget_is_kept(monkeypatch):
+    taken = []
+    step = Lamp.step
+    monkeypatch.setattr(Lamp, "step", lambda self, action: (taken.append(1), step(self, action))[1])
+    find(Lamp, monkeypatch)
+    model, one = Model(), loop(episodes=1, budget=4, every=3)
+    model.fails = True
+    outcome = one.act(model, one.ways(model)[""], [0])[0]
+    assert outcome.steps == 4
+    assert len(taken) == 4 + closed_loop.LEAD + STEPS  # recording the episode, then acting
+
+
+def test_episodes_are_the_same_for_every_row_and_none_is_recorded(monkeypatch):
+    first, again, other = (draw_episode(Lamp(8), seed, number, STEPS, 0.5) for seed, number in ((1, 3), (1, 3), (1, 4)))
+    for name in ("start", "goal", "seen", "wanted"):
+        assert np.array_equal(getattr(first, name), getattr(again, name))
+    assert not np.array_equal(first.start, other.start)
+    one, two = metrics(monkeypatch), metrics(monkeypatch, at_a_time=9)
+    for key, (positions, values) in one.clips.items():
+        assert torch.equal(positions, two.clips[key][0]) and torch.equal(values, two.clips[key][1]), key
+    assert one.clips["success@5"][0].tolist() == [EPISODES + number for number in range(COUNT)]
+
+
+def test_a_crash_is_counted_and_loses_no_other_episode(monkeypatch):
+    found = metrics(monkeypatch, Breaking)
+    crashed, success = found.clips["crashed@5"][1], found.clips["success@5"][1]
+    assert 0 < crashed.sum() < COUNT
+    assert len(success) == COUNT
+    assert torch.equal(success, 1 - crashed)  # who did not crash arrived
+    assert found.metrics["crashed@5"] == pytest.approx(crashed.mean().item())
+
+
+def test_the_true_simulator_reaches_all_goals(monkeypatch):
+    find(Lamp, monkeypatch)
+    told = Told(STEPS, 8, Model().data.index)
+    truth = Truth("lamp", Search(CEM(candidates=40, elites=6, turns=8)), episodes=COUNT, budget=2 * STEPS)
+    found = truth.compute(told)
+    assert found.metrics == pytest.approx(
+        {"success@all": 1.0, "crashed@all": 0.0, "distance@all": found.metrics["distance@all"]}
+    )
+    assert len(told.validated) == COUNT
+
+
+def act_everywhere():
+    with pytest.MonkeyPatch.context() as patch:
+        return metrics(patch)
+
+
+def test_two_processes_find_what_one_finds(tmp_path):
+    one, found = act_everywhere(), run_processes(act_everywhere, folder=tmp_path, timeout=150)
+    for other in found:
+        assert other.metrics == pytest.approx(one.metrics)
+        for key, pair in one.clips.items():
+            torch.testing.assert_close(other.clips[key], pair)
+
+
+def test_a_simulator_that_does_not_exist_is_said_before_anything_is_done():
+    with pytest.raises(ValueError, match="No simulator"):
+        ClosedLoop("nowhere")
