@@ -178,6 +178,23 @@ def test_pusht_agent_arrives_where_the_action_says(make):
     assert simulator.fps == 2 and find_simulator("pusht")(SIZE, hold=1).fps == 10
 
 
+def test_pusht_moves_as_the_package_itself(make):
+    simulator = make("pusht")
+    pushed = []
+    for episode in range(10):
+        simulator.reset(episode)
+        state, target = simulator.state(), np.clip(simulator.state()[:2] + 100 * simulator.habit(), 0, 512)
+        package = type(simulator._world)()
+        package.build(state)
+        for _ in range(5):
+            package.step(target)
+        simulator.step(simulator.habit())
+        got = simulator.state()[:5]
+        assert np.array_equal(got, [*package.agent.position, *package.block.position, package.block.angle])
+        pushed.append(np.abs(got - state[:5])[2:4].max() > 1)
+    assert any(pushed)
+
+
 def test_reacher_goals_are_poses_of_both_links(make):
     simulator = make("reacher")
     data = simulator._data
