@@ -35,7 +35,7 @@ except (ImportError, AttributeError) as error:  # PyOpenGL takes functions from 
 class Scene:
     """A model, its data, and one camera.
 
-    Warm starts of the constraint solver are off: they are part of MuJoCo's state (mjSTATE_INTEGRATION) and would be hidden in ours.
+    Warm starts of the constraint solver are off: they are part of MuJoCo's state (mjSTATE_INTEGRATION) and hidden in ours.
 
     Args:
         spec: The model, to be changed before.
