@@ -5,6 +5,7 @@ from lam.boards.code_gallery import CodeGalleryBoard
 from lam.boards.code_usage import CodeUsageBoard
 from lam.boards.embedding import EmbeddingBoard
 from lam.boards.leakage import LeakageBoard
+from lam.boards.plan import PlanBoard
 from lam.boards.prediction import PredictionBoard
 from lam.boards.rate import RateBoard
 from lam.boards.rollout import RolloutBoard
@@ -17,6 +18,7 @@ __all__ = [
     "CodeUsageBoard",
     "EmbeddingBoard",
     "LeakageBoard",
+    "PlanBoard",
     "PredictionBoard",
     "RateBoard",
     "RolloutBoard",
