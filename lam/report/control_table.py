@@ -47,8 +47,8 @@ the first, as a share of how far inferred latents take it. A latent that is igno
 ones|, added over the numbers of an action, in recorded units. *ATE* and *RPE*: root mean square distance between both paths,
 and between single steps. *planning, blind*: through the blind controller. *planning, in latents*: planned over latents of the
 prior, without a controller, and read back as actions by the reverse head. *success*: share of simulator episodes that reached
-their goal, replanning on the way; *crashed*: share in which the simulator failed, which count as not reached. */ actions* is
-a ratio to the model of recorded actions, of means within each seed.
+their goal, replanning on the way; *crashed*: share in which the simulator failed, which count as not reached. *planning /
+actions* and *success / actions* are ratios to the model of recorded actions, of means within each seed.
 
 The first lines bound what can be expected. *stay*: the mean action at every step. *chance*: random actions, spread as
 recorded ones. *cloning*: actions from start and goal, learned from the same labels without a world model. These are the same

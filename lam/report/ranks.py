@@ -105,7 +105,14 @@ def rank_grid(table: pd.DataFrame) -> Grid:
         found = [rank_correlation(one[name], one["planning"]) for one in (means, *(table[table["seed"] == s] for s in seeds))]
         line = [title, found[0].text(), str(found[0].n), *(f"{one.text()} (n {one.n})" for one in found[1:])]
         lines.append([*line, *(_published(data, name) for data in ("DROID", "RECON"))])
-    head = ["planning error with", "over rows", "n rows", *(f"seed {seed}" for seed in seeds), "DROID", "RECON"]
+    head = [
+        "planning error with",
+        "over rows",
+        "n rows",
+        *(f"seed {seed}" for seed in seeds),
+        "DROID, published",
+        "RECON, published",
+    ]
     return Grid(head, [[(text, "") for text in line] for line in lines], names=1)
 
 
