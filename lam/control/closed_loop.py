@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -121,13 +123,14 @@ class ClosedLoop(Evaluation):
     def compute(self, module: Any) -> Results:
         """Acts in this process's share of the episodes and gathers what was found."""
         ways = self.ways(module)
+        stage = Stage(find_simulator(self.simulator), module.encoder.image_size)
         mine = range(rank(), self.episodes, world_size())
         columns: dict[str, list[float]] = {}
         bar = tqdm(total=len(mine) * len(ways), unit="episode", desc=self.simulator, leave=False, disable=rank() > 0)
         for first in range(0, len(mine), self.at_a_time):
             numbers = mine[first : first + self.at_a_time]
             for suffix, way in ways.items():
-                for outcome in self.act(module, way, list(numbers)):
+                for outcome in self.act(module, way, stage, list(numbers)):
                     columns.setdefault("success" + suffix, []).append(float(outcome.success))
                     columns.setdefault("distance" + suffix, []).append(outcome.distance)
                     columns.setdefault("crashed" + suffix, []).append(float(outcome.crashed))
@@ -149,10 +152,10 @@ class ClosedLoop(Evaluation):
         """What acts, by the suffix of its keys."""
         return policies(module, self.search)
 
-    def act(self, module: Any, way: Policy, numbers: list[int]) -> list[Outcome]:
+    def act(self, module: Any, way: Policy, stage: Stage, numbers: list[int]) -> list[Outcome]:
         """Episodes by their numbers, planned side by side; the simulator itself goes through one after the other."""
         steps = module.steps
-        worlds = [Run(self, module.encoder.image_size, number, steps) for number in numbers]
+        worlds = [Run(stage, self, number, steps) for number in numbers]
         start = beginning(module.data.index, len(worlds), steps).to(module.device)
         keys = mix(torch.tensor(numbers)) + self.seed
         every = min(self.every or steps, steps)
@@ -175,59 +178,75 @@ class ClosedLoop(Evaluation):
             return way(seen, wanted, keys, start)
 
 
-class Run:
-    """One episode on its way; a simulator that fails ends it and no other.
+class Stage:
+    """The one simulator of a process, which all episodes share: they are put back where they were before each turn.
 
     Args:
-        settings: The evaluation.
+        simulator_class: Which one.
         size: Side of the picture, pixels.
+    """
+
+    def __init__(self, simulator_class: type[Simulator], size: int) -> None:
+        self.simulator_class, self.size = simulator_class, size
+        self.simulator: Simulator | None = None
+
+    @contextmanager
+    def at(self, outcome: Outcome, state: np.ndarray | None = None) -> Iterator[Simulator]:
+        """The simulator, in a state if one is given; where it fails the outcome says so and the next gets a new one."""
+        try:
+            if self.simulator is None:
+                self.simulator = self.simulator_class(self.size)
+            if state is not None:
+                self.simulator.restore(state)
+            yield self.simulator
+        except Exception:  # whatever a simulator raises: the episode is counted and the others go on
+            outcome.crashed = True
+            self.simulator = None
+
+
+class Run:
+    """One episode on its way.
+
+    Args:
+        stage: Where it is played.
+        settings: The evaluation.
         number: Which episode.
         steps: Actions between start and goal.
     """
 
-    def __init__(self, settings: ClosedLoop, size: int, number: int, steps: int) -> None:
-        self.simulator_class, self.size = find_simulator(settings.simulator), size
-        self.outcome = Outcome(float("nan"))
-        self.seen = self.wanted = np.zeros((size, size, 3), np.uint8)
-        try:
-            simulator = self.simulator_class(size)
+    def __init__(self, stage: Stage, settings: ClosedLoop, number: int, steps: int) -> None:
+        self.stage, self.outcome = stage, Outcome(float("nan"))
+        self.seen = self.wanted = np.zeros((stage.size, stage.size, 3), np.uint8)
+        with stage.at(self.outcome) as simulator:
             episode = draw_episode(simulator, settings.seed, number, steps, settings.policy_entropy)
             simulator.restore(episode.start)
-            self.goal, self.seen, self.wanted = episode.goal, episode.seen, episode.wanted
+            self.state, self.goal, self.seen, self.wanted = episode.start, episode.goal, episode.seen, episode.wanted
             self.outcome.distance = simulator.distance(self.goal)
-            self.simulator = simulator
-        except Exception:  # whatever a simulator raises: the episode is counted and the others go on
-            self.outcome.crashed = True
 
     @property
     def going(self) -> bool:
         """Whether there is anything left to do."""
         return not self.outcome.crashed and not self.outcome.success
 
-    def tried(self, actions: np.ndarray) -> float:
-        """Distance to the goal after actions (H, U), from which the simulator returns; infinite where it fails."""
-        here = self.simulator.state()
-        try:
-            for action in actions:
-                self.simulator.step(action)
-            return self.simulator.distance(self.goal)
-        except Exception:  # a candidate that breaks the simulator is a bad one
-            return float("inf")
-        finally:
-            self.simulator.restore(here)
-
     def follow(self, actions: np.ndarray) -> None:
         """Takes actions (k, U) one after the other until the goal is reached."""
-        try:
+        with self.stage.at(self.outcome, self.state) as simulator:
             for action in actions:
-                self.simulator.step(action)
+                simulator.step(action)
                 self.outcome.steps += 1
-                self.outcome.distance = min(self.outcome.distance, self.simulator.distance(self.goal))
+                self.outcome.distance = min(self.outcome.distance, simulator.distance(self.goal))
                 if self.outcome.success:
                     return
-            self.seen = self.simulator.picture()
-        except Exception:
-            self.outcome.crashed = True
+            self.state, self.seen = simulator.state(), simulator.picture()
+
+    def tried(self, actions: np.ndarray) -> float:
+        """Distance to the goal after actions (H, U), which are not taken; infinite where the simulator fails."""
+        distance = float("inf")
+        with self.stage.at(Outcome(distance), self.state) as simulator:
+            for action in actions:
+                simulator.step(action)
+            distance = simulator.distance(self.goal)
+        return distance
 
 
 def see(module: Any, pictures: list[np.ndarray]) -> Tensor:

@@ -25,8 +25,8 @@ class Planning(Evaluation):
     ones are spread, ``_clone``, behavior cloning on the same labels; and, if asked for, for other searches: ``_latent`` among
     latents of the prior, ``_blind`` through the controller that does not see the state, ``_shuffled`` with each candidate
     at the cost of another, so that it cannot do better than staying. ``normalized`` is error / error_stay. Units are those
-    of the recorded actions. Curve ``trace``: cost of the best candidate over the turns of the search, mean of all episodes, as a share of its first;
-    ``plans_per_second`` on this process.
+    of the recorded actions. Curve ``trace``: cost of the best candidate over the turns of the search, mean of all episodes, as
+    a share of its first; ``plans_per_second`` on this process.
 
     Args:
         search: How plans are looked for.

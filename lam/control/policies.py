@@ -39,6 +39,14 @@ class Search:
     goal_tokens: list[int] | None = None
     latent: LatentSearch = field(default_factory=LatentSearch)
 
+    def mask(self, states: Tensor) -> Tensor | None:
+        """Which tokens of states (E, N, D) the cost looks at, (N,); None where it is all."""
+        if self.goal_tokens is None:
+            return None
+        mask = torch.zeros(states.shape[1], device=states.device)
+        mask[self.goal_tokens] = 1
+        return mask
+
 
 def policies(module: Any, search: Search) -> dict[str, Policy]:
     """What a controlled world model is compared with, by the suffix of its keys.
@@ -68,7 +76,8 @@ def alternatives(module: Any, search: Search) -> dict[str, Policy]:
     """
 
     def latent(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:
-        posed = LatentProblem(module, states[:, None], goals, keys, start.shape[1], search.window, search.at_once)
+        mask = search.mask(states)
+        posed = LatentProblem(module, states[:, None], goals, keys, start.shape[1], search.window, search.at_once, mask)
         return search.latent.plan(posed)
 
     def shuffled(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:
@@ -99,10 +108,7 @@ def searched(module: Any, act: Act, search: Search, planner: Planner | None = No
 def problem(module: Any, act: Act, search: Search, states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Problem:
     """What is to be planned, from states to goals (E, N, D); bounds are those of the recorded actions."""
     imagination = Imagination(module, act, search.window, search.at_once)
-    mask = None
-    if search.goal_tokens is not None:
-        mask = torch.zeros(states.shape[1], device=states.device)
-        mask[search.goal_tokens] = 1
+    mask = search.mask(states)
     with torch.inference_mode(False):  # clones outside of it can take part in the gradients that a planner may need
         first, goals = states[:, None].clone(), goals.clone()
     none = first.new_zeros(len(first), 0, module.bottleneck.num_latents, module.bottleneck.dim)

@@ -98,7 +98,7 @@ def truth(run: Path, settings: Path, planner: CEM, episodes: int | None = None) 
     world, config = read_provenance(run / "run.json"), yaml.safe_load((run / "config.yaml").read_text())
     if world is None:
         raise ValueError(f"{run} is not a finished run: it has no run.json.")
-    callbacks = yaml.safe_load(settings.read_text())["trainer"].get("callbacks+", [])
+    callbacks = yaml.safe_load(settings.read_text())["trainer"]["callbacks"]
     (given,) = (one["init_args"] for one in callbacks if one["class_path"].endswith("ClosedLoop"))
     parser = ArgumentParser()
     parser.add_class_arguments(Truth, "loop")

@@ -8,7 +8,7 @@ import torch
 
 import lam.simulators
 from lam.control import closed_loop
-from lam.control.closed_loop import EPISODES, ClosedLoop, draw_episode
+from lam.control.closed_loop import EPISODES, ClosedLoop, Stage, draw_episode
 from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.control.truth import Told, Truth
@@ -119,7 +119,7 @@ def test_the_budget_is_kept(monkeypatch):
     find(Lamp, monkeypatch)
     model, one = Model(), loop(episodes=1, budget=4, every=3)
     model.fails = True
-    outcome = one.act(model, one.ways(model)[""], [0])[0]
+    outcome = one.act(model, one.ways(model)[""], Stage(Lamp, 8), [0])[0]
     assert outcome.steps == 4
     assert len(taken) == 4 + closed_loop.LEAD + STEPS  # recording the episode, then acting
 
