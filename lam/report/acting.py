@@ -14,7 +14,7 @@ from lam.report.rows import ANCHORS, BOUNDS, Comparison, Row
 from lam.report.sample import Sample, combine, stack
 
 ALL = "all"
-"""The label budget of labeled bounds."""
+"""The label budget of the true simulator, which has nothing to learn."""
 
 RELATIVE = {PLANNING + "relative": PLANNING + "error", CLOSED_LOOP + "relative": CLOSED_LOOP + "success"}
 """Ratios to the model of recorded actions, and of what."""
@@ -69,8 +69,8 @@ def main_budget(comparison: Comparison) -> str:
 
 
 def key_of(row: Row, key: str) -> str:
-    """What a row calls a number of acting: labeled bounds have it at all labels."""
-    return re.sub(r"@\d+$", f"@{ALL}", key) if row.family in BOUNDS and label_budget(key) else key
+    """What a row calls a number of acting: the true simulator has it at all labels."""
+    return re.sub(r"@\d+$", f"@{ALL}", key) if row.family == "simulator" and label_budget(key) else key
 
 
 def control_lines(comparison: Comparison, budget: str) -> list[Line]:
@@ -88,7 +88,7 @@ def _row(comparison: Comparison, row: Row, budget: str) -> Line:
         return comparison.sample(row, key_of(row, f"{key}@{budget}"))
 
     competes = row.family not in (*ANCHORS, *BOUNDS)
-    return Line(TITLES.get(row.family, row.family), row.knob, _with_relative(comparison, sample), competes)
+    return Line(TITLES.get(row.family, row.family), row.knob, _with_relative(comparison, sample, budget), competes)
 
 
 def _logged_bound(comparison: Comparison, name: str, budget: str) -> Line:
@@ -97,7 +97,7 @@ def _logged_bound(comparison: Comparison, name: str, budget: str) -> Line:
     def sample(key: str) -> Sample:
         return mean_over([comparison.sample(row, f"{key}_{name}@{budget}") for row in comparison.unlabeled])
 
-    return Line(LOGGED_BOUNDS[name], "", _with_relative(comparison, sample))
+    return Line(LOGGED_BOUNDS[name], "", _with_relative(comparison, sample, budget))
 
 
 def mean_over(samples: Sequence[Sample]) -> Sample:
@@ -106,7 +106,7 @@ def mean_over(samples: Sequence[Sample]) -> Sample:
     return replace(every, values=np.nanmean(every.values, axis=0)) if every.seeds else every
 
 
-def _with_relative(comparison: Comparison, sample: Callable[[str], Sample]) -> Callable[[str], Sample]:
+def _with_relative(comparison: Comparison, sample: Callable[[str], Sample], budget: str) -> Callable[[str], Sample]:
     """The same with ratios to the model of recorded actions, of means within each seed."""
 
     def found(key: str) -> Sample:
@@ -114,7 +114,7 @@ def _with_relative(comparison: Comparison, sample: Callable[[str], Sample]) -> C
             return sample(key)
         if "actions" not in comparison.bounds:
             return Sample()
-        labeled = comparison.sample(comparison.bounds["actions"], f"{RELATIVE[key]}@{ALL}")
+        labeled = comparison.sample(comparison.bounds["actions"], f"{RELATIVE[key]}@{budget}")
         return combine([sample(RELATIVE[key]), labeled], np.divide)
 
     return found

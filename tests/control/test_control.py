@@ -14,8 +14,10 @@ from lam.control.cli import run
 from lam.control.planners import GradientDescent
 from lam.control.planning import Planning, additive, deviations
 from lam.control.policies import Search
+from lam.control.sweep import Controllers, make_controllers
 from lam.control.training import ControlledModel, load_run
 from lam.data.schema import ActionField
+from lam.sweep import Row
 from tests.tiny import EXPERIMENTS, arguments, make_world
 
 SMALL = """
@@ -163,3 +165,70 @@ def test_only_what_adds_up_is_a_displacement():
     assert additive(fields) == [0, 1, 2, 4]
     with pytest.raises(ValueError, match="gripper"):
         additive(fields[1:2])
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory):
+    base = tmp_path_factory.mktemp("actions")
+    heads = [f"--model.inverse_model.{size}" for size in ("width=16", "depth=1", "heads=2")]
+    given = arguments(make_world(base / "shards"), base / "runs", "actions", "tiny/actions")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", sys.argv[:1])
+        run_world(["fit", *(one for one in given if one not in heads)])
+        return base / "runs" / "tiny" / "actions" / "seed0", control(base / "runs" / "tiny" / "actions" / "seed0")
+
+
+def test_the_model_of_recorded_actions_is_asked_itself(labeled):
+    """Its controller is exact, so it costs nothing; what is imagined is what recorded actions say."""
+    folder, controlled = labeled
+    metrics = json.loads((folder / "control" / "clips20" / "metrics.json").read_text())
+    assert metrics["eval/controller/ratio@20"] == pytest.approx(1, rel=1e-5)
+    assert metrics["eval/controller/ratio_blind@20"] == pytest.approx(1, rel=1e-5)
+    model, actions = controlled.model, torch.randn(4, 2)
+    statistics = model.data.index.action_statistics
+    scaled = (actions - torch.tensor(statistics.mean)) / torch.tensor(statistics.std)
+    z = model.act("controller", actions, torch.zeros(4, 4, 192))
+    torch.testing.assert_close(z[:, 0, :2], scaled)
+    assert not z[:, 0, 2:].any()
+
+
+def test_cloning_is_the_same_whatever_the_bottleneck(tmp_path, monkeypatch):
+    """Its beginning, its batches and its clipping are its own."""
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    shards, clones = make_world(tmp_path / "shards"), []
+    for family in ("noisy", "vq"):
+        run_world(["fit", *arguments(shards, tmp_path / "runs", family, f"tiny/{family}")])
+        found = control(tmp_path / "runs" / "tiny" / family / "seed0", "--trainer.max_steps=5")
+        clones.append(found.model.heads["clone"].state_dict())
+    assert all(torch.equal(clones[0][key], clones[1][key]) for key in clones[0])
+
+
+def test_a_sweep_makes_what_is_missing_and_nothing_twice(world, controlled, monkeypatch):
+    """The row is where the fixture trained it: runs/<setting>/<row>/seed<k> is all that a sweep knows."""
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    folder = world / "control" / "clips20"
+    small = world.parent / "small.yaml"
+    monkeypatch.setattr(
+        Controllers,
+        "arguments",
+        lambda self, *extra: [
+            *(f"--config={config}" for config in (EXPERIMENTS / "control.yaml", small)),
+            *(f"--model.run={world}", f"--model.labeled_clips={self.labels}", "--model.batch_size=32", *extra),
+        ],
+    )
+    row = Row("tiny", "row", "", "", 0)
+    before = (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert make_controllers(Controllers(row, 20)) == "up to date"
+    fewer = world.parent / "fewer.yaml"
+    fewer.write_text(SMALL.replace("max_clips: 6", "max_clips: 5"))
+    assert make_controllers(Controllers(row, 20), (f"--config={fewer}",)).startswith("validated again")
+    assert (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+    assert make_controllers(Controllers(row, 20), ("--model.learning_rate=1e-4", "--trainer.max_steps=2")).startswith("trained")
+    assert (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns > before
+
+
+def test_what_a_sweep_types():
+    typed = Controllers(Row("pusht", "vq", "num_codes", "16", 2), 64).arguments("--x=1")
+    assert typed[:2] == ["--config=experiments/control.yaml", "--config=experiments/control/pusht.yaml"]
+    assert {"--model.run=runs/pusht/vq@16/seed2", "--model.labeled_clips=64", "--seed_everything=2", "--x=1"} < set(typed)
+    assert "--config=experiments/control/arm.yaml" not in Controllers(Row("arm", "none", "", "", 0), 64).arguments()

@@ -79,15 +79,18 @@ def write_control(run: Path, labels: int, success: float | None = None) -> Path:
     return write(folder, about | {"config_hash": f"heads-{labels}"}, values, more, str(labels), about["seed"])
 
 
-def write_bound(root: Path, family: str, seed: int, success: float | None = None) -> Path:
-    """A labeled bound's run."""
+def write_bound(root: Path, family: str, seed: int, success: float | None = None, labels: tuple[int, ...] = (64, 256)) -> Path:
+    """A labeled bound's run: the model of recorded actions acts with the same label budgets as every row."""
     about = {"setting": root.name, "family": family, "knob": "", "seed": seed, "config_hash": f"c-{family}"}
     about |= {"shared_hash": "s", "evaluation_hash": "e", "data_hash": "data1", "code_revision": "abc123"}
     values = {} if success is None else {"closed_loop/success": success, "closed_loop/crashed": 0.0}
-    if family == "actions":
-        values |= {"capacity/error": NONE - 0.9 * GAP, "planning/error": 0.5, "planning/error_stay": STAY}
-        values |= {"planning/ate": 0.3, "planning/rpe": 0.3}
-    return write(root / family / f"seed{seed}", about, values, {}, "all", seed)
+    folder = root / family / f"seed{seed}"
+    if family == "simulator":
+        return write(folder, about, values, {}, "all", seed)
+    values |= {"planning/error": 0.5, "planning/error_stay": STAY, "planning/ate": 0.3, "planning/rpe": 0.3}
+    for budget in labels:
+        write(folder / "control" / f"clips{budget}", about, values, {}, str(budget), seed)
+    return write(folder, about, {"capacity/error": NONE - 0.9 * GAP}, {}, "", seed)
 
 
 def write_acting(

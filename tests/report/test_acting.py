@@ -60,7 +60,7 @@ def line_of(found: Comparison, name: str, knob: str = "", budget: str = "256"):
 
 
 def logged(root: Path, row: str, seed: int, key: str, budget: str = "256") -> float:
-    folder = root / row / f"seed{seed}" / ("" if budget == "all" else f"control/clips{budget}")
+    folder = root / row / f"seed{seed}" / "control" / f"clips{budget}"
     clips = pd.read_parquet(folder / "clips.parquet")
     return float(clips[clips["metric"] == f"eval/{key}@{budget}"]["value"].mean())
 
@@ -176,7 +176,7 @@ def test_ratios_are_of_means_within_each_seed(root, found):
 def test_rows_are_read_beside_the_model_of_recorded_actions(root, found):
     line = line_of(found, "noisy", "1e-3")
     for key, of in ((PLANNING, "planning/error"), (CLOSED_LOOP, "closed_loop/success")):
-        ratios = [logged(root, "noisy@1e-3", s, of) / logged(root, "actions", s, of, "all") for s in (0, 1)]
+        ratios = [logged(root, "noisy@1e-3", s, of) / logged(root, "actions", s, of) for s in (0, 1)]
         cell = line.sample(key + "relative").estimate()
         assert cell.value == pytest.approx(np.mean(ratios))
         assert cell.half > 0

@@ -1,0 +1,97 @@
+"""From a simulator's recording to goals reached in it, by the command line, with the real Push-T."""
+
+import importlib.util
+import json
+import sys
+
+import pandas as pd
+import pytest
+
+from data_prep.__main__ import main
+from lam.cli import run as run_world
+from lam.control.cli import run
+from lam.control.planners import CEM
+from lam.control.truth import truth
+from tests.tiny import EXPERIMENTS, arguments
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("gym_pusht") is None, reason="NO SIMULATOR gym-pusht; make test-slow installs it"
+    ),
+]
+
+SMALL = """
+trainer:
+  max_steps: 20
+  callbacks:
+    - class_path: ControllerError
+    - class_path: ClosedLoop
+      init_args:
+        simulator: pusht
+        episodes: 4
+        budget: 4
+        search:
+          window: 1
+          planner:
+            class_path: lam.control.planners.CEM
+            init_args: {candidates: 8, elites: 2, turns: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    base = tmp_path_factory.mktemp("pusht")
+    main(["sim", "pusht", str(base / "shards"), "--train=12", "--val=4", "--frames=5", "--size=16", "--jobs=1"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", sys.argv[:1])
+        run_world(["fit", *arguments(base / "shards", base / "runs", "vq", "pusht/vq@4")])
+        run_world(["validate", *arguments(base / "shards", base / "runs", "vq", "pusht/vq@4"), *_checkpoint(base)])
+    return base / "runs" / "pusht" / "vq@4" / "seed0"
+
+
+def _checkpoint(base):
+    return [f"--ckpt_path={base / 'runs' / 'pusht' / 'vq@4' / 'seed0' / 'checkpoints' / 'last.ckpt'}"]
+
+
+@pytest.fixture(scope="module")
+def settings(world):
+    path = world.parent / "closed.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def acted(world, settings):
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", sys.argv[:1])
+        configs = [f"--config={EXPERIMENTS / 'control.yaml'}", f"--config={settings}"]
+        run(["fit", *configs, f"--model.run={world}", "--model.labeled_clips=8", "--model.batch_size=8"], **quiet)
+    return world / "control" / "clips8"
+
+
+def test_episodes_are_acted_in_and_stand_beside_recorded_clips(acted):
+    metrics = json.loads((acted / "metrics.json").read_text())
+    for key in ("success", "success_stay", "success_chance", "success_clone"):
+        assert 0 <= metrics[f"eval/closed_loop/{key}@8"] <= 1
+    assert metrics["eval/closed_loop/crashed@8"] == 0
+    clips = pd.read_parquet(acted / "clips.parquet")
+    episodes = clips[clips.metric == "eval/closed_loop/success@8"]
+    assert sorted(episodes.clip) == [f"episode-{number}" for number in range(4)]
+    assert (episodes.position >= 1_000_000_000).all()
+
+
+def test_the_true_simulator_gets_nearer_and_leaves_a_row(acted, world, settings):
+    """Its goals are those of the rows, and it plans with what really happens."""
+    found = truth(world, settings, CEM(candidates=24, elites=4, turns=4))
+    stay = json.loads((acted / "metrics.json").read_text())["eval/closed_loop/distance_stay@8"]
+    assert found["eval/closed_loop/distance@all"] < 0.5 * stay
+    folder = world.parents[1] / "simulator" / "seed0"
+    about, row = (json.loads((place / "run.json").read_text()) for place in (folder, world))
+    assert about["family"] == "simulator"
+    assert all(about[key] == row[key] for key in ("data_hash", "shared_hash"))
+    clips = pd.read_parquet(folder / "clips.parquet")
+    acting = pd.read_parquet(acted / "clips.parquet")
+    key = "eval/closed_loop/success"
+    assert set(clips[clips.metric == f"{key}@all"].clip) == set(acting[acting.metric == f"{key}@8"].clip)
