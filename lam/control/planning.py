@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lam.control.policies import Search, alternatives, beginning, policies
+from lam.control.policies import Policy, Search, alternatives, beginning, policies
 from lam.data.schema import ActionField
 from lam.distributed import gather
+from lam.evals.bank import Banked
 from lam.evals.base import Evaluation, Observation, Results
 from lam.noise import mix
 
@@ -33,7 +34,7 @@ class Planning(Evaluation):
         numbers: Which numbers of an action add up to a displacement; all whose steps are joined by their sum if not given.
         max_clips: Episodes, at most.
         at_a_time: Episodes planned together.
-        alternatives: Whether to search in these other ways too; each costs as much as the plan itself.
+        alternatives: Episodes, the first of those, that are searched in these other ways too; each costs as much as a plan.
     """
 
     name: ClassVar[str] = "planning"
@@ -44,7 +45,7 @@ class Planning(Evaluation):
         numbers: list[int] | None = None,
         max_clips: int = 256,
         at_a_time: int = 16,
-        alternatives: bool = False,
+        alternatives: int = 0,
     ) -> None:
         super().__init__()
         self.search = search or Search()
@@ -66,8 +67,18 @@ class Planning(Evaluation):
         clips = module.bank.clips(self.max_clips)
         if clips is None:
             return Results()
+        results, budget = Results(), f"@{module.labeled_clips}"
+        self._plan(module, clips, policies(module, self.search), results)
+        if self.alternatives:
+            self._plan(module, clips.take(slice(self.alternatives)), alternatives(module, self.search), results)
+        results.metrics = {name: value.mean().item() for name, (_, value) in results.clips.items()}
+        if results.metrics["error_stay" + budget]:
+            results.metrics["normalized" + budget] = results.metrics["error" + budget] / results.metrics["error_stay" + budget]
+        return results
+
+    def _plan(self, module: Any, clips: Banked, ways: dict[str, Policy], results: Results) -> None:
+        """Plans clips in some ways and adds what was found to the results."""
         numbers = self.numbers or additive(module.data.index.actions)
-        ways = policies(module, self.search) | (alternatives(module, self.search) if self.alternatives else {})
         values: dict[str, list[Tensor]] = {}
         traces, seconds, planned = [], 0.0, 0
         for places in clips.share(self.at_a_time):
@@ -89,15 +100,11 @@ class Planning(Evaluation):
         names = sorted(f"{key}{suffix}" for key in ("error", "ate", "rpe") for suffix in ways)
         positions, *found = gather(own, *(columns.get(name, torch.empty(0, dtype=torch.float64)) for name in names))
         budget = f"@{module.labeled_clips}"
-        results = Results(clips={name + budget: (positions, value) for name, value in zip(names, found, strict=True)})
-        results.metrics = {name: value.mean().item() for name, (_, value) in results.clips.items()}
-        if results.metrics["error_stay" + budget]:
-            results.metrics["normalized" + budget] = results.metrics["error" + budget] / results.metrics["error_stay" + budget]
+        results.clips |= {name + budget: (positions, value) for name, value in zip(names, found, strict=True)}
         if traces:
             trace = torch.cat(traces, dim=1)
             results.curves["trace"] = (trace / trace[:1].clamp_min(torch.finfo(trace.dtype).tiny)).mean(dim=1).tolist()
             results.curves["plans_per_second"] = planned / seconds
-        return results
 
 
 def additive(fields: list[ActionField]) -> list[int]:

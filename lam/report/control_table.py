@@ -47,7 +47,8 @@ the first, as a share of how far inferred latents take it. A latent that is igno
 *planning error*: a plan is searched for toward the last state of a held-out clip; |sum of its actions - sum of the recorded
 ones|, added over the numbers of an action, in recorded units. *ATE* and *RPE*: root mean square distance between both paths,
 and between single steps. *planning, blind*: through the blind controller; *shuffled*: with each candidate at the cost of
-another, so no better than staying. *planning, in latents*: planned over latents of the prior, without a controller, and read back as actions by the reverse head. *success*: share of simulator episodes that reached
+another, so no better than staying. *planning, in latents*: planned over latents of the prior, without a controller, and read
+back as actions by the reverse head. These three are over fewer episodes. *success*: share of simulator episodes that reached
 their goal, replanning on the way; *crashed*: share in which the simulator failed, which count as not reached. *planning /
 actions* and *success / actions* are ratios to the model of recorded actions, of means within each seed.
 

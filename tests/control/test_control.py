@@ -28,7 +28,7 @@ trainer:
     - class_path: Planning
       init_args:
         max_clips: 6
-        alternatives: true
+        alternatives: 4
         search:
           window: 2
           planner:

@@ -63,7 +63,7 @@ def moving():
 def find_all():
     clip, model = moving(), Acting()
     seen = [model.validation_step(part(clip, i, i + 3)) for i in range(3 * rank(), COUNT, 3 * world_size())]
-    planning = Planning(Search(CEM(candidates=60, elites=8, turns=12)), max_clips=7, alternatives=True)
+    planning = Planning(Search(CEM(candidates=60, elites=8, turns=12)), max_clips=7, alternatives=7)
     return {evaluation.name: evaluate(evaluation, *seen, model=model) for evaluation in (ControllerError(), planning)}
 
 
