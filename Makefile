@@ -15,7 +15,7 @@ ROWS   ?= $(foreach f,$(FAMILIES) $(if $(LABELS),actions),$(if $(KNOB_$(f)),$(ad
 LABELS ?= $(LABELS_$(SETTING))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format table texture distractors policy transfer report figures tensorboard clean
+.PHONY: help setup demo test test-slow lint format table texture distractors policy transfer mixing report figures tensorboard clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -59,6 +59,16 @@ texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS e
 	@failed=0; for world in $(basename $(notdir $(wildcard experiments/worlds/$@-*.yaml))); do \
 	$(MAKE) --no-print-directory table SETTING=$$world ROWS="$(SERIES_ROWS)" || failed=1; done; \
 	$(BIN)/python -m lam.report.dials runs/dials/$@ runs/$@-* && exit $$failed
+
+# how much of the training video shows the body that is acted with: from NATURAL alone to it alone
+NATURAL ?= shards/natural
+MIXING_ROWS := noisy:beta@1e-2 sparse:lambda_l1@0.05
+mixing: setup shards/arm/index.json  ## NATURAL=shards/natural (32 px): controllers and plans of arm, with 0, 1, 10, 50 and 100 % of arm in the video
+	@failed=0; for share in 0 1 10 50 100; do \
+	case $$share in 0) sets="{$(NATURAL): 1}";; 100) sets="{shards/arm: 1}";; *) sets="{shards/arm: $$share, $(NATURAL): $$((100 - share))}";; esac; \
+	$(BIN)/python -m lam.sweep mixing-$$share $(MIXING_ROWS) --seeds $(SEEDS) --jobs $(JOBS) --data.shards="$$sets" || failed=1; \
+	$(BIN)/python -m lam.control.sweep mixing-$$share $(MIXING_ROWS) --labels $(LABELS_arm) --seeds $(SEEDS) --jobs $(JOBS) --model.shards=shards/arm || failed=1; \
+	$(BIN)/python -m lam.report runs/mixing-$$share; done; exit $$failed
 
 report: setup  ## SETTING=demo: tables, figures and one page (runs/<setting>/report/report.html) of what has been run
 	$(BIN)/python -m lam.report runs/$(SETTING)

@@ -32,8 +32,8 @@ READERS = ("reader", "blind_reader")
 """Heads from latents to actions; the others go from actions to latents."""
 
 
-def load_run(folder: Path) -> tuple[LatentActionModel, ClipDataModule]:
-    """The trained world model of a run's folder and the data it was trained on.
+def load_run(folder: Path, shards: Path | None = None) -> tuple[LatentActionModel, ClipDataModule]:
+    """The trained world model of a run's folder and the data it was trained on, or the same windows of another set.
 
     Raises:
         FileNotFoundError: There is no run, or its training has not ended.
@@ -43,6 +43,8 @@ def load_run(folder: Path) -> tuple[LatentActionModel, ClipDataModule]:
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: {folder} is not the folder of a finished run. Train it with lam fit.")
     settings = yaml.safe_load(config.read_text())
+    if shards is not None:
+        settings["data"]["shards"] = str(shards)
     parser = ArgumentParser()
     parser.add_class_arguments(LatentActionModel, "model")
     parser.add_class_arguments(ClipDataModule, "data")
@@ -85,7 +87,8 @@ class ControlledModel(EvaluatedModel):
     its actions, without world model or latents, and the same whatever the bottleneck.
 
     Args:
-        run: Folder of the world model's run, runs/<setting>/<row>/seed<k>; the data are the run's own.
+        run: Folder of the world model's run, runs/<setting>/<row>/seed<k>.
+        shards: Set with the labeled clips and the episodes; the run's own if not given.
         labeled_clips: Clips of its training shards whose actions may be seen, evenly spread; the label budget.
         batch_size: Clips a step.
         learning_rate: Highest learning rate of AdamW, reached after a tenth of the steps; then it falls along a cosine.
@@ -101,8 +104,9 @@ class ControlledModel(EvaluatedModel):
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-3,
         width: int = 64,
+        shards: Path | None = None,
     ) -> None:
-        world, data = load_run(Path(run))
+        world, data = load_run(Path(run), shards)
         super().__init__(world.encoder, world.distance)
         if labeled_clips < 1:
             raise ValueError(f"labeled_clips is {labeled_clips}; a controller needs at least one labeled clip.")
@@ -166,9 +170,9 @@ class ControlledModel(EvaluatedModel):
     # ------------------------------------------------------------------ training the heads
 
     def setup(self, stage: str) -> None:
-        """Connects the run's data."""
+        """Connects the data; what the encoder took from the world's own lies in the run's weights."""
         self.data.trainer = self.trainer
-        self.encoder.use_index(self.data.index)
+        self.encoder.check_index(self.data.index)
 
     def on_fit_start(self) -> None:
         """Encodes the labeled clips once."""

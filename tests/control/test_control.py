@@ -232,3 +232,12 @@ def test_what_a_sweep_types():
     assert typed[:2] == ["--config=experiments/control.yaml", "--config=experiments/control/pusht.yaml"]
     assert {"--model.run=runs/pusht/vq@16/seed2", "--model.labeled_clips=64", "--seed_everything=2", "--x=1"} < set(typed)
     assert "--config=experiments/control/arm.yaml" not in Controllers(Row("arm", "none", "", "", 0), 64).arguments()
+
+
+def test_controllers_can_learn_and_plan_on_another_set_than_the_world_model(world, tmp_path):
+    other = make_world(tmp_path / "shards", seed=5)
+    own, moved = ControlledModel(world, labeled_clips=6), ControlledModel(world, labeled_clips=6, shards=other)
+    assert moved.data.index.digest != own.data.index.digest
+    assert not torch.equal(moved.label().tensors[0], own.label().tensors[0])
+    for key, value in own.world.state_dict().items():  # what the encoder took from the world's own set included
+        assert torch.equal(value, moved.world.state_dict()[key]), key
