@@ -12,7 +12,7 @@ SERIES   = $(firstword $(subst -, ,$(SETTING)))
 sweep    = $(or $(SWEEP_$(1)_$(SETTING)),$(SWEEP_$(1)_$(SERIES)),$(SWEEP_$(1)))
 ROWS   ?= $(foreach f,$(FAMILIES) $(if $(LABELS),actions),$(if $(KNOB_$(f)),$(addprefix $(f):$(KNOB_$(f))@,$(call sweep,$(f))),$(f)))
 # budgets of labeled clips for controllers and plans; a setting that names none has no such columns
-LABELS ?= $(LABELS_$(SETTING))
+LABELS ?= $(or $(LABELS_$(SETTING)),$(LABELS_$(SERIES)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint format table texture distractors policy transfer mixing report figures tensorboard clean

@@ -50,10 +50,19 @@ SWEEP_nsvq_arm     := 8 32 128
 SWEEP_fsq_arm      := 2 3 5 8
 SWEEP_rvq_arm      := 1 2 4
 SWEEP_residual_arm := 1 2 4 16
-STUDY := nav scene texture distractors policy transfer pusht
+STUDY := nav scene texture distractors policy transfer
 $(foreach s,$(STUDY),$(foreach f,$(FAMILIES),$(eval SWEEP_$f_$s := $(SWEEP_$f_arm))))
 # a moving camera is most of the change: sparsity of 0.2 still closes half of the gap
 SWEEP_sparse_nav   := 0.8 0.2 0.05 0.01
+
+# Minutes a row, so few of them.
+SWEEP_noisy_pusht    := 1e-2 1e-3
+SWEEP_sparse_pusht   := 0.1 0.01
+SWEEP_vq_pusht       := 16 64
+SWEEP_nsvq_pusht     := 32
+SWEEP_fsq_pusht      := 3
+SWEEP_rvq_pusht      := 2
+SWEEP_residual_pusht := 2
 
 # Few rows for each world of a series (make distractors).
 SERIES_ROWS := none identity noisy:beta@1e-2 noisy:beta@1e-3 vq:num_codes@16
