@@ -4,6 +4,7 @@ from lam.boards.base import Board
 from lam.boards.code_gallery import CodeGalleryBoard
 from lam.boards.code_usage import CodeUsageBoard
 from lam.boards.embedding import EmbeddingBoard
+from lam.boards.episodes import EpisodeBoard
 from lam.boards.leakage import LeakageBoard
 from lam.boards.plan import PlanBoard
 from lam.boards.prediction import PredictionBoard
@@ -17,6 +18,7 @@ __all__ = [
     "CodeGalleryBoard",
     "CodeUsageBoard",
     "EmbeddingBoard",
+    "EpisodeBoard",
     "LeakageBoard",
     "PlanBoard",
     "PredictionBoard",

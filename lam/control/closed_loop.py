@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +22,8 @@ from lam.simulators.base import Simulator, play
 
 EPISODES = 1_000_000_000
 """Position of the first simulated episode among a run's clips; recorded clips come before."""
+FILMED = 6
+"""So many episodes are kept to look at."""
 LEAD = 5
 """Actions of the recording policy before an episode begins, so that it begins as recordings go on, not as they start."""
 
@@ -51,11 +53,15 @@ class Outcome:
         distance: Smallest distance to the goal on the way; below 1 the goal was reached.
         crashed: Whether the simulator failed.
         steps: Actions taken.
+        wanted: What would be seen at the goal, of the first episodes alone.
+        film: What was seen at the start and after each action, of the first episodes alone.
     """
 
     distance: float
     crashed: bool = False
     steps: int = 0
+    wanted: np.ndarray | None = None
+    film: list[np.ndarray] = field(default_factory=list)
 
     @property
     def success(self) -> bool:
@@ -115,7 +121,8 @@ class ClosedLoop(Evaluation):
         self.reset()
 
     def reset(self) -> None:
-        """Nothing is kept here: episodes are made by the simulator."""
+        """Forgets what was filmed."""
+        self.films: dict[str, list[Outcome]] = {}
 
     def observe(self, observation: Observation, module: Any) -> None:
         """Recorded clips play no part."""
@@ -130,7 +137,9 @@ class ClosedLoop(Evaluation):
         for first in range(0, len(mine), self.at_a_time):
             numbers = mine[first : first + self.at_a_time]
             for suffix, way in ways.items():
-                for outcome in self.act(module, way, stage, list(numbers)):
+                for number, outcome in zip(numbers, self.act(module, way, stage, list(numbers)), strict=True):
+                    if number < FILMED and not outcome.crashed:
+                        self.films.setdefault(suffix, []).append(outcome)
                     columns.setdefault("success" + suffix, []).append(float(outcome.success))
                     columns.setdefault("distance" + suffix, []).append(outcome.distance)
                     columns.setdefault("crashed" + suffix, []).append(float(outcome.crashed))
@@ -222,6 +231,8 @@ class Run:
             simulator.restore(episode.start)
             self.state, self.goal, self.seen, self.wanted = episode.start, episode.goal, episode.seen, episode.wanted
             self.outcome.distance = simulator.distance(self.goal)
+            if number < FILMED:
+                self.outcome.wanted, self.outcome.film = self.wanted, [self.seen]
 
     @property
     def going(self) -> bool:
@@ -235,6 +246,8 @@ class Run:
                 simulator.step(action)
                 self.outcome.steps += 1
                 self.outcome.distance = min(self.outcome.distance, simulator.distance(self.goal))
+                if self.outcome.film:
+                    self.outcome.film.append(simulator.picture())
                 if self.outcome.success:
                     return
             self.state, self.seen = simulator.state(), simulator.picture()

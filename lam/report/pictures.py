@@ -18,7 +18,10 @@ BOARDS = {
 }
 """Boards to show, those that matter most first, and what is on them."""
 
-ACTING_BOARDS = {"plan": "a plan toward the goal and the recorded actions, both as the world model imagines them"}
+ACTING_BOARDS = {
+    "plan": "a plan toward the goal and the recorded actions, both as the world model imagines them",
+    "episodes": "plans acted out in the simulator",
+}
 """What is on a picture of a controller, by the file's name; others are called by that name."""
 
 MAX_PICTURES = 12

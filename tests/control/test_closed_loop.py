@@ -1,12 +1,16 @@
 """Acting in a simulator: what counts as reached, the same episodes for all, crashes, and the true simulator as bound."""
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import lam.boards.episodes
 import lam.simulators
+from lam.boards import EpisodeBoard
 from lam.control import closed_loop
 from lam.control.closed_loop import EPISODES, ClosedLoop, Stage, draw_episode
 from lam.control.planners import CEM
@@ -14,6 +18,7 @@ from lam.control.policies import Search
 from lam.control.truth import Told, Truth
 from lam.data.schema import ActionField, ActionStatistics
 from lam.simulators.base import Simulator
+from tests.boards.toy import read_captions
 from tests.control.test_evaluations import Acting
 from tests.processes import run_processes
 
@@ -171,3 +176,22 @@ def test_two_processes_find_what_one_finds(tmp_path):
 def test_a_simulator_that_does_not_exist_is_said_before_anything_is_done():
     with pytest.raises(ValueError, match="No simulator"):
         ClosedLoop("nowhere")
+
+
+def test_the_board_shows_what_was_acted_and_how_it_ended(monkeypatch):
+    find(Lamp, monkeypatch)
+    one, board = loop(), EpisodeBoard()
+    one.compute(Model())
+    board.loops = [one]
+    said = read_captions(monkeypatch, lam.boards.episodes)
+    drawn = Image.open(io.BytesIO(board.draw(Model())))
+    films = one.films[""]
+    assert len(films) == closed_loop.FILMED
+    assert all(len(outcome.film) == outcome.steps + 1 for outcome in films)
+    assert all(np.array_equal(film.film[0], other.film[0]) for film, other in zip(films, one.films["_stay"], strict=True))
+    longest = max(len(outcome.film) for outcomes in one.films.values() for outcome in outcomes)
+    assert drawn.n_frames == longest
+    last = [text for text in said if text == "reached" or text.startswith("nearest")]
+    assert last.count("reached") >= closed_loop.FILMED
+    board.loops = []
+    assert board.draw(Model()) is None
