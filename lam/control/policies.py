@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,19 +25,19 @@ class Search:
     """How a world model is searched.
 
     Attributes:
-        planner: The search.
+        planner: The search; the cross-entropy method with the papers' budget if not given.
         window: Imagined states that the world model looks back at; 2 in the public code adopted by
             https://arxiv.org/abs/2601.05230.
         at_once: Sequences that go through the model together, for memory.
         goal_tokens: Tokens of a state that the cost compares with the goal's; all if not given.
-        latent: The search among latents of the prior, where one is asked for.
+        latent: The search among latents of the prior, where one is asked for; of the same size if not given.
     """
 
-    planner: Planner = field(default_factory=CEM)
+    planner: Planner | None = None
     window: int = 2
     at_once: int = 1024
     goal_tokens: list[int] | None = None
-    latent: LatentSearch = field(default_factory=LatentSearch)
+    latent: LatentSearch | None = None
 
     def mask(self, states: Tensor) -> Tensor | None:
         """Which tokens of states (E, N, D) the cost looks at, (N,); None where it is all."""
@@ -78,11 +78,11 @@ def alternatives(module: Any, search: Search) -> dict[str, Policy]:
     def latent(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:
         mask = search.mask(states)
         posed = LatentProblem(module, states[:, None], goals, keys, start.shape[1], search.window, search.at_once, mask)
-        return search.latent.plan(posed)
+        return (search.latent or LatentSearch()).plan(posed)
 
     def shuffled(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:
         posed = problem(module, controller(module), search, states, goals, keys, start)
-        return search.planner.plan(replace(posed, cost=lambda actions: posed.cost(actions).roll(1, dims=1)))
+        return (search.planner or CEM()).plan(replace(posed, cost=lambda actions: posed.cost(actions).roll(1, dims=1)))
 
     return {
         "_latent": latent,
@@ -100,7 +100,7 @@ def searched(module: Any, act: Act, search: Search, planner: Planner | None = No
     """A planner, the search's own if none is given, with a controller and the module's world model."""
 
     def policy(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:
-        return (planner or search.planner).plan(problem(module, act, search, states, goals, keys, start))
+        return (planner or search.planner or CEM()).plan(problem(module, act, search, states, goals, keys, start))
 
     return policy
 

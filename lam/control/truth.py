@@ -75,7 +75,7 @@ class Truth(ClosedLoop):
             return torch.tensor([[world.tried(candidate) for candidate in candidates] for world, candidates in pairs])
 
         low, high, std = bounds(module.data.index)
-        return self.search.planner.plan(Problem(cost, keys, start.shape[1], low, high, start, std))
+        return (self.search.planner or CEM()).plan(Problem(cost, keys, start.shape[1], low, high, start, std))
 
 
 def _never(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:

@@ -78,7 +78,7 @@ def test_episodes_are_acted_in_and_stand_beside_recorded_clips(acted):
     assert metrics["eval/closed_loop/crashed@8"] == 0
     clips = pd.read_parquet(acted / "clips.parquet")
     episodes = clips[clips.metric == "eval/closed_loop/success@8"]
-    assert sorted(episodes.clip) == [f"episode-{number}" for number in range(4)]
+    assert sorted(episodes["clip"]) == [f"episode-{number}" for number in range(4)]
     assert (episodes.position >= 1_000_000_000).all()
 
 
@@ -94,4 +94,4 @@ def test_the_true_simulator_gets_nearer_and_leaves_a_row(acted, world, settings)
     clips = pd.read_parquet(folder / "clips.parquet")
     acting = pd.read_parquet(acted / "clips.parquet")
     key = "eval/closed_loop/success"
-    assert set(clips[clips.metric == f"{key}@all"].clip) == set(acting[acting.metric == f"{key}@8"].clip)
+    assert set(clips[clips.metric == f"{key}@all"]["clip"]) == set(acting[acting.metric == f"{key}@8"]["clip"])
