@@ -46,10 +46,14 @@ shards/%/index.json: experiments/simulators/%.yaml | .venv/.simulators
 	$(BIN)/python -m data_prep sim $* $(@D) --config $<
 	@touch $@
 
+# encoders that are trained first, on a setting's own video
+runs/autoencoder/%/seed0/encoder.safetensors: | .venv/.installed
+	$(BIN)/python -m lam.encoders.autoencoder fit --config experiments/autoencoder.yaml --data.shards shards/$* --name autoencoder/$* $(AUTOENCODER_$*)
+
 SIMULATED = $(wildcard experiments/simulators/$(SETTING).yaml)
 MADE      = $(wildcard experiments/worlds/$(SETTING).yaml) $(SIMULATED)
 
-table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json)  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, its controllers and plans, then the report
+table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(if $(AUTOENCODER_$(SETTING)),runs/autoencoder/$(SETTING)/seed0/encoder.safetensors)  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, its controllers and plans, then the report
 	@$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
 	$(if $(LABELS),$(BIN)/python -m lam.control.sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=1;) \
 	$(if $(SIMULATED),$(BIN)/python -m lam.control.truth runs/$(SETTING)/none/seed$(firstword $(SEEDS)) experiments/control/$(SETTING).yaml || failed=1;) \

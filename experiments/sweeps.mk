@@ -71,3 +71,6 @@ SERIES_ROWS := none identity noisy:beta@1e-2 noisy:beta@1e-3 vq:num_codes@16
 LABELS_arm   := 256
 LABELS_nav   := 256
 LABELS_pusht := 256
+
+# Settings whose encoder is an autoencoder of their own video, and how it is trained.
+AUTOENCODER_pusht := --model.dim 64 --model.width 24 --model.num_halvings 4 --trainer.max_steps 3000 --trainer.val_check_interval 3000

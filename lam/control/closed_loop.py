@@ -136,8 +136,9 @@ class ClosedLoop(Evaluation):
         bar = tqdm(total=len(mine) * len(ways), unit="episode", desc=self.simulator, leave=False, disable=rank() > 0)
         for first in range(0, len(mine), self.at_a_time):
             numbers = mine[first : first + self.at_a_time]
+            episodes = {number: self.draw(stage, number, module.steps) for number in numbers}
             for suffix, way in ways.items():
-                for number, outcome in zip(numbers, self.act(module, way, stage, list(numbers)), strict=True):
+                for number, outcome in zip(numbers, self.act(module, way, stage, episodes), strict=True):
                     if number < FILMED and not outcome.crashed:
                         self.films.setdefault(suffix, []).append(outcome)
                     columns.setdefault("success" + suffix, []).append(float(outcome.success))
@@ -161,10 +162,16 @@ class ClosedLoop(Evaluation):
         """What acts, by the suffix of its keys."""
         return policies(module, self.search)
 
-    def act(self, module: Any, way: Policy, stage: Stage, numbers: list[int]) -> list[Outcome]:
+    def draw(self, stage: Stage, number: int, steps: int) -> Episode | None:
+        """An episode by its number; None where the simulator fails."""
+        with stage.at(Outcome(float("nan"))) as simulator:
+            return draw_episode(simulator, self.seed, number, steps, self.policy_entropy)
+        return None
+
+    def act(self, module: Any, way: Policy, stage: Stage, episodes: dict[int, Episode | None]) -> list[Outcome]:
         """Episodes by their numbers, planned side by side; the simulator itself goes through one after the other."""
-        steps = module.steps
-        worlds = [Run(stage, self, number, steps) for number in numbers]
+        steps, numbers = module.steps, list(episodes)
+        worlds = [Run(stage, number, episode) for number, episode in episodes.items()]
         start = beginning(module.data.index, len(worlds), steps).to(module.device)
         keys = mix(torch.tensor(numbers)) + self.seed
         every = min(self.every or steps, steps)
@@ -218,21 +225,19 @@ class Run:
 
     Args:
         stage: Where it is played.
-        settings: The evaluation.
         number: Which episode.
-        steps: Actions between start and goal.
+        episode: The task; None where the simulator failed before it began.
     """
 
-    def __init__(self, stage: Stage, settings: ClosedLoop, number: int, steps: int) -> None:
-        self.stage, self.outcome = stage, Outcome(float("nan"))
-        self.seen = self.wanted = np.zeros((stage.size, stage.size, 3), np.uint8)
-        with stage.at(self.outcome) as simulator:
-            episode = draw_episode(simulator, settings.seed, number, steps, settings.policy_entropy)
-            simulator.restore(episode.start)
-            self.state, self.goal, self.seen, self.wanted = episode.start, episode.goal, episode.seen, episode.wanted
+    def __init__(self, stage: Stage, number: int, episode: Episode | None) -> None:
+        self.stage, self.outcome = stage, Outcome(float("nan"), crashed=episode is None)
+        if episode is None:
+            return
+        self.state, self.goal, self.seen, self.wanted = episode.start, episode.goal, episode.seen, episode.wanted
+        with stage.at(self.outcome, self.state) as simulator:
             self.outcome.distance = simulator.distance(self.goal)
-            if number < FILMED:
-                self.outcome.wanted, self.outcome.film = self.wanted, [self.seen]
+        if number < FILMED:
+            self.outcome.wanted, self.outcome.film = self.wanted, [self.seen]
 
     @property
     def going(self) -> bool:

@@ -124,7 +124,8 @@ def test_the_budget_is_kept(monkeypatch):
     find(Lamp, monkeypatch)
     model, one = Model(), loop(episodes=1, budget=4, every=3)
     model.fails = True
-    outcome = one.act(model, one.ways(model)[""], Stage(Lamp, 8), [0])[0]
+    stage = Stage(Lamp, 8)
+    outcome = one.act(model, one.ways(model)[""], stage, {0: one.draw(stage, 0, STEPS)})[0]
     assert outcome.steps == 4
     assert len(taken) == 4 + closed_loop.LEAD + STEPS  # recording the episode, then acting
 
