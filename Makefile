@@ -56,7 +56,7 @@ MADE      = $(wildcard experiments/worlds/$(SETTING).yaml) $(SIMULATED)
 table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(if $(AUTOENCODER_$(SETTING)),runs/autoencoder/$(SETTING)/seed0/encoder.safetensors)  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, its controllers and plans, then the report
 	@$(BIN)/python -m lam.sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
 	$(if $(LABELS),$(BIN)/python -m lam.control.sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=1;) \
-	$(if $(SIMULATED),$(BIN)/python -m lam.control.truth runs/$(SETTING)/none/seed$(firstword $(SEEDS)) experiments/control/$(SETTING).yaml || failed=1;) \
+	$(if $(SIMULATED),$(BIN)/python -m lam.control.truth runs/$(SETTING) experiments/control/$(SETTING).yaml || failed=1;) \
 	$(MAKE) --no-print-directory report SETTING=$(SETTING) && exit $$failed
 
 texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS each, and what changes along it: SEEDS="0 1 2"

@@ -1,7 +1,6 @@
 """Upper bound: the same planner in the true simulator instead of a world model, with the true distance to the goal as cost.
 
-``python -m lam.control.truth runs/pusht/none/seed0 experiments/control/pusht.yaml`` makes the row
-``runs/pusht/simulator/seed0``.
+``python -m lam.control.truth runs/pusht experiments/control/pusht.yaml`` makes the row ``runs/pusht/simulator/seed0``.
 """
 
 from __future__ import annotations
@@ -83,11 +82,11 @@ def _never(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:
     raise NotImplementedError
 
 
-def truth(run: Path, settings: Path, planner: CEM, episodes: int | None = None) -> dict[str, float]:
+def truth(setting: Path, settings: Path, planner: CEM, episodes: int | None = None) -> dict[str, float]:
     """Solves the episodes of a closed loop with the true simulator and leaves a row for the table.
 
     Args:
-        run: Folder of any finished run of the setting, for its data and hashes.
+        setting: Folder with finished runs of the setting, for its data and hashes: runs/pusht.
         settings: A file with ``ClosedLoop`` among its callbacks, such as experiments/control/pusht.yaml.
         planner: The search.
         episodes: How many episodes; those of the settings if not given.
@@ -95,9 +94,12 @@ def truth(run: Path, settings: Path, planner: CEM, episodes: int | None = None) 
     Returns:
         Metrics by key.
     """
-    world, config = read_provenance(run / "run.json"), yaml.safe_load((run / "config.yaml").read_text())
-    if world is None:
-        raise ValueError(f"{run} is not a finished run: it has no run.json.")
+    found = (one.parent for one in sorted(setting.glob("*/seed*/run.json")) if one.parts[-3] != "simulator")
+    run = next(found, None)
+    world = read_provenance(run / "run.json") if run else None
+    if run is None or world is None:
+        raise ValueError(f"{setting} has no finished run with a run.json that can be read. Make a row of the table first.")
+    config = yaml.safe_load((run / "config.yaml").read_text())
     callbacks = yaml.safe_load(settings.read_text())["trainer"]["callbacks"]
     (given,) = (one["init_args"] for one in callbacks if one["class_path"].endswith("ClosedLoop"))
     parser = ArgumentParser()
@@ -105,10 +107,10 @@ def truth(run: Path, settings: Path, planner: CEM, episodes: int | None = None) 
     loop = parser.instantiate_classes(parser.parse_object({"loop": given})).loop
     loop.search.planner = planner
     loop.episodes = episodes or loop.episodes
-    data = config["data"]
-    told = Told(data["frames"] // data.get("frames_per_state", 1) - 1, _image_size(config), open_index(data["shards"]))
+    data, index = config["data"], open_index(config["data"]["shards"])
+    told = Told(data["frames"] // data["frames_per_state"] - 1, index.height, index)
     loop.results = loop.compute(told)
-    folder = run.parents[1] / "simulator" / "seed0"
+    folder = setting / "simulator" / "seed0"
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {f"eval/{loop.name}/{key}": value for key, value in loop.results.metrics.items()}
     write_evaluations(folder, [loop], told.validated)
@@ -117,14 +119,10 @@ def truth(run: Path, settings: Path, planner: CEM, episodes: int | None = None) 
     return metrics
 
 
-def _image_size(config: dict[str, Any]) -> int:
-    return open_index(config["data"]["shards"]).height
-
-
 def main() -> None:
     """Reads the command line and prints what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of any finished run of the setting")
+    parser.add_argument("setting", type=Path, help="folder with finished runs of the setting, runs/SETTING")
     parser.add_argument(
         "settings", type=Path, help="file whose callbacks have the closed loop, experiments/control/SETTING.yaml"
     )
@@ -134,7 +132,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, help="how many; those of the settings if not given")
     options = parser.parse_args()
     planner = CEM(options.candidates, options.elites, options.turns)
-    for key, value in truth(options.run, options.settings, planner, options.episodes).items():
+    for key, value in truth(options.setting, options.settings, planner, options.episodes).items():
         print(f"{key} {value:.4f}")
 
 
