@@ -47,7 +47,7 @@ shards/%/index.json: experiments/simulators/%.yaml | .venv/.simulators
 	@touch $@
 
 # encoders that are trained first, on a setting's own video
-runs/autoencoder/%/seed0/encoder.safetensors: | .venv/.installed
+runs/autoencoder/%/seed0/encoder.safetensors: | .venv/.installed shards/%/index.json
 	$(BIN)/python -m lam.encoders.autoencoder fit --config experiments/autoencoder.yaml --data.shards shards/$* --name autoencoder/$* $(AUTOENCODER_$*)
 
 SIMULATED = $(wildcard experiments/simulators/$(SETTING).yaml)

@@ -218,7 +218,7 @@ def compare_batching(worlds: dict[str, World], repeats: int, episodes: int) -> N
         steps, device = planner.evaluations * together.horizon * episodes, together.low.device
         rows = [
             Row("together", lambda: planner.plan(together), steps, device),  # noqa: B023  # run within the turn of the loop
-            Row("alone", lambda: [planner.plan(alone) for _ in range(episodes)], steps, device),  # noqa: B023
+            Row("alone", lambda: [planner.plan(alone) for _ in range(episodes)], steps, device),  # noqa: B023  # likewise
         ]
         measure(rows, repeats)
         ratio = median(a / t for t, a in zip(rows[0].seconds, rows[1].seconds, strict=True))

@@ -7,7 +7,7 @@ import io
 import time
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -87,6 +87,15 @@ class Board(Evaluation):
                 else:
                     self.write(drawn, logger, trainer.global_step or self._loaded_step)
         self.results.curves["seconds"] += time.perf_counter() - start
+
+
+Kind = TypeVar("Kind")
+
+
+def callbacks_of(trainer: pl.Trainer, kind: type[Kind]) -> list[Kind]:
+    """Callbacks of a kind that run in the same trainer."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it, undeclared
+    return [callback for callback in callbacks if isinstance(callback, kind)]
 
 
 def add_file(logger: TensorBoardLogger, tag: str, file: bytes, step: int, description: str) -> None:

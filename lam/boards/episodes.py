@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lam.boards.base import Board
+from lam.boards.base import Board, callbacks_of
 from lam.boards.canvas import above, beside, caption, enlarge, framed, gif
 from lam.boards.rollout import SECONDS
 from lam.control.closed_loop import ClosedLoop, Outcome
@@ -38,7 +38,7 @@ class EpisodeBoard(Board):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Finds the evaluation."""
         super().setup(trainer, pl_module, stage)
-        self.loops = [callback for callback in trainer.callbacks if isinstance(callback, ClosedLoop)]  # type: ignore[attr-defined]
+        self.loops = callbacks_of(trainer, ClosedLoop)
 
     def draw(self, module: Any) -> bytes | None:
         """One image a step; None where nothing was acted out on this process."""

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from lam.boards.base import Board
+from lam.boards.base import Board, callbacks_of
 from lam.boards.canvas import above, beside, caption, enlarge, framed, gif
 from lam.boards.rollout import SECONDS
 from lam.control.imagine import Imagination
@@ -43,7 +43,7 @@ class PlanBoard(Board):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Finds the evaluation."""
         super().setup(trainer, pl_module, stage)
-        self.plannings = [callback for callback in trainer.callbacks if isinstance(callback, Planning)]  # type: ignore[attr-defined]
+        self.plannings = callbacks_of(trainer, Planning)
 
     def prepare(self, module: Any) -> None:
         """Asks for room in the bank."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 
-from lam.boards.base import Board
+from lam.boards.base import Board, callbacks_of
 from lam.boards.canvas import axes, figure_png
 from lam.evals.rate import Rate
 
@@ -23,7 +23,7 @@ class RateBoard(Board):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Finds the evaluation."""
         super().setup(trainer, pl_module, stage)
-        self.rates = [callback for callback in trainer.callbacks if isinstance(callback, Rate)]  # type: ignore[attr-defined]
+        self.rates = callbacks_of(trainer, Rate)
 
     def draw(self, module: Any) -> bytes | None:
         """A figure; None where no curve was measured."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -215,7 +216,8 @@ class Stage:
             if state is not None:
                 self.simulator.restore(state)
             yield self.simulator
-        except Exception:  # whatever a simulator raises: the episode is counted and the others go on
+        except Exception as error:  # whatever a simulator raises: the episode is counted and the others go on
+            logging.getLogger(__name__).warning("The simulator failed and is started anew: %r", error)
             outcome.crashed = True
             self.simulator = None
 

@@ -30,7 +30,7 @@ class Search:
             https://arxiv.org/abs/2601.05230.
         at_once: Sequences that go through the model together, for memory.
         goal_tokens: Tokens of a state that the cost compares with the goal's; all if not given.
-        latent: The search among latents of the prior, where one is asked for; of the same size if not given.
+        latent: The search among latents of the prior, where one is asked for; with the papers' budget if not given.
     """
 
     planner: Planner | None = None

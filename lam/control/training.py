@@ -192,7 +192,7 @@ class ControlledModel(EvaluatedModel):
         known, latents = actions.flatten(0, 1).to(self.device), z.flatten(0, 1).to(self.device)
         for name in self.translators:
             self.heads[name].measure(*((latents, known) if name in READERS else (known, latents)))  # type: ignore[operator]  # see act
-        self.heads["clone"].measure(known)  # type: ignore[operator]
+        self.heads["clone"].measure(known)  # type: ignore[operator]  # see act
         self.train()
         return TensorDataset(actions, states, z)
 
@@ -223,7 +223,7 @@ class ControlledModel(EvaluatedModel):
         known, last, latents = actions.flatten(0, 1), states[:, :-1].flatten(0, 1), z.flatten(0, 1)
         for name in self.translators:
             sides = (latents, last, known) if name in READERS else (known, last, latents)
-            losses[name] = self.heads[name].loss(*sides)  # type: ignore[operator]
+            losses[name] = self.heads[name].loss(*sides)  # type: ignore[operator]  # see act
         for name, loss in losses.items():
             self.log(f"train/{name}", loss)
         return torch.stack(list(losses.values())).sum()

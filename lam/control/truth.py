@@ -36,6 +36,8 @@ class Told:
         image_size: Side of the picture, pixels.
         index: Summary of the recorded set.
         validated: Name and source of the episode at each position, after a pass.
+        labeled_clips: What stands in keys for the label budget.
+        device: Where a search draws its candidates.
     """
 
     steps: int

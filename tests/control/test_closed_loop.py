@@ -17,7 +17,7 @@ from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.control.truth import Told, Truth
 from lam.data.schema import ActionField, ActionStatistics
-from lam.simulators.base import Simulator
+from lam.simulators.base import Simulator, play
 from tests.boards.toy import read_captions
 from tests.control.test_evaluations import Acting
 from tests.processes import run_processes
@@ -135,14 +135,18 @@ def test_episodes_are_the_same_for_every_row_and_none_is_recorded(monkeypatch):
     for name in ("start", "goal", "seen", "wanted"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
     assert not np.array_equal(first.start, other.start)
+    for split, clip in ((0, 3), (1, 3), (3, STEPS)):  # keys of recorded episodes, of the same seed
+        recorded = play(Lamp(8), np.random.default_rng([1, split, clip]), closed_loop.LEAD + STEPS, 0.5)
+        assert not np.isclose(recorded.states[:, None], np.stack([first.start, first.goal])).all(axis=-1).any()
     one, two = metrics(monkeypatch), metrics(monkeypatch, at_a_time=9)
     for key, (positions, values) in one.clips.items():
         assert torch.equal(positions, two.clips[key][0]) and torch.equal(values, two.clips[key][1]), key
     assert one.clips["success@5"][0].tolist() == [EPISODES + number for number in range(COUNT)]
 
 
-def test_a_crash_is_counted_and_loses_no_other_episode(monkeypatch):
+def test_a_crash_is_counted_and_said_and_loses_no_other_episode(monkeypatch, caplog):
     found = metrics(monkeypatch, Breaking)
+    assert "the bulb is broken" in caplog.text
     crashed, success = found.clips["crashed@5"][1], found.clips["success@5"][1]
     assert 0 < crashed.sum() < COUNT
     assert len(success) == COUNT
