@@ -70,7 +70,7 @@ SERIES_ROWS := none identity noisy:beta@1e-2 noisy:beta@1e-3 vq:num_codes@16
 # Budgets of labeled clips that controllers learn from, and behavior cloning; settings named here have planning columns.
 LABELS_arm   := 256
 LABELS_nav   := 256
-LABELS_pusht := 256
+LABELS_pusht := 1024
 
 # Settings whose encoder is an autoencoder of their own video, and how it is trained.
 AUTOENCODER_pusht := --model.dim 64 --model.width 24 --model.num_halvings 4 --trainer.max_steps 3000 --trainer.val_check_interval 3000

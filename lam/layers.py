@@ -1,4 +1,4 @@
-"""Blocks the heads share: attention with rotary positions, MLPs, frame-wise AdaLN-zero."""
+"""Blocks the heads share: attention with rotary positions, MLPs, frame-wise AdaLN-zero, modulated convolutions."""
 
 from __future__ import annotations
 
@@ -218,6 +218,25 @@ class AdaLNBlock(nn.Module):
         mixed = self.attention(torch.addcmul(shift_1, self.norm(x), 1 + scale_1).flatten(1, 2), rotation, num_states)
         x = x + gate_1 * mixed.unflatten(1, (num_states, -1))
         return x + gate_2 * self.mlp(torch.addcmul(shift_2, self.norm(x), 1 + scale_2))
+
+
+class FiLMBlock(nn.Module):
+    """Convolution whose channels a condition scales and shifts (FiLM, Perez et al., https://arxiv.org/abs/1709.07871).
+
+    Args:
+        width: Channels of a place and of the condition.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.around = nn.Conv2d(width, width, 3, padding=1)
+        self.modulation = nn.Linear(width, 2 * width)
+        self.mix = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Grids (n, width, h, w) in and out, with conditions (n, width)."""
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        return x + self.mix(F.silu(torch.addcmul(shift, self.around(F.silu(x)), 1 + scale)))
 
 
 def check_sizes(width: int, heads: int, depth: int = 1) -> None:

@@ -1,12 +1,14 @@
 """Forward models never see the future, and listen to their latents."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 import lam.forward
 from lam.encoders.base import StateShape
-from lam.forward import AdaLN, Cross, ForwardModel, Tokens
+from lam.forward import AdaLN, Convolutional, Cross, ForwardModel, Tokens
 from lam.layers import Block
 
 SHAPE = StateShape(2, 3, 5)
@@ -31,10 +33,17 @@ class LeakyLatents(ForwardModel):
         return states + z.mean(dim=(1, 2, 3))[:, None, None, None]
 
 
-@pytest.fixture(params=[AdaLN, Cross, Tokens], ids=lambda c: c.__name__)
+FORMS = [partial(form, heads=2) for form in (AdaLN, Cross, Tokens)] + [partial(Convolutional)]
+
+
+def name(form):
+    return form.func.__name__
+
+
+@pytest.fixture(params=FORMS, ids=name)
 def model(request) -> ForwardModel:
     torch.manual_seed(0)
-    return request.param(SHAPE, LATENTS, LATENT_DIM, width=16, depth=2, heads=2)
+    return request.param(SHAPE, LATENTS, LATENT_DIM, width=16, depth=2)
 
 
 @pytest.fixture
@@ -78,7 +87,7 @@ def looks_ahead(table):
 
 def test_every_forward_model_is_tested_here():
     found = {c for c in vars(lam.forward).values() if isinstance(c, type) and issubclass(c, ForwardModel)}
-    assert found == {ForwardModel, AdaLN, Cross, Tokens}
+    assert found == {ForwardModel, *(form.func for form in FORMS)}
 
 
 def test_shape(model, states, z):
@@ -107,8 +116,36 @@ def test_leaks_are_caught(states, z):
     assert looks_ahead(dependence(LeakyLatents(SHAPE, LATENTS, LATENT_DIM), states, z)[1]) is True
 
 
-def test_adaln_predicts_no_change_at_the_start(states, z):
-    assert torch.equal(AdaLN(SHAPE, LATENTS, LATENT_DIM, width=16, heads=2)(states, z), states)
+@pytest.mark.parametrize("form", [AdaLN, Convolutional])
+def test_relative_forms_predict_no_change_at_the_start(form, states, z):
+    assert torch.equal(form(SHAPE, LATENTS, LATENT_DIM, width=24)(states, z), states)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_place_of_the_convolutional_form_sees_so_far_and_no_farther(depth):
+    torch.manual_seed(0)
+    shape = StateShape(1, 12, 3)
+    model = awaken(Convolutional(shape, 1, LATENT_DIM, width=16, depth=depth))
+    states, z = torch.randn(1, 1, 12, 3), torch.randn(1, 1, 1, LATENT_DIM)
+    other = states.clone()
+    other[:, :, 0] += 1
+    moved = (model(other, z) - model(states, z)).abs().amax(dim=(0, 1, 3)) > 0
+    assert moved.tolist() == [place <= depth + 2 for place in range(12)]
+
+
+def test_the_convolutional_form_is_what_it_says(states, z):
+    torch.manual_seed(0)
+    model = awaken(Convolutional(SHAPE, LATENTS, LATENT_DIM, width=16, depth=1))
+    block = model.blocks[0]
+    for b in range(B):
+        for t in range(T - 1):
+            image = states[b, t].T.reshape(1, 5, 2, 3)
+            scale, shift = block.modulation(model.embed_latent(z[b, t].flatten())).chunk(2)
+            x = model.embed(image)
+            hidden = block.around(nn.functional.silu(x)) * (1 + scale[:, None, None]) + shift[:, None, None]
+            x = x + block.mix(nn.functional.silu(hidden))
+            expected = states[b, t] + model.to_change(nn.functional.silu(x)).reshape(5, 6).T
+            torch.testing.assert_close(model(states, z)[b, t], expected)
 
 
 def test_adaln_blocks_pass_states_through_at_the_start(states, z):
@@ -176,9 +213,9 @@ def test_places_are_told_apart_unless_switched_off(states, z):
     assert (placed(states[:, :, order], z) - placed(states, z)[:, :, order]).abs().max() > 1e-5
 
 
-@pytest.mark.parametrize("form", [AdaLN, Cross, Tokens])
+@pytest.mark.parametrize("form", FORMS, ids=name)
 def test_compiled_equals_eager(form, states, z):
-    model = awaken(form(SHAPE, LATENTS, LATENT_DIM, width=12, depth=1, heads=2))
+    model = awaken(form(SHAPE, LATENTS, LATENT_DIM, width=12, depth=1))
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(states, z), model(states, z))
 
@@ -194,9 +231,13 @@ def test_bfloat16_is_near_float32(model, states, z):
 
 
 @pytest.mark.parametrize("form", [AdaLN, Cross, Tokens])
-def test_impossible_sizes_are_refused(form):
+def test_uneven_heads_are_refused(form):
     with pytest.raises(ValueError, match="choose a width divisible by heads"):
         form(SHAPE, 1, 4, width=10, heads=3)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=name)
+def test_impossible_sizes_are_refused(form):
     with pytest.raises(ValueError, match="must both be at least 1"):
         form(SHAPE, 0, 4)
     with pytest.raises(ValueError, match="depth"):
