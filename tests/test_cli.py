@@ -210,7 +210,7 @@ def test_every_family_builds_what_its_file_says(family, shards, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("forward_model", ["AdaLN", "Cross", "Tokens"])
+@pytest.mark.parametrize("forward_model", ["AdaLN", "Convolutional", "Cross", "Tokens"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_in_bfloat16_with_every_forward_model(family, forward_model, shards, tmp_path):
     settings = [a for a in arguments(shards, tmp_path, family, steps=2) if "32-true" not in a]
