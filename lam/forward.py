@@ -180,8 +180,7 @@ class Tokens(ForwardModel):
 class Convolutional(ForwardModel):
     """Latents scale and shift the channels of convolutions over the grid of the current state.
 
-    Predicts the change of the state, and no change at the start, without the past before it. What moves is drawn anew beside
-    where it was, which convolutions learn from fewer examples than attention does.
+    Predicts the change of the state, and no change at the start, without the past before it.
 
     Args:
         shape: Layout of a state.
@@ -200,8 +199,8 @@ class Convolutional(ForwardModel):
         )
         self.blocks = nn.ModuleList(FiLMBlock(width) for _ in range(depth))
         self.to_change = nn.Conv2d(width, shape.dim, 3, padding=1)
-        nn.init.zeros_(self.to_change.weight)
-        nn.init.zeros_(self.to_change.bias)  # type: ignore[arg-type]  # there is one
+        for parameter in self.to_change.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, states: Tensor, z: Tensor) -> Tensor:
         """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2, (B, T-1, N, D), and z, (B, T-1, L, A)."""
