@@ -144,6 +144,8 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 def _write_clips(path: Path, evaluations: list[Evaluation], validated: Any) -> None:
     """One line a clip and metric: position, clip, source, metric, value."""
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     parts = []
     for evaluation in evaluations:
@@ -156,7 +158,9 @@ def _write_clips(path: Path, evaluations: list[Evaluation], validated: Any) -> N
     table = pd.concat(parts, ignore_index=True)
     names = table["position"].map(validated)
     table["clip"], table["source"] = names.str[0], names.str[1]
-    table[["position", "clip", "source", "metric", "value"]].to_parquet(path, index=False)
+    columns = ["position", "clip", "source", "metric", "value"]
+    # pandas would hand Arrow a Python file, which its threads may still hold while the interpreter ends
+    pq.write_table(pa.Table.from_pandas(table[columns], preserve_index=False), str(path))
 
 
 def _log_hparams(trainer: pl.Trainer, provenance: Provenance, metrics: dict[str, float]) -> None:

@@ -87,9 +87,9 @@ class LatentWriter(pl.Callback):
 
 def _write_npz(path: Path) -> None:
     """The columns of a Parquet file as arrays, in a .npz file of the same name; strings as fixed-width text, no pickles."""
-    import pandas as pd
+    import pyarrow.parquet as pq
 
-    table = pd.read_parquet(path)
+    table = pq.ParquetFile(str(path)).read(use_threads=False).to_pandas()
     arrays = {name: table[name].to_numpy() for name in ("time", "bits")}
     arrays |= {name: table[name].to_numpy(dtype=str) for name in ("key", "source")}
     arrays |= {name: np.stack(table[name].to_list()) for name in ("z", "codes") if table[name].notna().all() and len(table)}

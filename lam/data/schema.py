@@ -24,7 +24,6 @@ with), thumbnail (what it looks like, see ``data_prep.duplicates``), and offset,
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -321,7 +320,8 @@ def _write_shards(splits: dict[str, list[ShardInfo]]) -> bytes:
 def _read_shards(data: bytes) -> dict[str, list[ShardInfo]]:
     splits: dict[str, list[ShardInfo]] = {split: [] for split in SPLITS}
     # pq.read_table would import pyarrow.dataset first, which takes half a second
-    for row in pq.ParquetFile(io.BytesIO(data)).read(use_threads=False).to_pylist():
+    # a buffer of Arrow's own: it reads a Python file from threads, one of which can outlive the interpreter and abort it
+    for row in pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False).to_pylist():
         split, lengths, counts = row.pop("split"), tuple(row.pop("lengths")), tuple(row.pop("counts"))
         splits[split].append(ShardInfo(**row, lengths=lengths, counts=counts))
     return splits

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 HEADS_SHARE = ("data_hash", "family", "knob", "seed")
 """What controllers must have in common with the run whose folder they are in."""
@@ -124,7 +125,8 @@ def _read_clips(path: Path) -> tuple[pd.DataFrame, pd.Series]:
     """Values by position and key, and the source of each position; empty where a run has none."""
     if not path.exists():
         return pd.DataFrame(), pd.Series(dtype=object)
-    lines = pd.read_parquet(path, columns=["position", "source", "metric", "value"])
+    # pandas would hand Arrow a Python file, which its threads may still hold while the interpreter ends
+    lines = pq.ParquetFile(str(path)).read(["position", "source", "metric", "value"], use_threads=False).to_pandas()
     repeated = lines.duplicated(["position", "metric"])
     if repeated.any():
         raise ValueError(f"{path} has {repeated.sum()} repeated (position, metric) pairs. Validate the run again.")
