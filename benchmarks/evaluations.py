@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from lam.cli import LamCLI, hush, run
 from lam.evals import Evaluation
+from lam.runs.cli import LamCLI, hush, run
 
 
 def prepare(folder: Path, scratch: Path) -> LamCLI:

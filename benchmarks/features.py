@@ -30,18 +30,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_prep.convert import convert
-from data_prep.features import features, pick_device
-from data_prep.sample import Sample
-from data_prep.writer import SetSpec, ShardWriter
+from data_prep.pipeline.cache_features import features, pick_device
+from data_prep.pipeline.convert import convert
+from data_prep.shards.sample import Sample
+from data_prep.shards.writer import SetSpec, ShardWriter
 from lam.bottlenecks import NSVQ
 from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
 from lam.data.schema import DataIndex, Storage
 from lam.encoders import Cached, Encoder, Vision
-from lam.forward import AdaLN
-from lam.inverse import ChannelPair
-from lam.model import LatentActionModel
+from lam.models.forward import AdaLN
+from lam.models.inverse import ChannelPair
+from lam.models.latent_action import LatentActionModel
 from lam.optimizers import MuonAdamW, parameter_groups
 
 SIZE, FRAMES = 112, 40

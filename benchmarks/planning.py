@@ -30,7 +30,7 @@ from lam.control.heads import Seeing
 from lam.control.imagine import Imagination, goal_cost
 from lam.control.planners import CEM, Problem
 from lam.encoders.base import StateShape
-from lam.forward import AdaLN
+from lam.models.forward import AdaLN
 
 NUM_ACTIONS = 4
 LATENT_DIM = 32

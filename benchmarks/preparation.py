@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.encoding import encode_jpegs, encode_mp4
-from data_prep.engine import Engine
-from data_prep.prepare import Preparer
-from data_prep.run import Output, default_storage, prepare_source
-from data_prep.videos import Videos, video_frames
+from data_prep.pipeline.engine import Engine
+from data_prep.pipeline.run import Output, default_storage, prepare_source
+from data_prep.pipeline.segment import Preparer
+from data_prep.shards.encoding import encode_jpegs, encode_mp4
+from data_prep.sources.videos import Videos, video_frames
 from lam.data.schema import Storage
 
 
@@ -59,7 +59,7 @@ def main() -> None:
         for sample in Preparer(source, preparation).samples(recording, lambda reason: None)
     ]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["data_prep.job", "data_prep.prepare"])
+    context.set_forkserver_preload(["data_prep.pipeline.job", "data_prep.pipeline.segment"])
 
     files = [recording.place["file"] for recording in recordings]
 

@@ -30,9 +30,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import lam.bottlenecks
 from lam.bottlenecks.base import Bottleneck
 from lam.encoders.base import StateShape
-from lam.forward import AdaLN, Cross, ForwardModel, Tokens
-from lam.inverse import ChannelPair, Difference, InverseModel, SequencePair
-from lam.layers import attend_explicitly
+from lam.models.forward import AdaLN, Cross, ForwardModel, Tokens
+from lam.models.inverse import ChannelPair, Difference, InverseModel, SequencePair
+from lam.models.layers import attend_explicitly
 
 PEAK_TFLOPS = 989.0  # dense bf16 of an H100 or H200 SXM, from NVIDIA's data sheet; for model FLOP utilization
 

@@ -10,21 +10,21 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 SOURCES = {
-    "videos": "data_prep.videos:Videos",  # mp4, mkv, avi, webm, gif ...
-    "frames": "data_prep.frames:Frames",  # folders of images
-    "lerobot": "data_prep.lerobot:LeRobot",  # LeRobot data sets v2.0, v2.1, v3.0
-    "rlds": "data_prep.rlds:Rlds",  # TFRecord files of tfds: BridgeData, Open-X, DROID
-    "hdf5": "data_prep.hdf5:Hdf5",  # robomimic, RECON
-    "npz": "data_prep.npz:Npz",  # arrays
-    "donkeycar": "data_prep.donkeycar:DonkeyCar",  # tubs v2
-    "kitti": "data_prep.kitti:Kitti",  # odometry
+    "videos": "data_prep.sources.videos:Videos",  # mp4, mkv, avi, webm, gif ...
+    "frames": "data_prep.sources.frames:Frames",  # folders of images
+    "lerobot": "data_prep.sources.lerobot.source:LeRobot",  # LeRobot data sets v2.0, v2.1, v3.0
+    "rlds": "data_prep.sources.rlds.source:Rlds",  # TFRecord files of tfds: BridgeData, Open-X, DROID
+    "hdf5": "data_prep.sources.hdf5:Hdf5",  # robomimic, RECON
+    "npz": "data_prep.sources.npz:Npz",  # arrays
+    "donkeycar": "data_prep.sources.donkeycar:DonkeyCar",  # tubs v2
+    "kitti": "data_prep.sources.kitti:Kitti",  # odometry
 }
 COMMANDS = {
     "world": "data_prep.worlds:world",  # a generated world with known causes
     "sim": "data_prep.sim:sim",  # episodes of public simulators
-    "shards": "data_prep.convert:convert",  # shards again, stored otherwise
-    "features": "data_prep.features:features",  # states of a frozen encoder
-    "show": "data_prep.show:show",  # a page to look at
+    "shards": "data_prep.pipeline.convert:convert",  # shards again, stored otherwise
+    "features": "data_prep.pipeline.cache_features:features",  # states of a frozen encoder
+    "show": "data_prep.page.choose:show",  # a page to look at
 }
 HELP = """Turns video and robot data into shards to train on.
 
@@ -89,9 +89,9 @@ def _command(name: str, args: list[str]) -> int:
 
 
 def _prepare(name: str, args: list[str]) -> int:
-    from data_prep.engine import Engine
-    from data_prep.preparation import Preparation
-    from data_prep.run import Output, prepare_source
+    from data_prep.options import Preparation
+    from data_prep.pipeline.engine import Engine
+    from data_prep.pipeline.run import Output, prepare_source
 
     kind = _find(SOURCES[name], name)
     parser = ArgumentParser(prog=f"python -m data_prep {name}", description=kind.__doc__.split("\n\n    Args:")[0])
@@ -109,7 +109,7 @@ def _prepare(name: str, args: list[str]) -> int:
 
 
 def _inspect(name: str, args: list[str]) -> int:
-    from data_prep.inspect import inspect_source
+    from data_prep.inspection.report import inspect_source
 
     kind = _find(SOURCES[name], name)
     parser = ArgumentParser(prog=f"python -m data_prep inspect {name}", description=kind.__doc__.split("\n\n    Args:")[0])

@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 # a server that has imported what is slow to import forks the processes of all tests
-multiprocessing.set_forkserver_preload(["lam.cli", "scipy.stats"])
+multiprocessing.set_forkserver_preload(["lam.runs.cli", "scipy.stats"])
 
 
 def run_processes(function: Callable[..., Any], *args: Any, folder: Path, count: int = 2, timeout: float = 60) -> list[Any]:

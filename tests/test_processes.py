@@ -25,7 +25,7 @@ def fit_and_validate(shards: Path, runs: Path, families: list[str], extra: tuple
     """Losses of each step, final weights and validation results of tiny runs."""
     import lightning.pytorch as pl
 
-    from lam.cli import run
+    from lam.runs.cli import run
 
     class Losses(pl.Callback):
         def __init__(self) -> None:
@@ -98,7 +98,7 @@ def test_killed_in_mid_run_and_resumed_it_reaches_the_same_weights(shards, tmp_p
         *("--trainer.callbacks.filename=last", "--trainer.callbacks.every_n_train_steps=5"),
         *("--trainer.callbacks.enable_version_counter=false",),
     ]
-    command = [sys.executable, "-c", "from lam.cli import main; main()", "fit", *settings]
+    command = [sys.executable, "-c", "from lam.runs.cli import main; main()", "fit", *settings]
     last = tmp_path / "tiny" / "killed" / "seed0" / "checkpoints" / "last.ckpt"
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -113,7 +113,7 @@ def test_killed_in_mid_run_and_resumed_it_reaches_the_same_weights(shards, tmp_p
     assert 0 < done < steps
     short = done + 5
 
-    from lam.cli import run
+    from lam.runs.cli import run
 
     sys.argv = sys.argv[:1]
     checkpoints = []
@@ -131,7 +131,7 @@ def stop_after(step: int):
     """A fit that ends after a step without knowing so beforehand."""
     import lightning.pytorch as pl
 
-    from lam.cli import LamCLI
+    from lam.runs.cli import LamCLI
 
     class Stop(pl.Callback):
         def on_train_batch_end(self, trainer, *_) -> None:

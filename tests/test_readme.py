@@ -53,7 +53,7 @@ def test_the_recipe_keeps_the_contract(recipe):
 
 
 def test_the_recipe_trains_from_its_yaml(recipe, tmp_path, monkeypatch):
-    from lam.cli import run
+    from lam.runs.cli import run
 
     monkeypatch.setattr(sys, "argv", sys.argv[:1])
     overlay = tmp_path / "rounded.yaml"

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from typing_extensions import Unpack
 
-from data_prep.generated import check_generated, write_generated
-from data_prep.sample import Maker, Sample
-from data_prep.source import Recording
+from data_prep.pipeline.generated import check_generated, write_generated
+from data_prep.shards.sample import Maker, Sample
+from data_prep.shards.writer import SetSpec
+from data_prep.sources.base import Recording
 from data_prep.worlds.scene import make_clip
 from data_prep.worlds.settings import Dials, WorldSettings
-from data_prep.writer import SetSpec
 from lam.data.schema import ActionField, Storage
 
 

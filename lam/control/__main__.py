@@ -3,8 +3,8 @@
 import os
 import sys
 
-from lam.cli import hush
 from lam.control.cli import run
+from lam.runs.cli import hush
 
 if __name__ == "__main__":
     hush()

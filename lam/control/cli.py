@@ -8,13 +8,9 @@ from typing import Any
 
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-import lam.boards
-import lam.control.closed_loop
-import lam.control.error
-import lam.control.planning  # noqa: F401  evaluations and boards are imported so that their short names work in YAML
-from lam.cli import LamParser, SettingsError, digest
 from lam.control.training import ControlledModel
-from lam.results import Provenance, code_revision, read_provenance, write_results
+from lam.runs.cli import LamParser, SettingsError, digest
+from lam.runs.results import Provenance, code_revision, read_provenance, write_results
 
 
 class ControlCLI(LightningCLI):

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from lam.control.planners import Plan
 from lam.control.policies import Policy, Search, beginning, policies
 from lam.distributed import gather, rank, world_size
-from lam.evals.base import Evaluation, Observation, Results
+from lam.evals.base import Evaluation, Results
+from lam.models.base import Observation
 from lam.noise import mix
 from lam.simulators import find_simulator
 from lam.simulators.base import Simulator, play

@@ -9,9 +9,10 @@ from sklearn.metrics import r2_score
 from torch import Tensor
 
 from lam.control.imagine import Imagination
-from lam.evals.base import Evaluation, Observation, Results
-from lam.evals.sample import ClipSample
-from lam.evals.unroll import unrolled
+from lam.evals.base import Evaluation, Results
+from lam.evals.common.unroll import unrolled
+from lam.models.base import Observation
+from lam.models.clip_buffer import ClipSample
 
 UNROLLED = ("error", "inferred", "blind")
 """What every row is unrolled with."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lam.encoders.base import StateShape
-from lam.layers import MLP, Block, CrossAttention, RoPE, check_sizes, grid_positions
+from lam.models.layers import MLP, Block, CrossAttention, RoPE, check_sizes, grid_positions
 
 _SMALLEST_STD = 1e-6  # an input that never varied is passed on as zero, not blown up
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lam.evaluated import EvaluatedModel
+from lam.models.base import EvaluatedModel
 
 # Letters of this file: E episodes, K candidates, H steps, U numbers of an action, P past states.
 

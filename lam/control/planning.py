@@ -11,8 +11,9 @@ from torch import Tensor
 from lam.control.policies import Policy, Search, alternatives, beginning, policies
 from lam.data.schema import ActionField
 from lam.distributed import gather
-from lam.evals.bank import Banked
-from lam.evals.base import Evaluation, Observation, Results
+from lam.evals.base import Evaluation, Results
+from lam.models.base import Observation
+from lam.models.clip_buffer import Banked
 from lam.noise import mix
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lam.control.cli import ControlCLI, run
-from lam.results import costs, read_provenance
-from lam.sweep import NothingToTrainError, Row, StepProgress, rows_of, rows_parser, sweep
+from lam.runs.results import costs, read_provenance
+from lam.runs.sweep import NothingToTrainError, Row, StepProgress, rows_of, rows_parser, sweep
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from lam.bottlenecks.base import BottleneckOutput
 from lam.control.heads import Blind, Classifying, Clone, Head, Seeing
 from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
-from lam.evaluated import EvaluatedModel
-from lam.model import LatentActionModel
+from lam.models.base import EvaluatedModel
+from lam.models.latent_action import LatentActionModel
 from lam.noise import keyed_uniform, mix
 from lam.optimizers import warmup_cosine
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from lam.control.closed_loop import ClosedLoop, Run
 from lam.control.planners import CEM, Plan, Problem
 from lam.control.policies import Policy, bounds
-from lam.data.sets import open_index
-from lam.results import code_revision, read_provenance, write_evaluations, write_numbers
+from lam.data.mixture import open_index
+from lam.runs.results import code_revision, read_provenance, write_evaluations, write_numbers
 
 UNITS = "all"
 """What keys carry in the place of a label budget: the simulator knows everything."""

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from lam.data.clip import Clip
-from lam.data.damage import Damage
+from lam.data.corruption import Damage
 from lam.data.order import TrainingOrder
 from lam.data.shards import SplitReader
 from lam.data.windows import WindowList

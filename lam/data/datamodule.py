@@ -12,16 +12,16 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lam.data.batches import Share, TrainingBatches, WindowBatches
 from lam.data.clip import Clip
-from lam.data.cuts import Draw
-from lam.data.damage import DamageCount
+from lam.data.corruption import DamageCount
 from lam.data.decode import Decoder, import_torchcodec
 from lam.data.loader import BatchList, BatchStream
+from lam.data.mixture import open_sets
 from lam.data.order import TrainingOrder
 from lam.data.plain import PlainBatches, PlainStream
 from lam.data.schema import SPLITS, Split
-from lam.data.sets import open_sets
 from lam.data.shards import SplitReader
-from lam.data.watch import Watchdog
+from lam.data.watchdog import Watchdog
+from lam.data.windowing import Draw
 from lam.data.windows import WindowList, covering_windows, spread_windows
 
 

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from lam.data.batches import Batch, TrainingBatches, WindowBatches, pack, unpack
 from lam.data.clip import Clip
-from lam.data.damage import DamageCount
-from lam.data.watch import Watchdog
+from lam.data.corruption import DamageCount
+from lam.data.watchdog import Watchdog
 
 JOIN_EVERY = 100
 """Training batches after which processes tell each other of damaged samples."""

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lam.data.cuts import Draw
 from lam.data.hashes import REPLACEMENTS, SAMPLES, SEEDS, SETS, SHARDS, hashes, permutation
+from lam.data.windowing import Draw
 from lam.data.windows import Windows
 
 MIXED = 1024

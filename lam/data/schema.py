@@ -17,7 +17,8 @@ causes.npz   recorded causes between frames by name, (F-1, ...) float32 (continu
 ========== ===========================================================================================================
 
 A side index has a row a sample: key, source, episode, frames, times, first (which of the source's own frames it begins
-with), thumbnail (what it looks like, see ``data_prep.duplicates``), and offset, bytes and CRC-32 of each member in the tar.
+with), thumbnail (what it looks like, see ``data_prep.shards.duplicates``), and offset, bytes and CRC-32 of each member in the
+tar.
 ``shards.parquet`` has a row a shard: split and the attributes of ``ShardInfo``.
 """
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from lam.data.clip import Clip
-from lam.data.cuts import Lengths
-from lam.data.damage import ATTEMPTS, Damage, DamagedError
+from lam.data.corruption import ATTEMPTS, Damage, DamagedError
 from lam.data.decode import Decoder
 from lam.data.join import join_steps
+from lam.data.mixture import ShardSets
 from lam.data.schema import Split
-from lam.data.sets import ShardSets
-from lam.data.shard import ACTIONS, OpenShard, array_type
+from lam.data.shard_reader import ACTIONS, OpenShard, array_type
+from lam.data.windowing import Lengths
 from lam.data.windows import Windows
 
 _OPEN_SHARDS = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 4096)  # small ones: a shuffle buffer spans many

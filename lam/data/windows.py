@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lam.data.cuts import Cover, Cut, Lengths, Spread
 from lam.data.hashes import REPLACEMENTS, hashes
+from lam.data.windowing import Cover, Cut, Lengths, Spread
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lam.evals.bank import Banked
 from lam.evals.base import Results
-from lam.evals.pairs import PairEvaluation
+from lam.evals.common.pairs import PairEvaluation
+from lam.models.clip_buffer import Banked
 
 
 class Algebra(PairEvaluation):

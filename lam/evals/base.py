@@ -12,34 +12,7 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 from torch import Tensor
 
-from lam.bottlenecks.base import BottleneckOutput
-from lam.data.clip import Clip
-
-
-@dataclass
-class Observation:
-    """What one validation step saw, detached; what ``LatentActionModel.validation_step`` returns.
-
-    Attributes:
-        clip: The batch.
-        states: Encoded states, (B, T, N, D).
-        latent: What the inverse model said, before the bottleneck, (B, T-1, L, A).
-        limited: What the bottleneck let through and what it cost.
-        predicted: Predictions of states 1..T-1, (B, T-1, N, D).
-        error: Prediction error of each transition in units of the copy-last-state error, (B, T-1).
-        copy_error: Error of predicting that nothing changes, same unit, (B, T-1); about 1 on the training set.
-        unrolled: Predictions of states 1..T-1 from the first state and latents alone, (B, T-1, N, D); None until an
-            evaluation asks ``lam.evals.unroll.unrolled`` for them.
-    """
-
-    clip: Clip
-    states: Tensor
-    latent: Tensor
-    limited: BottleneckOutput
-    predicted: Tensor
-    error: Tensor
-    copy_error: Tensor
-    unrolled: Tensor | None = field(default=None, init=False)
+from lam.models.base import Observation, WorldModel
 
 
 @dataclass
@@ -64,7 +37,7 @@ class Evaluation(pl.Callback, ABC):
 
     Every rank observes its share; ``compute`` gathers what it needs (``lam.distributed.gather``) and must return the same
     on all ranks. A subclass that needs the model itself (unrolling, peeking) gets it as ``module``, a
-    ``lam.evaluated.EvaluatedModel``; what it runs of it in ``compute`` it runs within ``self.autocast()``.
+    ``lam.models.base.EvaluatedModel``; what it runs of it in ``compute`` it runs within ``self.autocast()``.
     """
 
     name: ClassVar[str]
@@ -75,7 +48,7 @@ class Evaluation(pl.Callback, ABC):
         self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._seconds = 0.0
 
-    def prepare(self, module: Any) -> None:
+    def prepare(self, module: WorldModel) -> None:
         """Called once before the first pass; evaluations that use the bank ask for room in ``module.bank`` here."""
 
     @abstractmethod
@@ -83,11 +56,11 @@ class Evaluation(pl.Callback, ABC):
         """Forgets what was observed; called when a validation pass starts."""
 
     @abstractmethod
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, module: WorldModel) -> None:
         """Takes in one validation batch. Keeps small CPU tensors, not states. Autocast is on where the run uses it."""
 
     @abstractmethod
-    def compute(self, module: Any) -> Results:
+    def compute(self, module: WorldModel) -> Results:
         """Numbers of the whole pass, the same on every rank."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

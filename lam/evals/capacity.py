@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from lam.evals.base import Evaluation, Observation, Results
-from lam.evals.sample import ClipSample
-from lam.evals.unroll import unrolled
+from lam.evals.base import Evaluation, Results
+from lam.evals.common.unroll import unrolled
+from lam.models.base import Observation
+from lam.models.clip_buffer import ClipSample
 
 
 class Capacity(Evaluation):

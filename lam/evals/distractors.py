@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from lam.evals.base import Evaluation, Observation, Results
-from lam.evals.causes import Continuous, known_causes
-from lam.evals.split import HOLD_BACK, Split, fit_half
+from lam.evals.base import Evaluation, Results
+from lam.evals.common.factors import Continuous, known_causes
+from lam.evals.common.split import HOLD_BACK, Split, fit_half
 from lam.metrics.linear_model import fit_linear_model
 from lam.metrics.probes import ridge
+from lam.models.base import Observation
 
 
 class Distractors(Evaluation):

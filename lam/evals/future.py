@@ -11,7 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from lam.distributed import gather_objects
-from lam.evals.base import Evaluation, Observation, Results
+from lam.evals.base import Evaluation, Results
+from lam.models.base import Observation
 
 JOINED = 4
 """States of a sequence on which the heads are checked, at least; shorter clips are joined to it."""

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lam.evals.bank import Banked
 from lam.evals.base import Results
-from lam.evals.pairs import PairEvaluation
+from lam.evals.common.pairs import PairEvaluation
+from lam.models.clip_buffer import Banked
 
 
 class Leakage(PairEvaluation):

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lam.evals.bank import Banked
 from lam.evals.base import Results
-from lam.evals.pairs import PairEvaluation
+from lam.evals.common.pairs import PairEvaluation
 from lam.metrics.displacement import body_shift, camera_shift
 from lam.metrics.response import direction_error, slope
+from lam.models.clip_buffer import Banked
 
 PAN = "pan"
 BINS = 8

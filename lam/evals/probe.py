@@ -11,12 +11,13 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
-from lam.evals.base import Evaluation, Observation, Results
-from lam.evals.causes import known_causes
-from lam.evals.probe_fits import ProbeFits, ProbeScores, inputs
-from lam.evals.sample import ClipSample
-from lam.evals.split import HOLD_BACK, Split, fit_half, fit_values, source_ids
+from lam.evals.base import Evaluation, Results
+from lam.evals.common.factors import known_causes
+from lam.evals.common.probe_fits import ProbeFits, ProbeScores, inputs
+from lam.evals.common.split import HOLD_BACK, Split, fit_half, fit_values
 from lam.metrics.sketch import count_sketch
+from lam.models.base import Observation
+from lam.models.clip_buffer import ClipSample, source_ids
 
 SKETCH = 256
 """Width to which states are cut by a fixed random map before they are kept."""

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lam.evals.bank import Banked
-from lam.evals.base import Evaluation, Observation, Results
-from lam.evals.nominal import discrete_bits, sampled_error
-from lam.evals.operational import Point, Trial, rate_error_points
-from lam.evals.sample import ClipSample
-from lam.evals.split import fit_half, source_ids
+from lam.evals.base import Evaluation, Results
+from lam.evals.common.nominal import discrete_bits, sampled_error
+from lam.evals.common.rate_distortion import Point, Trial, rate_error_points
+from lam.evals.common.split import fit_half
 from lam.metrics.operational import operational_bits
+from lam.models.base import Observation
+from lam.models.clip_buffer import Banked, ClipSample, source_ids
 
 RISES = (1, 5, 10)
 """Rises of the error, in percent of what z closes, at which bits are told."""

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lam.evals.base import Evaluation, Observation, Results
-from lam.evals.sample import ClipSample
-from lam.evals.unroll import unrolled
+from lam.evals.base import Evaluation, Results
+from lam.evals.common.unroll import unrolled
 from lam.metrics.images import SSIM_WINDOW, lpips, psnr, ssim
+from lam.models.base import Observation
+from lam.models.clip_buffer import ClipSample
 
 
 class Rollout(Evaluation):

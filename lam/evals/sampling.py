@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator
 
-from lam.evals.base import Evaluation, Observation, Results
-from lam.evals.sample import ClipSample, shuffled
-from lam.evals.split import fit_half, source_ids
+from lam.evals.base import Evaluation, Results
+from lam.evals.common.split import fit_half
 from lam.metrics.two_sample import cross_fitted_placements
+from lam.models.base import Observation
+from lam.models.clip_buffer import ClipSample, shuffled, source_ids
 
 
 class Sampling(Evaluation):

@@ -11,11 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lam.evals.bank import Banked
 from lam.evals.base import Results
-from lam.evals.pairs import PairEvaluation
-from lam.evals.unroll import unroll
+from lam.evals.common.pairs import PairEvaluation
 from lam.metrics.intervals import interval
+from lam.models.clip_buffer import Banked
 
 
 class Transfer(PairEvaluation):
@@ -46,15 +45,15 @@ class Transfer(PairEvaluation):
 
         def again(start: Tensor, driven: Tensor) -> Tensor:
             """A unrolled with the latents of what it or another clip was driven to."""
-            return unroll(module, first, module.limit(module.infer(torch.cat([start, driven], dim=1))).z)
+            return module.rollout(first, module.limit(module.infer(torch.cat([start, driven], dim=1))).z)
 
-        original = unroll(module, first, a.z)
-        driven = unroll(module, b.states[:, :1], a.z)
+        original = module.rollout(first, a.z)
+        driven = module.rollout(b.states[:, :1], a.z)
         predictions = {
             "original": original,
             "cycle": again(b.states[:, :1], driven),
             "floor": again(first, original),
-            "random": unroll(module, first, third.z),
+            "random": module.rollout(first, third.z),
         }
         errors = {name: module.error(predicted, true).mean(dim=1) for name, predicted in predictions.items()}
         nearer = module.error(driven, b.states[:, 1:]) < module.error(driven, true)

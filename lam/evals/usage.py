@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lam.evals.base import Evaluation, Observation, Results
-from lam.evals.sample import ClipSample
+from lam.evals.base import Evaluation, Results
 from lam.metrics.entropy import perplexity, symbols
 from lam.metrics.spread import active_dimensions, effective_rank, participation_ratio
+from lam.models.base import Observation
+from lam.models.clip_buffer import ClipSample
 
 
 class Usage(Evaluation):

@@ -26,13 +26,13 @@ def report(folder: Path, only_figures: bool = False) -> Report:
         only_figures: Leave tables and page as they are.
     """
     # here, because ``lam --help`` shall not wait for pandas and matplotlib
-    from lam.report.control_table import plain_control, write_control
-    from lam.report.figures import write_figures
-    from lam.report.matched_table import match_all, plain_matched, write_matched_csv, write_matched_markdown
+    from lam.report.figures.catalogue import write_figures
     from lam.report.page import write_page
-    from lam.report.rows import Comparison
-    from lam.report.runs import read_runs
-    from lam.report.table import plain, write_csv, write_markdown
+    from lam.report.stats.rows import Comparison
+    from lam.report.stats.runs import read_runs
+    from lam.report.tables.control import plain_control, write_control
+    from lam.report.tables.main import plain, write_csv, write_markdown
+    from lam.report.tables.matched import match_all, plain_matched, write_matched_csv, write_matched_markdown
 
     comparison = Comparison(*read_runs(folder))
     target = folder / "report"

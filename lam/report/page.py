@@ -9,18 +9,18 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from lam.report.acting import main_budget
-from lam.report.control_table import EXPECTED, control_grid, control_notes
-from lam.report.control_table import GUIDE as CONTROL_GUIDE
-from lam.report.figures import FIGURES
-from lam.report.matched_table import GUIDE as MATCHED_GUIDE
-from lam.report.matched_table import TITLES, Matched, grids
+from lam.report.figures.catalogue import FIGURES
 from lam.report.pictures import pick_acting, pick_pictures
-from lam.report.published_acting import published_grid
-from lam.report.ranks import rank_grid, rank_sentence, rank_table
-from lam.report.reading import read_family
-from lam.report.rows import Comparison
-from lam.report.table import grid, guide, notes, provenance
+from lam.report.stats.acting import main_budget
+from lam.report.stats.rows import Comparison
+from lam.report.tables.control import EXPECTED, control_grid, control_notes
+from lam.report.tables.control import GUIDE as CONTROL_GUIDE
+from lam.report.tables.main import grid, guide, notes, provenance
+from lam.report.tables.matched import GUIDE as MATCHED_GUIDE
+from lam.report.tables.matched import TITLES, Matched, grids
+from lam.report.tables.published_acting import published_grid
+from lam.report.tables.ranks import rank_grid, rank_sentence, rank_table
+from lam.report.tables.summary import read_family
 
 CSS = """
 :root { color-scheme: light }

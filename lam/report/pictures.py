@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lam.report.acting import main_budget
-from lam.report.measures import GAP_CLOSED, PLANNING
-from lam.report.rows import ANCHORS, Comparison, Row
+from lam.report.stats.acting import main_budget
+from lam.report.stats.measures import GAP_CLOSED, PLANNING
+from lam.report.stats.rows import ANCHORS, Comparison, Row
 
 BOARDS = {
     "prediction": "what happened and what the model predicts with the clip's own latents",

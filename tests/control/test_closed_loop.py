@@ -8,19 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
-import lam.boards.episodes
+import lam.control.episode_board
 import lam.simulators
-from lam.boards import EpisodeBoard
 from lam.control import closed_loop
 from lam.control.closed_loop import EPISODES, ClosedLoop, Stage, draw_episode
+from lam.control.episode_board import EpisodeBoard
 from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.control.truth import Told, Truth
 from lam.data.schema import ActionField, ActionStatistics
 from lam.simulators.base import Simulator, play
-from tests.boards.toy import read_captions
 from tests.control.test_evaluations import Acting
 from tests.processes import run_processes
+from tests.viz.toy import read_captions
 
 STEPS, COUNT = 3, 9
 
@@ -188,7 +188,7 @@ def test_the_board_shows_what_was_acted_and_how_it_ended(monkeypatch):
     one, board = loop(), EpisodeBoard()
     one.compute(Model())
     board.loops = [one]
-    said = read_captions(monkeypatch, lam.boards.episodes)
+    said = read_captions(monkeypatch, lam.control.episode_board)
     drawn = Image.open(io.BytesIO(board.draw(Model())))
     films = one.films[""]
     assert len(films) == closed_loop.FILMED

@@ -8,8 +8,6 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from lam.cli import SettingsError
-from lam.cli import run as run_world
 from lam.control.cli import run
 from lam.control.planners import GradientDescent
 from lam.control.planning import Planning, additive, deviations
@@ -17,7 +15,9 @@ from lam.control.policies import Search
 from lam.control.sweep import Controllers, make_controllers
 from lam.control.training import ControlledModel, load_run
 from lam.data.schema import ActionField
-from lam.sweep import Row
+from lam.runs.cli import SettingsError
+from lam.runs.cli import run as run_world
+from lam.runs.sweep import Row
 from tests.tiny import EXPERIMENTS, arguments, make_world
 
 SMALL = """

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 
 from data_prep.__main__ import main
-from lam.cli import run as run_world
 from lam.control.cli import run
 from lam.control.closed_loop import Run, Stage
 from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.control.truth import Told, Truth, truth
 from lam.data.schema import ActionStatistics
+from lam.runs.cli import run as run_world
 from lam.simulators import find_simulator
 from tests.tiny import EXPERIMENTS, arguments
 

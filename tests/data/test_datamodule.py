@@ -10,9 +10,9 @@ from lam.data.batches import Share, TrainingBatches, WindowBatches
 from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
 from lam.data.loader import BatchList
-from lam.data.sets import open_sets
+from lam.data.mixture import open_sets
 from lam.data.shards import SplitReader
-from lam.data.watch import Watchdog
+from lam.data.watchdog import Watchdog
 from lam.data.windows import spread_windows
 from tests.data.shards import frame_of, write_set
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from lam.data.cuts import Draw, Lengths
 from lam.data.order import MIXED, TrainingOrder, shares
 from lam.data.schema import ShardInfo
+from lam.data.windowing import Draw, Lengths
 from lam.data.windows import covering_windows, spread_windows
 
 SIZES = [7, 1, 12, 3, 9]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.encoding import encode_mp4
-from lam.data.damage import DamagedError
+from data_prep.shards.encoding import encode_mp4
+from lam.data.corruption import DamagedError
 from lam.data.datamodule import ClipDataModule
 from tests.data.shards import frame_of, picture, write_set
 

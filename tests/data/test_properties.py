@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lam.data.batches import Share, TrainingBatches, WindowBatches
-from lam.data.cuts import Draw, Lengths
-from lam.data.damage import DamageCount
+from lam.data.corruption import DamageCount
 from lam.data.datamodule import ClipDataModule
 from lam.data.loader import BatchStream
 from lam.data.order import TrainingOrder
 from lam.data.schema import ShardInfo
-from lam.data.watch import Watchdog
+from lam.data.watchdog import Watchdog
+from lam.data.windowing import Draw, Lengths
 from lam.data.windows import covering_windows, spread_windows
 from tests.data.shards import frame_of, write_set
 

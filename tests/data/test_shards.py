@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.encoding import encode_jpegs, encode_mp4
-from lam.data.cuts import Spread
+from data_prep.shards.encoding import encode_jpegs, encode_mp4
 from lam.data.datamodule import ClipDataModule
 from lam.data.decode import decode_frames, import_torchcodec
+from lam.data.mixture import open_sets
 from lam.data.schema import DataIndex, Storage
-from lam.data.sets import open_sets
 from lam.data.shards import SplitReader
+from lam.data.windowing import Spread
 from lam.data.windows import Windows
 from tests.data.shards import frame_of, write_set, write_states
 

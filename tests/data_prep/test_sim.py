@@ -8,10 +8,10 @@ import pytest
 import data_prep.sim
 from data_prep.__main__ import main
 from data_prep.sim import Episodes
-from data_prep.source import Recording
+from data_prep.sources.base import Recording
 from lam.data.schema import DataIndex
 from lam.simulators import find_simulator
-from tests.data_prep.test_worlds import samples
+from tests.data_prep.worlds.test_worlds import samples
 from tests.simulators.counter import Counter
 
 

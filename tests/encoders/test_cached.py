@@ -10,10 +10,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data_prep.features import features
-from lam.cli import LamCLI, run
+from data_prep.pipeline.cache_features import features
 from lam.data.datamodule import ClipDataModule
 from lam.encoders import Cached, Encoder, Patches, Vision
+from lam.runs.cli import LamCLI, run
 from tests.encoders.conftest import save_transformer, write_colors
 from tests.tiny import arguments, make_world
 

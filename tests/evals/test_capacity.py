@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from lam.evals import Capacity
-from lam.evals.unroll import unroll
 from tests.evals.toy import ToyModel, clips, evaluate, part
 
 CLIPS = clips(5, frames=4)
@@ -35,7 +34,7 @@ def test_unrolled_error_starts_from_the_first_state_only():
 
 
 def test_predictions_are_fed_back_with_their_past():
-    class Summing:
+    class Summing(ToyModel):
         """Predicts the sum of the past plus z, so that any missing or wrong past shows."""
 
         def predict(self, states, z):
@@ -43,7 +42,7 @@ def test_predictions_are_fed_back_with_their_past():
 
     first, z = torch.ones(1, 1, 1, 1), torch.tensor([1.0, 10.0, 100.0]).view(1, 3, 1, 1)
     # 1+1=2; (1+2)+10=13; (1+2+13)+100=116
-    assert unroll(Summing(), first, z).flatten().tolist() == [2, 13, 116]
+    assert Summing().rollout(first, z).flatten().tolist() == [2, 13, 116]
 
 
 def test_nothing_seen_gives_nothing():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lam.evals import Distractors
-from lam.evals.split import source_ids
+from lam.models.clip_buffer import source_ids
 from tests.evals.toy import clips, evaluate, observed
 
 CLIPS, STEPS, STATE = 400, 2, 12

@@ -12,9 +12,9 @@ from lam.bottlenecks import Identity
 from lam.data.clip import Clip
 from lam.encoders.patches import Patches
 from lam.evals import Leakage
-from lam.model import LatentActionModel
+from lam.models.latent_action import LatentActionModel
 from tests.evals.toy import ToyModel, clips, evaluate
-from tests.test_linear_model import LinearForward, LinearInverse
+from tests.models.test_linear_model import LinearForward, LinearInverse
 
 SIZE, DIRECTIONS = 4, 12
 

@@ -14,8 +14,8 @@ from lam.bottlenecks.base import BottleneckOutput
 from lam.data.clip import Clip
 from lam.encoders.patches import Patches
 from lam.evals import Motion
-from lam.evals.bank import Bank
-from lam.evals.base import Observation
+from lam.models.base import Observation
+from lam.models.clip_buffer import Bank
 from tests.evals.toy import ToyModel, evaluate
 
 SIZE, COUNT = 32, 16

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lam.evals import Probe
-from lam.evals.causes import Continuous, Discrete, known_causes
-from lam.evals.probe_fits import CONTROLS
+from lam.evals.common.factors import Continuous, Discrete, known_causes
+from lam.evals.common.probe_fits import CONTROLS
 from tests.evals.toy import ToyModel, clips, evaluate, observed, part
 
 COUNT, STEPS = 400, 2

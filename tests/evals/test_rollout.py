@@ -10,8 +10,8 @@ import torch
 
 from lam.encoders.patches import Patches
 from lam.evals import Capacity, Rollout
-from lam.evals.bank import Bank
 from lam.metrics.images import PSNR_CEILING, lpips, psnr, ssim
+from lam.models.clip_buffer import Bank
 from tests.evals.toy import ToyModel, clips, evaluate, part
 
 CLIPS = clips(5, frames=4, size=16)

@@ -74,7 +74,7 @@ def test_distinct_codes_close_together_are_no_collapse():
 
 def test_divergence_of_each_dimension():
     from lam.bottlenecks import Noisy
-    from lam.evals.base import Observation
+    from lam.models.base import Observation
     from tests.evals.toy import clips
 
     bottleneck = Noisy(3, 2).eval()

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 from lam.data.clip import Clip
-from lam.evals.bank import Bank
-from lam.evals.base import Evaluation, Observation, Results
+from lam.encoders.base import Encoder
+from lam.evals.base import Evaluation, Results
+from lam.models.base import EvaluatedModel, Observation
 
 PATCH = 4
 
 
-class ToyEncoder(nn.Module):
+class ToyEncoder(Encoder):
     """Means over patches of 4 x 4 pixels, from -1 to 1; two frames make one state where asked for: the last counts."""
 
     def __init__(self, frames_per_state: int = 1):
         super().__init__()
+        self.dim, self.grid, self.image_size = 3, (2, 2), 8
         self.frames_per_state = frames_per_state
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -42,26 +43,19 @@ class ToyBottleneck(Bottleneck):
         raise AssertionError("no evaluation tested here draws from the prior")
 
 
-class ToyModel(pl.LightningModule):
+class ToyModel(EvaluatedModel):
     """Latents are half of the mean change of each channel, which the prediction adds to every token."""
 
     def __init__(self, frames_per_state: int = 1):
-        super().__init__()
-        self.encoder = ToyEncoder(frames_per_state)
+        super().__init__(ToyEncoder(frames_per_state), nn.L1Loss(reduction="none"))
         self.bottleneck = ToyBottleneck(3, 1)
-        self.bank = Bank()
+        self.copy_error.fill_(0.1)
 
     def infer(self, states: Tensor) -> Tensor:
         return 0.5 * (states[:, 1:] - states[:, :-1]).mean(dim=2, keepdim=True)
 
-    def limit(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
-        return self.bottleneck(latent, sample=sample)
-
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
         return states + z
-
-    def error(self, predicted: Tensor, target: Tensor) -> Tensor:
-        return (predicted - target).abs().mean(dim=(-2, -1)) / 0.1
 
     def validation_step(self, clip: Clip, batch_idx: int = 0) -> Observation:
         states = self.encoder(clip.frames)

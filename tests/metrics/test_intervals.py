@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from lam.metrics.intervals import interval
-from lam.report.intervals import crossed_mean, half_width
-from lam.report.jackknife import group_sources, leave_one_out, lines
+from lam.report.stats.intervals import crossed_mean, half_width
+from lam.report.stats.jackknife import group_sources, leave_one_out, lines
 
 VALUES = torch.randn(30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.3
 

@@ -12,17 +12,17 @@ from PIL import Image
 from scipy import stats
 
 from lam.report import report
-from lam.report.acting import control_lines, main_budget
-from lam.report.control_table import control_grid, plain_control, write_control
-from lam.report.figures import FIGURES, save_figure
-from lam.report.jackknife import FIRST_EPISODE, group_positions, group_sources, leave_one_out, lines
-from lam.report.matched_table import match_all
-from lam.report.measures import BITS, CLOSED_LOOP, CONTROLLER, GAP_CLOSED, PLANNING
+from lam.report.figures.catalogue import FIGURES, save_figure
 from lam.report.pictures import pick_acting
-from lam.report.ranks import rank_table
-from lam.report.rows import Comparison
-from lam.report.runs import read_runs
-from lam.report.table import grid, write_csv, write_markdown
+from lam.report.stats.acting import control_lines, main_budget
+from lam.report.stats.jackknife import FIRST_EPISODE, group_positions, group_sources, leave_one_out, lines
+from lam.report.stats.measures import BITS, CLOSED_LOOP, CONTROLLER, GAP_CLOSED, PLANNING
+from lam.report.stats.rows import Comparison
+from lam.report.stats.runs import read_runs
+from lam.report.tables.control import control_grid, plain_control, write_control
+from lam.report.tables.main import grid, write_csv, write_markdown
+from lam.report.tables.matched import match_all
+from lam.report.tables.ranks import rank_table
 from tests.report import acting_fake
 from tests.report.acting_fake import write_acting, write_bound
 from tests.report.fake import write_setting

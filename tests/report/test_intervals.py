@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lam.report.intervals import crossed_mean, half_width, p_value
+from lam.report.stats.intervals import crossed_mean, half_width, p_value
 
 
 def coverage(values: np.ndarray, truth: float) -> float:

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from lam.metrics.operational import operational_bits
-from lam.report.intervals import crossed_mean, half_width
-from lam.report.jackknife import MAX_GROUPS, Groups, group_sources, leave_one_out, lines
-from lam.report.matched import interpolate
-from lam.report.measures import GAP_CLOSED, MEASURES, OPERATIONAL
-from lam.report.sample import Sample, combine, stack
+from lam.report.stats.intervals import crossed_mean, half_width
+from lam.report.stats.jackknife import MAX_GROUPS, Groups, group_sources, leave_one_out, lines
+from lam.report.stats.matched import interpolate
+from lam.report.stats.measures import GAP_CLOSED, MEASURES, OPERATIONAL
+from lam.report.stats.sample import Sample, combine, stack
 
 
 def coverage(values: np.ndarray, truth: float) -> float:

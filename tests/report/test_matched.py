@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lam.report.matched import LEVELS, interpolate
-from lam.report.matched_table import grids, match_all, plain_matched, write_matched_csv, write_matched_markdown
-from lam.report.measures import BITS, GAP_CLOSED
-from lam.report.rows import Comparison
-from lam.report.runs import read_runs
+from lam.report.stats.matched import LEVELS, interpolate
+from lam.report.stats.measures import BITS, GAP_CLOSED
+from lam.report.stats.rows import Comparison
+from lam.report.stats.runs import read_runs
+from lam.report.tables.matched import grids, match_all, plain_matched, write_matched_csv, write_matched_markdown
 from tests.report.fake import write_setting
 
 RATIO = "eval/leakage/ratio"

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from lam.metrics.operational import operational_bits
-from lam.report.columns import columns, flags, text_columns
-from lam.report.measures import GAP_CLOSED, MEASURES
-from lam.report.rows import Comparison
-from lam.report.runs import read_runs
+from lam.report.stats.measures import GAP_CLOSED, MEASURES
+from lam.report.stats.rows import Comparison
+from lam.report.stats.runs import read_runs
+from lam.report.tables.columns import columns, flags, text_columns
 from tests.report.fake import POINTS, write_setting
 
 

@@ -10,12 +10,12 @@ from PIL import Image
 
 from lam.report import report
 from lam.report.__main__ import main
-from lam.report.columns import probed_causes
-from lam.report.matched_table import match_all
 from lam.report.pictures import BOARDS, pick_pictures
-from lam.report.reading import read_family
-from lam.report.rows import Comparison
-from lam.report.runs import read_runs
+from lam.report.stats.rows import Comparison
+from lam.report.stats.runs import read_runs
+from lam.report.tables.columns import probed_causes
+from lam.report.tables.matched import match_all
+from lam.report.tables.summary import read_family
 from tests.report.fake import write_setting
 
 FIGURES = ("error", "rate", "gap", "leakage", "transfer", "probe", "codes")

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lam.report.published_acting import ACTING
-from lam.report.ranks import Correlation, difference, rank_correlation, rank_grid, rank_sentence
+from lam.report.tables.published_acting import ACTING
+from lam.report.tables.ranks import Correlation, difference, rank_correlation, rank_grid, rank_sentence
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

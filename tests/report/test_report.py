@@ -13,12 +13,12 @@ from scipy import stats
 
 from lam.report import report
 from lam.report.__main__ import main
-from lam.report.columns import Column, columns
-from lam.report.figures import write_figures
-from lam.report.layout import marks
-from lam.report.rows import Comparison
-from lam.report.runs import read_runs
-from lam.report.table import plain, write_csv, write_markdown
+from lam.report.figures.catalogue import write_figures
+from lam.report.stats.rows import Comparison
+from lam.report.stats.runs import read_runs
+from lam.report.tables.columns import Column, columns
+from lam.report.tables.layout import marks
+from lam.report.tables.main import plain, write_csv, write_markdown
 
 ERROR, GAIN, BITS = "eval/capacity/error", "eval/probe/gain/agent_dx", "eval/rate/bits_nominal"
 LEVELS = {"none": 1.0, "identity": 0.2, "noisy@1e-2": 0.8, "noisy@1e-3": 0.4, "vq@4": 0.7, "vq@16": 0.6}

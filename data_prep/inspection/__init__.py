@@ -1,0 +1,1 @@
+"""Inspection of a source before anything is written."""

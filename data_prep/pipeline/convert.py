@@ -1,0 +1,72 @@
+"""Converting: a finished set, its frames stored otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from data_prep.pipeline.engine import Engine
+from data_prep.pipeline.reader import list_samples, load_pictures, plan_again, read_samples, spec_again
+from data_prep.pipeline.run import default_storage, write_set
+from data_prep.shards.sample import Maker, Sample
+from data_prep.sources.base import Recording
+from lam.data.schema import DataIndex, Storage
+
+
+class Copy(Maker):
+    """Makes the samples that a set holds.
+
+    Args:
+        index: The set.
+    """
+
+    def __init__(self, index: DataIndex) -> None:
+        self.index = dataclasses.replace(index, splits={})  # the list of shards is long, and sent to workers with every job
+
+    def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
+        """The samples of a recording."""
+        return read_samples(self.index, recording)
+
+
+def convert(
+    shards: Path,
+    out: Path,
+    storage: Storage | None = None,
+    jobs: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    part: str | None = None,
+) -> int:
+    """Stores a finished set otherwise: keys, splits, order, times and labels stay, pixels are encoded once more.
+
+    Both ways of storing lose a little, so keep the first set where quality counts.
+
+    Args:
+        shards: Folder of the set.
+        out: Folder for the new one: new, or of the same command before, which then goes on.
+        storage: How to store frames: jpeg (packed rows) or mp4. If not given jpeg up to 128 pixels, else mp4.
+        jobs: Shards read side by side on this machine. As many as there are cores if not given.
+        engine: local, or ray: the cluster that RAY_ADDRESS names, which must see the same folders.
+        part: Which of how many parts to do, for example 3/16; when all are done the same command without it ends the work.
+
+    Returns:
+        Exit code: 3 if something could not be read and was left out, else 0.
+    """
+    index = load_pictures(shards)
+    storage = storage or default_storage(max(index.height, index.width))
+    if storage is Storage.states:
+        raise ValueError("--storage states holds features of an encoder; make it with python -m data_prep features.")
+    if storage is Storage.mp4 and (index.height % 2 or index.width % 2):
+        raise ValueError(f"mp4 needs even sizes, {shards} has {index.height} x {index.width} pixels. Choose --storage jpeg.")
+    listing, maker = list_samples(index), Copy(index)
+    settings = {"source": "shards", "shards": index.digest, "storage": storage.name, "made_with": index.settings}
+    return write_set(
+        out,
+        maker,
+        spec_again(index, storage=storage),
+        listing,
+        lambda: plan_again(index, listing, maker),
+        settings,
+        Engine(jobs, engine, part),
+    )

@@ -1,0 +1,161 @@
+"""A job: some recordings of a split, written to shards of its own. What is written stays; a job goes on where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.pipeline.plan import Entry, describe
+from data_prep.shards.sample import Maker, Sample
+from data_prep.shards.writer import PARTS, JobWriter, SetSpec, end_record
+from lam.data.schema import Split
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is sent.
+
+    Attributes:
+        out: Folder to write to.
+        spec: What all samples have in common.
+        maker: Makes the samples.
+        split: Split of the job.
+        number: Its number in the split.
+        entries: Its recordings.
+        crashing: Names of recordings that killed their reader, and what happened; they are left out.
+    """
+
+    out: Path
+    spec: SetSpec
+    maker: Maker
+    split: Split
+    number: int
+    entries: list[Entry]
+    crashing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def note(self) -> Path:
+        """Names the recording that is being read; also the lock that keeps two processes from doing the same job."""
+        return self.out / PARTS / f"{self.split}-{self.number:06d}.reading"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has been done."""
+        return end_record(self.out, self.split, self.number).is_file()
+
+    @property
+    def size(self) -> int:
+        """How much work it is, in bytes."""
+        return sum(entry.recording.size for entry in self.entries)
+
+    def run(self, progress: Callable[[int], None]) -> None:
+        """Does what is not done yet.
+
+        Args:
+            progress: Called with the size of every recording that is done.
+
+        Raises:
+            OSError: It cannot be written; what has been finished stays.
+        """
+        with _locked(self.note) as reading:
+            if self.is_done:
+                return
+            writer = JobWriter(self.out, self.spec, self.split, self.number)
+            try:
+                for place in range(writer.recording, len(self.entries)):
+                    writer.recording = place
+                    name = self.entries[place].recording.name
+                    reading(name)
+                    if name in self.crashing:
+                        writer.tally.quarantined.append((name, self.crashing[name]))
+                    else:
+                        _write_recording(writer, self.maker, self.entries[place])
+                    writer.recording, writer.clip = place + 1, 0
+                    progress(self.entries[place].recording.size)
+                writer.finish()
+            except BaseException:
+                writer.discard()
+                raise
+
+
+def _write_recording(writer: JobWriter, maker: Maker, entry: Entry) -> None:
+    """Writes the clips of a recording that are not written yet; what cannot be read is noted with its reason."""
+    name, done, made = entry.recording.name, writer.clip, 0
+
+    def drop(reason: str) -> None:
+        if made >= done and entry.first <= made and (entry.stop is None or made < entry.stop):
+            writer.tally.dropped[reason] += 1
+
+    samples = maker.samples(entry.recording, drop)
+    try:
+        while (sample := _next(samples)) is not None:
+            made += 1
+            if made <= done or (chosen := _chosen(entry, made - 1, sample)) is None:
+                continue
+            writer.add(chosen)
+            writer.clip = made
+            writer.close_full_shard()
+    except _UnreadableError as error:
+        until = f"damaged after {made} clips, which are kept: " if made else ""
+        writer.tally.quarantined.append((name, until + describe(error.__cause__ or error)))
+    except ValueError as error:  # a sample does not fit the set
+        writer.tally.quarantined.append((name, describe(error)))
+
+
+class _UnreadableError(Exception):
+    """A recording cannot be read, or not to its end."""
+
+
+def _next(samples: Iterator[Sample]) -> Sample | None:
+    """The next sample, None at the end; whatever goes wrong while reading is told apart from errors of writing."""
+    try:
+        return next(samples, None)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _UnreadableError from error
+
+
+def _chosen(entry: Entry, clip: int, sample: Sample) -> Sample | None:
+    """The clip, or the part of it, that an entry asks for."""
+    if entry.cut is not None:
+        return _frames(sample, slice(0, entry.cut) if entry.stop == 0 else slice(entry.cut, None))
+    inside = clip >= entry.first and (entry.stop is None or clip < entry.stop)
+    return sample if inside else None
+
+
+def _frames(sample: Sample, part: slice) -> Sample:
+    """Some frames of a sample, and the steps between them."""
+    times = sample.times[part]
+    steps = slice(part.start, part.start + len(times) - 1)
+    return dataclasses.replace(
+        sample,
+        key=f"{sample.key.rsplit('/', 1)[0]}/{round(times[0] * 1000):09d}",
+        frames=sample.frames[part],
+        times=np.asarray(times),
+        actions=None if sample.actions is None else sample.actions[steps],
+        causes={name: value[steps] for name, value in sample.causes.items()},
+        first=sample.first if part.start == 0 else -1,
+    )
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[Callable[[str], None]]:
+    """Holds a lock, waiting for whoever has it, and gives a function that notes what is being read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        def reading(name: str) -> None:
+            file.seek(0)
+            file.truncate()
+            file.write(name)
+            file.flush()
+
+        yield reading

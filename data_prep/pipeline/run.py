@@ -1,0 +1,201 @@
+"""Runs: from a source and options to a finished folder of shards, begun anew or continued."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.options import Preparation
+from data_prep.pipeline.engine import Engine
+from data_prep.pipeline.job import Job
+from data_prep.pipeline.plan import Entry, Plan, make_plan
+from data_prep.pipeline.segment import Preparer
+from data_prep.shards.finalize import assemble, missing_jobs
+from data_prep.shards.sample import Maker
+from data_prep.shards.writer import PARTS, SetSpec
+from data_prep.sources.base import Listing, Recording, Source, sha256
+from lam.data.schema import INDEX, SPLITS, DataIndex, Storage
+
+_PLAN = "plan.json"
+_SAID = 20  # reasons that are printed; all are in quarantined.txt
+
+
+@dataclass(frozen=True)
+class Output:
+    """How the set is split and stored.
+
+    Args:
+        val_share: Share of the sources that go to validation, by their size in bytes, at least one; a source or episode is
+            never parted.
+        seed: Chooses which sources.
+        storage: How to store frames: jpeg (packed rows: a window of a few small frames decodes several times faster) or
+            mp4 (key frame every 8 frames: several times smaller). If not given jpeg up to 128 pixels, else mp4.
+        shard_megabytes: A shard is closed when it has become this large.
+    """
+
+    val_share: float = 0.1
+    seed: int = 0
+    storage: Storage | None = None
+    shard_megabytes: float = 256.0
+
+
+def default_storage(size: int) -> Storage:
+    """Packed JPEG up to 128 pixels, where small windows decode several times faster than mp4; larger frames as mp4."""
+    return Storage.jpeg if size <= 128 else Storage.mp4
+
+
+def prepare_source(
+    source: Source, options: dict[str, Any], out: Path, preparation: Preparation, output: Output, engine: Engine
+) -> int:
+    """Turns a source into a folder of shards.
+
+    Args:
+        source: The source.
+        options: What it was made with, for the index.
+        out: Folder for the shards: new, or of the same command before, which then goes on.
+        preparation: How recordings become samples.
+        output: How the set is split and stored.
+        engine: How the work is done.
+
+    Returns:
+        Exit code: 3 if something could not be read and was left out, else 0.
+    """
+    listing = source.find()
+    storage = output.storage or default_storage(preparation.size)
+    if storage is Storage.states:
+        raise ValueError("--storage states holds features of an encoder; make it with python -m data_prep features.")
+    if storage is Storage.mp4 and preparation.size % 2:
+        raise ValueError(f"mp4 needs an even --size, got {preparation.size}. Change it or choose --storage jpeg.")
+    spec = SetSpec(
+        height=preparation.size,
+        width=preparation.size,
+        storage=storage,
+        actions=source.action_fields(),
+        cause_joins=source.cause_joins(),
+        bytes_per_shard=int(output.shard_megabytes * 2**20),
+    )
+    settings = {**options, **dataclasses.asdict(preparation), **dataclasses.asdict(output), "storage": storage.name}
+    maker = Preparer(source, preparation)
+
+    def plan() -> Plan:
+        return make_plan(listing, maker, output.val_share, output.seed, preparation.min_frames)
+
+    return write_set(out, maker, spec, listing, plan, settings, engine, preparation.duplicates_below)
+
+
+def write_set(
+    out: Path,
+    maker: Maker,
+    spec: SetSpec,
+    listing: Listing,
+    plan: Callable[[], Plan],
+    settings: dict[str, Any],
+    engine: Engine,
+    duplicates_below: float = 0.0,
+) -> int:
+    """Does the jobs that are not done yet and, when none is missing, makes the summary.
+
+    Args:
+        out: Folder for the shards.
+        maker: Makes the samples.
+        spec: What all samples have in common.
+        listing: The recordings.
+        plan: Makes the plan; only called for a folder without one.
+        settings: What the set is made with.
+        engine: How the work is done.
+        duplicates_below: As in ``Preparation``.
+
+    Returns:
+        Exit code: 3 if something could not be read and was left out, else 0.
+    """
+    settings = json.loads(json.dumps({**settings, "input_sha256": _fingerprint(listing)}))
+    if (out / INDEX).is_file():
+        index = DataIndex.load(out)
+        _check_same(out, index.settings, settings)
+        print(f"{out} is finished, with these settings and files: nothing to do.")
+        return 3 if index.num_quarantined else 0
+    planned = _load_plan(out, listing, plan, settings)
+    jobs = [
+        Job(out, spec, maker, split, number, entries) for split in SPLITS for number, entries in enumerate(planned.jobs[split])
+    ]
+    try:
+        engine.run(jobs, out.name)
+    except OSError as error:
+        raise ValueError(
+            f"{out} cannot be written ({error}). What is finished stays: make room and run the same command again."
+        ) from error
+    counts = {split: len(planned.jobs[split]) for split in SPLITS}
+    if missing := missing_jobs(out, counts):
+        print(f"{out}: {len(missing)} jobs of other parts are not done. When all are, run the command without --part.")
+        return 0
+    notes = {"note": planned.note} if planned.note else {}
+    index = assemble(out, spec, counts, {**settings, **notes}, listing.unreadable, duplicates_below)
+    print(summary(index, listing.notes))
+    return 3 if index.num_quarantined else 0
+
+
+def summary(index: DataIndex, notes: list[str]) -> str:
+    """What was made and what was left out, for people."""
+    totals = {split: sum(info.samples for info in index.splits[split]) for split in SPLITS}
+    size = sum(info.bytes for infos in index.splits.values() for info in infos)
+    lines = [f"{index.path}: {totals['train']} training and {totals['val']} validation clips, {size / 2**20:.1f} MiB."]
+    lines += [f"Note: {index.settings['note']}."] if "note" in index.settings else []
+    lines += notes
+    lines += [f"Left out {count} segments: {reason}." for reason, count in index.dropped.items()]
+    lines += [f"Left out {item.source}: {item.reason}." for item in index.quarantined[:_SAID]]
+    if index.num_quarantined > _SAID:
+        lines += [f"... and {index.num_quarantined - _SAID} more, all in {index.path}/quarantined.txt."]
+    return "\n".join(lines)
+
+
+def _load_plan(out: Path, listing: Listing, plan: Callable[[], Plan], settings: dict[str, Any]) -> Plan:
+    """The plan that an interrupted run of the same command made, or a new one.
+
+    Raises:
+        ValueError: The folder holds something else.
+    """
+    path = out / PARTS / _PLAN
+    if not path.is_file():
+        if found := sorted(entry.name for entry in out.iterdir() if entry.name != PARTS) if out.is_dir() else []:
+            raise ValueError(f"{out} already holds {found[0]}, which is not of an interrupted run. Choose another folder.")
+        made = plan()
+        _save_plan(path, made, settings)
+        return made
+    record = json.loads(path.read_text())
+    _check_same(out, record["settings"], settings)
+    recordings = {recording.name: recording for recording in listing.recordings}
+    print(f"{out}: going on where an earlier run stopped.", file=sys.stderr)
+    return Plan(
+        {split: [[Entry(recordings[name], *rest) for name, *rest in job] for job in record["jobs"][split]] for split in SPLITS},
+        record["note"],
+    )
+
+
+def _save_plan(path: Path, plan: Plan, settings: dict[str, Any]) -> None:
+    jobs = {split: [[(e.recording.name, e.first, e.stop, e.cut) for e in job] for job in plan.jobs[split]] for split in SPLITS}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps({"settings": settings, "note": plan.note, "jobs": jobs}))
+    temporary.replace(path)
+
+
+def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises ValueError where a folder was made with other settings or from other files."""
+    changed = [name for name in wanted if found.get(name) != wanted[name]]
+    if changed:
+        what = ", ".join("the input files" if name == "input_sha256" else name for name in changed)
+        raise ValueError(f"{out} was made with other settings ({what}). Remove it or choose another folder.")
+
+
+def _fingerprint(listing: Listing) -> str:
+    """Hash of what was found."""
+    return sha256("\n".join(_identity(recording) for recording in listing.recordings))
+
+
+def _identity(recording: Recording) -> str:
+    return f"{recording.name} {recording.group} {recording.size} {recording.split} {recording.state}"

@@ -1,0 +1,163 @@
+"""Preparation: from a recording to samples. Split at cuts, resampled in time, resized, cut to length, checked, aligned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from data_prep.options import Preparation
+from data_prep.pipeline.scene_cuts import Shown, number_scenes
+from data_prep.shards.sample import Maker, Sample, clip_key
+from data_prep.shards.thumbnails import largest_change
+from data_prep.sources.base import Recording, Source, Stream
+from lam.data.join import Join, join_steps
+
+_SLACK = 1e-4  # of a target interval: times in files are rounded
+
+
+class Preparer(Maker):
+    """Makes samples of a source's recordings.
+
+    Args:
+        source: The source; it has been asked what it holds.
+        preparation: How recordings become samples.
+    """
+
+    def __init__(self, source: Source, preparation: Preparation) -> None:
+        self.source, self.preparation = source, preparation
+        self.joins = [each.join for each in source.action_fields() for _ in range(each.dim)]
+        self.cause_joins = source.cause_joins()
+
+    def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
+        """The samples of a recording, in order."""
+        options = self.preparation
+        stream = self.source.open(recording)
+        frames: Iterator[Shown] = (Shown(i, time, picture) for i, (time, picture) in enumerate(stream.pictures))
+        if options.cuts:
+            frames = number_scenes(frames)
+        if options.fps is not None:
+            frames = resample(frames, options.fps)
+        squares = Squares(options.size, options.fit)
+        count = 0
+        for piece in _pieces(frames, squares, options):
+            count += 1
+            if reason := _unusable(piece, options):
+                drop(reason)
+                continue
+            yield self._sample(recording, stream, piece)
+        if not count:
+            raise ValueError("it has no frames")
+
+    def _sample(self, recording: Recording, stream: Stream, piece: _Piece) -> Sample:
+        numbers, times = np.array(piece.numbers), np.array(piece.times)
+        actions = None if stream.actions is None else join_steps(stream.actions, numbers, self.joins)
+        causes = {name: join_steps(value, numbers, self._join(name, value)) for name, value in stream.causes.items()}
+        name = "" if recording.name == recording.group else recording.name
+        sample = Sample(
+            key=clip_key(recording.group, piece.times[0], name),
+            source=recording.group,
+            episode=recording.name,
+            frames=np.stack(piece.frames),
+            times=times,
+            actions=actions,
+            causes=causes,
+            first=int(numbers[0]),
+        )
+        sample.check_labels(len(self.joins))
+        return sample
+
+    def _join(self, name: str, value: np.ndarray) -> Join:
+        return self.cause_joins.get(name, "sum" if value.dtype.kind == "f" else "max")
+
+
+@dataclass
+class _Piece:
+    """Consecutive frames of one shot, resized."""
+
+    frames: list[np.ndarray]
+    times: list[float]
+    numbers: list[int]
+
+
+def _pieces(frames: Iterator[Shown], squares: Squares, options: Preparation) -> Iterator[_Piece]:
+    """Cuts frames at scene changes and after the longest time allowed."""
+    longest = options.max_seconds - (0.5 / options.fps if options.fps else _SLACK)
+    piece, scene = _Piece([], [], []), 0
+    for frame in frames:
+        if piece.times and (frame.scene != scene or frame.time - piece.times[0] >= longest):
+            yield piece
+            piece = _Piece([], [], [])
+        scene = frame.scene
+        piece.frames.append(squares.cut(frame.picture))
+        piece.times.append(frame.time)
+        piece.numbers.append(frame.number)
+    if piece.times:
+        yield piece
+
+
+def _unusable(piece: _Piece, options: Preparation) -> str | None:
+    """Why a piece is left out, or None."""
+    if len(piece.times) < options.min_frames:
+        return f"fewer than {options.min_frames} frames"
+    if options.static_below and largest_change(np.stack(piece.frames)) < options.static_below:
+        return "static"
+    return None
+
+
+def resample(frames: Iterator[Shown], fps: float) -> Iterator[Shown]:
+    """Keeps the frames that are on show at 0, 1/fps, 2/fps, ... seconds, with their own exact times.
+
+    A frame is on show until the next one comes, so the latest frame not after each moment is taken; the future is never
+    shown early, whatever the frame rate and however it varies. A frame is taken once, so a source slower than fps
+    keeps its own rate.
+    """
+    held: Shown | None = None
+    interval = 1 / fps
+    for frame in frames:
+        if held is not None:
+            interval = frame.time - held.time
+            if _on_show(held.time, interval, fps):
+                yield held
+        held = frame
+    if held is not None and _on_show(held.time, interval, fps):  # the last frame lasts as long as the one before
+        yield held
+
+
+def _on_show(time: float, interval: float, fps: float) -> bool:
+    """Whether one of the moments k/fps lies within [time, time + interval)."""
+    return math.ceil(time * fps - _SLACK) < (time + interval) * fps - _SLACK
+
+
+class Squares:
+    """Turns frames into squares, upright.
+
+    Args:
+        size: Pixels a side.
+        fit: crop or pad, as in ``Preparation``.
+    """
+
+    def __init__(self, size: int, fit: Literal["crop", "pad"] = "crop") -> None:
+        self.size, self.fit = size, fit
+        self._reformatter = VideoReformatter()  # one for all frames: making it costs as much as using it
+
+    def cut(self, frame: av.VideoFrame) -> np.ndarray:
+        """The square of one frame, (size, size, 3) uint8."""
+        reference = min(frame.width, frame.height) if self.fit == "crop" else max(frame.width, frame.height)
+        height, width = (max(round(self.size * side / reference), 1) for side in (frame.height, frame.width))
+        small = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA, threads=1
+        ).to_ndarray()
+        if self.fit == "crop":
+            top, left = (height - self.size) // 2, (width - self.size) // 2
+            square = small[top : top + self.size, left : left + self.size]
+        else:
+            square = np.zeros((self.size, self.size, 3), np.uint8)
+            top, left = (self.size - height) // 2, (self.size - width) // 2
+            square[top : top + height, left : left + width] = small
+        return np.rot90(square, frame.rotation // 90)

@@ -1,0 +1,96 @@
+"""Assembling: from the records of all jobs to the summary of a finished folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from data_prep.shards.duplicates import leave_out_duplicates
+from data_prep.shards.statistics import Tally
+from data_prep.shards.writer import PARTS, PartRecord, SetSpec, end_record, part_records
+from lam.data.schema import SPLITS, CauseInfo, DataIndex, Quarantined, ShardInfo, Split
+
+_LISTED = 100  # quarantined items in index.json; the rest is in quarantined.txt
+
+
+def missing_jobs(out: Path, jobs: dict[Split, int]) -> list[tuple[Split, int]]:
+    """Jobs that are not done yet, of so many in each split."""
+    return [(split, job) for split, count in jobs.items() for job in range(count) if not end_record(out, split, job).is_file()]
+
+
+def assemble(
+    out: Path,
+    spec: SetSpec,
+    jobs: dict[Split, int],
+    settings: dict[str, Any],
+    unreadable: list[tuple[str, str]] | None = None,
+    duplicates_below: float = 0.0,
+) -> DataIndex:
+    """Makes the summary of a folder whose jobs are all done, and removes their records.
+
+    Args:
+        out: The folder.
+        spec: What all samples have in common.
+        jobs: Number of jobs of each split.
+        settings: What the set was made with.
+        unreadable: What was left out before any job began, and why.
+        duplicates_below: Segments whose thumbnails differ by less than this many of 255 levels are kept once; 0 keeps all.
+
+    Raises:
+        ValueError: There are no samples, or the jobs recorded different causes.
+    """
+    tally = Tally(quarantined=list(unreadable or []))
+    shards: dict[Split, list[ShardInfo]] = {split: [] for split in SPLITS}
+    causes: dict[str, CauseInfo] | None = None
+    for split, count in jobs.items():
+        for job in range(count):
+            for record in [*part_records(out, split, job), PartRecord.load(end_record(out, split, job))]:
+                tally.merge(record.tally)
+                if record.shard is not None:
+                    shards[split].append(record.shard)
+                if None not in (causes, record.causes) and record.causes != causes:
+                    raise ValueError(f"{out}: some samples recorded {record.causes}, others {causes}. Prepare them apart.")
+                causes = record.causes if causes is None else causes
+    if duplicates_below > 0:
+        shards, found = leave_out_duplicates(out, shards, duplicates_below)
+        tally.dropped.update({"near-duplicate": found} if found else {})
+    if not any(shards.values()):
+        reasons = [f"{name}: {reason}" for name, reason in tally.quarantined]
+        reasons += [f"{count} segments: {reason}" for reason, count in tally.dropped.items()]
+        raise ValueError(f"Nothing usable was found. {'; '.join(reasons[:5])}.")
+    index = _index(out, spec, tally, shards, causes or {}, settings)
+    if tally.quarantined:
+        (out / "quarantined.txt").write_text("".join(f"{name}\t{reason}\n" for name, reason in tally.quarantined))
+    index.save()
+    shutil.rmtree(out / PARTS)
+    return DataIndex.load(out)
+
+
+def _index(
+    out: Path,
+    spec: SetSpec,
+    tally: Tally,
+    shards: dict[Split, list[ShardInfo]],
+    causes: dict[str, CauseInfo],
+    settings: dict[str, Any],
+) -> DataIndex:
+    mean, std = tally.pixel_moments()
+    return DataIndex(
+        path=out,
+        storage=spec.storage,
+        height=spec.height,
+        width=spec.width,
+        fps=round(tally.steps / tally.seconds, 6),
+        pixel_mean=mean,
+        pixel_std=std,
+        splits={split: shards[split] for split in SPLITS},
+        actions=list(spec.actions),
+        action_statistics=tally.actions.statistics(),
+        causes=causes,
+        features=spec.features,
+        settings=settings,
+        dropped=dict(sorted(tally.dropped.items())),
+        quarantined=[Quarantined(name, reason) for name, reason in tally.quarantined[:_LISTED]],
+        num_quarantined=len(tally.quarantined),
+    )

@@ -1,0 +1,284 @@
+"""The writer: the one place that makes shards, their side indices and records of how far a job has come.
+
+A job writes ``<split>-<job>-<part>.tar``. A shard counts as written once its record lies in ``.parts/``: what was counted
+while it was filled, and where to go on after it. ``data_prep.shards.finalize`` makes the summary of all records.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from data_prep.shards.encoding import encode_jpegs, encode_mp4, encode_npy, encode_npz
+from data_prep.shards.sample import Sample
+from data_prep.shards.tar_writer import OpenShard
+from data_prep.shards.statistics import Tally
+from data_prep.shards.thumbnails import sample_thumbnail
+from lam.data.join import Join
+from lam.data.schema import SPLITS, ActionField, CauseInfo, FeatureInfo, ShardInfo, Split, Storage, pack_states
+
+PARTS = ".parts"
+_KEY = re.compile(r"[A-Za-z0-9_/-]{1,90}")  # a dot ends the key in WebDataset, and plain tar names have 100 characters
+
+
+@dataclass(frozen=True)
+class SetSpec:
+    """What all samples of a set have in common.
+
+    Attributes:
+        height: Height of the frames, pixels.
+        width: Width of the frames, pixels.
+        storage: How to store frames.
+        actions: What recorded actions consist of; empty where none are recorded.
+        cause_joins: How several steps of a cause become one, if not the sum of continuous and the largest of discrete ones.
+        features: Which encoder made the states, for storage states.
+        samples_per_shard: A shard is closed after this many samples.
+        bytes_per_shard: A shard is closed after this many bytes.
+    """
+
+    height: int
+    width: int
+    storage: Storage
+    actions: Sequence[ActionField] = ()
+    cause_joins: dict[str, Join] = field(default_factory=dict)
+    features: FeatureInfo | None = None
+    samples_per_shard: int = 2000
+    bytes_per_shard: int = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """What is known of a written shard, or of the end of a job.
+
+    Attributes:
+        split: Split of the job.
+        shard: The shard; None for the end of the job.
+        tally: What was counted since the record before.
+        causes: Recorded causes, None before the first sample.
+        recording: Which recording of the job to go on with.
+        clip: Which of its clips to go on with.
+    """
+
+    split: Split
+    shard: ShardInfo | None
+    tally: Tally
+    causes: dict[str, CauseInfo] | None
+    recording: int
+    clip: int
+
+    def save(self, path: Path) -> None:
+        """Writes the record atomically."""
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(json.dumps({**asdict(self), "tally": self.tally.to_json()}))
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> PartRecord:
+        """Reads a record."""
+        record = json.loads(path.read_text())
+        shard, causes = record.pop("shard"), record.pop("causes")
+        if shard:
+            shard = ShardInfo(**{**shard, "lengths": tuple(shard["lengths"]), "counts": tuple(shard["counts"])})
+        if causes is not None:
+            causes = {name: CauseInfo(**{**cause, "shape": tuple(cause["shape"])}) for name, cause in causes.items()}
+        return cls(shard=shard, causes=causes, tally=Tally.from_json(record.pop("tally")), **record)
+
+
+def part_records(out: Path, split: Split, job: int) -> list[PartRecord]:
+    """Records of a job's shards so far, in order."""
+    return [PartRecord.load(path) for path in sorted((out / PARTS).glob(f"{split}-{job:06d}-*.json"))]
+
+
+def end_record(out: Path, split: Split, job: int) -> Path:
+    """Where the record of a job's end lies once it is done."""
+    return out / PARTS / f"{split}-{job:06d}.end.json"
+
+
+class JobWriter:
+    """Writes the samples of one job, all of one split, from where it stopped before.
+
+    Attributes:
+        recording: Which recording of the job is being read; kept by the caller.
+        clip: Which of its clips comes next; kept by the caller.
+        tally: What was counted since the last record; the caller adds what is left out.
+
+    Args:
+        out: Folder to write to.
+        spec: What all samples have in common.
+        split: Split of the job.
+        job: Number of the job in the split.
+    """
+
+    def __init__(self, out: Path, spec: SetSpec, split: Split, job: int) -> None:
+        self.out, self.spec, self.split, self.job = out, spec, split, job
+        records = part_records(out, split, job)
+        self.recording, self.clip = (records[-1].recording, records[-1].clip) if records else (0, 0)
+        self.tally = Tally()
+        self._parts = len(records)
+        self._causes = records[-1].causes if records else None
+        self._open: OpenShard | None = None
+        self._keys: set[str] = set()
+
+    def add(self, sample: Sample) -> None:
+        """Writes one sample.
+
+        Raises:
+            ValueError: It does not fit the set.
+        """
+        sample = _with_types(sample)
+        self._check(sample)
+        members = self._members(sample)
+        thumbnail = b""
+        if self.spec.storage is not Storage.states:
+            thumbnail = sample_thumbnail(sample.frames)
+            if self.split == "train":
+                self.tally.add_pixels(sample.frames)
+        if sample.actions is not None and self.split == "train":
+            self.tally.actions.add(sample.actions)
+        self.tally.steps += len(sample.times) - 1
+        self.tally.seconds += float(sample.times[-1] - sample.times[0])
+        if self._open is None:
+            self._open = OpenShard(self.out, f"{self.split}-{self.job:06d}-{self._parts:03d}.tar")
+        self._open.add(sample, members, thumbnail)
+        self._keys.add(sample.key)
+
+    def close_full_shard(self) -> None:
+        """Closes the shard if it is full; called when ``recording`` and ``clip`` say what comes next."""
+        full = self.spec.samples_per_shard, self.spec.bytes_per_shard
+        if self._open is not None and (self._open.samples >= full[0] or self._open.size >= full[1]):
+            self._finish_shard()
+
+    def finish(self) -> None:
+        """Closes the last shard and notes that the job is done."""
+        if self._open is not None:
+            self._finish_shard()
+        self._record(None).save(end_record(self.out, self.split, self.job))
+
+    def discard(self) -> None:
+        """Gives up what has no record yet."""
+        if self._open is not None:
+            self._open.discard()
+
+    def _finish_shard(self) -> None:
+        assert self._open is not None
+        info = self._open.finish()
+        self._open = None
+        self._record(info).save(self.out / PARTS / f"{self.split}-{self.job:06d}-{self._parts:03d}.json")
+        self._parts += 1
+        self.tally = Tally()
+
+    def _record(self, shard: ShardInfo | None) -> PartRecord:
+        return PartRecord(self.split, shard, self.tally, self._causes, self.recording, self.clip)
+
+    def _check(self, sample: Sample) -> None:
+        """Raises ValueError where a sample does not fit the set."""
+        key, frames, times, spec = sample.key, sample.frames, sample.times, self.spec
+        if not _KEY.fullmatch(key) or key in self._keys:
+            raise ValueError(f"key {key!r} is taken or not 1 to 90 letters, digits, '_', '-', '/'")
+        shape: tuple[int, ...] = (spec.height, spec.width, 3)
+        kind: np.dtype = np.dtype(np.uint8)
+        if spec.features is not None:
+            shape, kind = (spec.height * spec.width, spec.features.dim), np.dtype(np.uint16)
+        if frames.dtype != kind or frames.shape[1:] != shape or len(frames) < 2:
+            raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected {kind} (2 or more, *{shape})")
+        if times.shape != (len(frames),) or not (np.diff(times) > 0).all():
+            raise ValueError(f"times {times.shape} must be increasing, one for each of {len(frames)} frames")
+        sample.check_labels(sum(each.dim for each in spec.actions))
+        causes = {name: _cause_info(name, value, spec.cause_joins) for name, value in sample.causes.items()}
+        if self._causes is None:
+            self._causes = causes
+        if causes != self._causes:
+            raise ValueError(f"causes are {causes}, those before {self._causes}; all samples of a set record the same")
+
+    def _members(self, sample: Sample) -> dict[str, bytes]:
+        """Bytes of each member of a sample by its name in the tar."""
+        record = {
+            "fps": frame_rate(sample.times),
+            "times": sample.times.tolist(),
+            "source": sample.source,
+            "episode": sample.episode,
+            "height": self.spec.height,
+            "width": self.spec.width,
+        }
+        members = {self.spec.storage.value: _video(sample, self.spec), "json": json.dumps(record).encode()}
+        if sample.actions is not None:
+            members["actions.npy"] = encode_npy(sample.actions)
+        if sample.causes:
+            members["causes.npz"] = encode_npz(sample.causes)
+        return members
+
+
+class ShardWriter:
+    """Writes a set sample by sample, in this process: for data made by a program. The folder must be new or empty.
+
+    Args:
+        out: Folder to write to; made if missing.
+        spec: What all samples have in common.
+        settings: What the set is made with, for index.json.
+    """
+
+    def __init__(self, out: Path, spec: SetSpec, settings: dict[str, Any] | None = None) -> None:
+        self.out, self.spec, self.settings = Path(out), spec, settings or {}
+        self.out.mkdir(parents=True, exist_ok=True)
+        if found := sorted(path.name for path in self.out.iterdir()):
+            raise ValueError(f"{out} already holds {found[0]}. Remove the folder or choose another.")
+        self._jobs: dict[Split, JobWriter] = {split: JobWriter(self.out, spec, split, 0) for split in SPLITS}
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        from data_prep.shards.finalize import assemble
+
+        for job in self._jobs.values():
+            job.finish() if error is None else job.discard()
+        if error is None:
+            assemble(self.out, self.spec, dict.fromkeys(SPLITS, 1), self.settings)
+
+    def add(self, split: Split, sample: Sample) -> None:
+        """Writes one sample.
+
+        Raises:
+            ValueError: It does not fit the set.
+        """
+        if any(sample.key in job._keys for job in self._jobs.values()):
+            raise ValueError(f"key {sample.key!r} is taken")
+        self._jobs[split].add(sample)
+        self._jobs[split].close_full_shard()
+
+
+def frame_rate(times: np.ndarray) -> float:
+    """Mean frames a second, rounded to a millionth."""
+    return round((len(times) - 1) / float(times[-1] - times[0]), 6)
+
+
+def _video(sample: Sample, spec: SetSpec) -> bytes:
+    """The frames as bytes of a member."""
+    if spec.storage is Storage.states:
+        return pack_states(sample.frames)
+    return encode_jpegs(sample.frames) if spec.storage is Storage.jpeg else encode_mp4(sample.frames, frame_rate(sample.times))
+
+
+def _with_types(sample: Sample) -> Sample:
+    """The sample with the types that shards hold."""
+    actions = None if sample.actions is None else np.ascontiguousarray(sample.actions, dtype=np.float32)
+    causes = {
+        name: np.ascontiguousarray(value, dtype=np.float32 if value.dtype.kind == "f" else np.int64)
+        for name, value in sample.causes.items()
+    }
+    return Sample(**{**vars(sample), "times": np.asarray(sample.times, dtype=np.float64), "actions": actions, "causes": causes})
+
+
+def _cause_info(name: str, value: np.ndarray, joins: dict[str, Join]) -> CauseInfo:
+    continuous = value.dtype.kind == "f"
+    return CauseInfo(
+        value.shape[1:], "continuous" if continuous else "discrete", joins.get(name, "sum" if continuous else "max")
+    )

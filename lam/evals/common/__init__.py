@@ -1,0 +1,1 @@
+"""What several evaluations share: the clip buffer, splits, ground-truth factors, pairs, rate-distortion."""

@@ -1,0 +1,61 @@
+"""Evaluations that put two clips together: what one's latents do to the other."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lam.distributed import gather, gather_objects
+from lam.evals.base import Evaluation
+from lam.models.base import Observation
+from lam.models.clip_buffer import Banked
+
+
+class PairEvaluation(Evaluation):
+    """Compares clips of the bank with others of the bank; each process deals with its share.
+
+    Args:
+        num_clips: Clips compared, at most.
+        batch: Clips at a time.
+    """
+
+    def __init__(self, num_clips: int = 128, batch: int = 32) -> None:
+        super().__init__()
+        self.num_clips = num_clips
+        self.batch = batch
+
+    def prepare(self, module: Any) -> None:
+        """Asks for room in the bank."""
+        module.bank.require(self.num_clips)
+
+    def reset(self) -> None:
+        """The model empties the bank itself."""
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """The model fills the bank itself."""
+
+    @abstractmethod
+    def compare(self, module: Any, clips: Banked, places: Tensor) -> dict[str, Tensor]:
+        """Values (b, ...) of the clips at some places (b,) of the bank, by name, the same names every time."""
+
+    def values(self, module: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Positions (n,) in ascending order and values (n, ...) of all clips; empty where clips have no partners."""
+        clips = module.bank.clips(self.num_clips)
+        if clips is None or len(torch.unique(clips.source)) < 2:
+            return torch.empty(0, dtype=torch.int64), {}
+        rows: list[dict[str, Tensor]] = []
+        with self.autocast():
+            for places in clips.share(self.batch):
+                found = self.compare(module, clips, places)
+                rows.append({"": clips.position[places], **{name: value.double().cpu() for name, value in found.items()}})
+        own = {name: torch.cat([row[name] for row in rows]) for name in rows[0]} if rows else {}
+        position, *columns = gather(own.pop("", torch.empty(0, dtype=torch.int64)), *own.values())
+        return position, dict(zip(self.names(own), columns, strict=True))
+
+    @staticmethod
+    def names(own: dict[str, Tensor]) -> list[str]:
+        """Names of the values; a process without a share learns them from the others."""
+        return next(names for names in gather_objects(list(own)) if names)

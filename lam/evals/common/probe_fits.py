@@ -1,0 +1,121 @@
+"""The probes of a pass, all fitted at once, and their scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from lam.evals.base import Results
+from lam.evals.common.factors import Cause
+from lam.evals.common.split import Split
+from lam.metrics import probes
+from lam.metrics.entropy import symbols
+from lam.metrics.sketch import principal_components
+
+STATE_SCALES = (1.0, 0.1)
+"""State inputs come at two scales, that is with two penalties of their own; labels held back choose."""
+
+CONTROLS = ("state", "next_state", "shuffled", "projection", "pair")
+
+
+def inputs(states: Tensor, z: Tensor, fit: Tensor, components: int) -> dict[str, list[Tensor]]:
+    """What the probes of each kind see, (n * (T-1), d) each, in variants among which labels held back choose.
+
+    Args:
+        states: Sketches of states, (n, T, S).
+        z: Limited latents, (n, T-1, L * A).
+        fit: Places of the transitions for fitting.
+        components: Principal components of a state.
+    """
+    before, after, z = states[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1), z.flatten(0, 1)
+    generator = Generator().manual_seed(0)
+    state, next_state = principal_components(torch.cat([before, after]), fit, components).chunk(2)
+    change = principal_components(after - before, fit, components)
+    both = torch.cat([before, after], dim=1)
+    directions = torch.randn(both.shape[1], z.shape[1], generator=generator)
+    z = _standardized(z, fit)
+    return {
+        "z": [z],
+        "state": [scale * state for scale in STATE_SCALES],
+        "state_z": [torch.cat([scale * state, z], dim=1) for scale in STATE_SCALES],
+        "next_state": [next_state],
+        "shuffled": [z[torch.randperm(len(z), generator=generator)]],
+        "projection": [_standardized(both @ directions, fit)],
+        "pair": [torch.cat([scale * state, change], dim=1) for scale in STATE_SCALES],
+    }
+
+
+def _standardized(x: Tensor, fit: Tensor) -> Tensor:
+    """Rows (n, d) with mean 0 and variance 1 over some of them; what does not vary there is 0."""
+    mean, std = x[fit].mean(dim=0), x[fit].std(dim=0, correction=0)
+    alive = std > 1e-6 * mean.abs().clamp(min=1e-6)
+    return torch.where(alive, (x - mean) / torch.where(alive, std, 1.0), 0.0)
+
+
+class ProbeFits:
+    """All probes of a pass, fitted at once."""
+
+    def __init__(self, kinds: dict[str, list[Tensor]], split: Split, causes: list[Cause], budgets: list[int | None]) -> None:
+        self.kinds, self.split, self.causes, self.budgets = kinds, split, causes, budgets
+        self.targets = torch.cat([cause.columns for cause in causes], dim=1)
+        self.columns = torch.cat([torch.full((cause.columns.shape[1],), g) for g, cause in enumerate(causes)])
+        self.places: dict[tuple[str, int | None], list[int]] = {}
+        wanted: list[probes.Probe] = []
+        for budget in budgets:
+            for kind in kinds if budget is None else ("z", "state", "state_z"):
+                self.places[kind, budget] = list(range(len(wanted), len(wanted) + len(kinds[kind])))
+                wanted += [probes.Probe(variant, split.labels(budget)) for variant in kinds[kind]]
+            # a probe of state and z may give one of them no weight at all
+            self.places["state_z", budget] += self.places["z", budget] + self.places["state", budget]
+        self.fitted = probes.fit_probes(wanted, self.targets, self.columns, split.test)
+
+    def nonlinear(self, kind: str, budget: int | None, g: int) -> Tensor:
+        """What each test row adds to the score of cause g, (m,)."""
+        places = self.places[kind, budget]
+        best = places[int(self.fitted.loss[places, g].argmin())]
+        return self.causes[g].rows(self.fitted.predicted[best][:, self.columns == g], self.split.test)
+
+    def linear(self, budget: int | None) -> Tensor:
+        """Predictions from z by ridge regression on all labels of a budget, (m, Q)."""
+        return probes.ridge(self.kinds["z"][0], self.targets, self.split.order[:budget], self.split.test)
+
+
+class ProbeScores:
+    """The keys of a pass."""
+
+    def __init__(self, fits: ProbeFits, positions: Tensor) -> None:
+        self.fits, self.positions, self.results = fits, positions, Results()
+
+    def score_z(self, budget: int | None) -> None:
+        """The three probes of z with so many labels."""
+        linear = self.fits.linear(budget)
+        at = "" if budget is None else f"@{budget}"
+        for g, cause in enumerate(self.fits.causes):
+            state = self.fits.nonlinear("state", budget, g)
+            constant = cause.constant_rows(self.fits.split.test)
+            foil = state if state.sum() > constant.sum() else constant
+            rows = {
+                f"{cause.score}_linear": cause.rows(linear[:, self.fits.columns == g], self.fits.split.test),
+                f"{cause.score}_mlp": self.fits.nonlinear("z", budget, g),
+                "gain": self.fits.nonlinear("state_z", budget, g) - foil,
+            }
+            for key, value in rows.items():
+                self.results.metrics[f"{key}{at}/{cause.name}"] = value.sum().item()
+                if budget is None:
+                    of_clips = value.view(len(self.positions), -1).sum(dim=1) * len(self.positions)
+                    self.results.clips[f"{key}/{cause.name}"] = (self.positions, of_clips)
+
+    def score_controls(self) -> None:
+        """What the same probes say where the answer is known."""
+        for g, cause in enumerate(self.fits.causes):
+            for kind in CONTROLS:
+                self.results.metrics[f"{kind}/{cause.name}"] = self.fits.nonlinear(kind, None, g).sum().item()
+
+    def score_codes(self, codes: Tensor) -> None:
+        """Mutual information of codes (n, C) and causes."""
+        from sklearn.metrics import normalized_mutual_info_score
+
+        tuples = symbols(codes).numpy()
+        for cause in self.fits.causes:
+            score = normalized_mutual_info_score(cause.bins().numpy(), tuples)
+            self.results.metrics[f"nmi/{cause.name}"] = float(score)

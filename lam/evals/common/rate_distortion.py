@@ -1,0 +1,153 @@
+"""Rate-error points of E2: what z may cost, and how well the forward model predicts with what is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lam.distributed import gather
+from lam.metrics.clustering import anneal
+from lam.metrics.quantize import quantize
+from lam.metrics.transform import fit_transform
+from lam.models.clip_buffer import Banked
+
+PROBES = 4
+"""Random projections of a clip's predictions whose gradients tell the sensitivity."""
+
+FINER = 2 ** (1 / 3)
+"""Ratio of a step of the scalar quantizer to the next: a third of a bit a component. The chord between two points is then no
+more than 0.02 bit a component above the curve through them."""
+
+RUNGS = 30
+"""Steps at most."""
+
+NO_LOSS = 1e-3
+"""Rise of the error, as a share of what z closes, at which no finer step is tried."""
+
+WEIGHTS = [2.0**-i for i in range(9, -2, -1)]
+"""Prices of a bit in the vector quantizer, as shares of the variance."""
+
+MAX_CODES = 1024
+"""Codes of the vector quantizer at most; a quarter of the transitions that it is fitted on, where they are few."""
+
+
+@dataclass
+class Point:
+    """One way of coding z.
+
+    Attributes:
+        coder: ``mean``, ``scalar``, ``vector`` or ``code``.
+        bits: Mean bits a transition of each test clip, (n,).
+        error: Mean prediction error of each test clip with z as decoded, (n,).
+    """
+
+    coder: str
+    bits: Tensor
+    error: Tensor
+
+
+class Trial:
+    """Predicts clips of the bank with other latents than their own, or asks how much each number of theirs matters.
+
+    Args:
+        module: The model.
+        clips: The clips, the same on every process; each process deals with its share.
+        batch: Clips at a time.
+        autocast: Makes the context of the run's precision.
+    """
+
+    def __init__(self, module: Any, clips: Banked, batch: int, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
+        self.module = module
+        self.clips = clips
+        self.batch = batch
+        self.autocast = autocast
+
+    def error(self, z: Tensor) -> Tensor:
+        """Mean error of each clip, (n,), with latents (n (T-1), L A) of all its transitions and the true states before each."""
+        z = z.view_as(self.clips.z).to(self.clips.z.dtype)
+        found = [torch.empty(0, dtype=torch.float64)]
+        with self.autocast():
+            for places in self.clips.share(self.batch):
+                states, given = (x[places].to(self.module.device) for x in (self.clips.states, z))
+                error = self.module.error(self.module.predict(states[:, :-1], given), states[:, 1:])
+                found.append(error.double().mean(dim=1).cpu())
+        return self._gather(found)
+
+    def gradients(self) -> Tensor:
+        """Gradients (m, L A) of random projections of a clip's predictions, one for each of its transitions."""
+        found = [torch.empty(0, self.clips.z.shape[1], PROBES, self.clips.z[0, 0].numel())]
+        # validation runs in inference mode, whose tensors have no gradients: hence the clones
+        with torch.inference_mode(False), torch.enable_grad(), self.autocast():
+            for places in self.clips.share(self.batch):
+                states, z = (x[places].clone().to(self.module.device) for x in (self.clips.states, self.clips.z))
+                predicted = self.module.predict(states[:, :-1], z.requires_grad_())
+                noise = [_probes(seed, predicted.shape[1:]) for seed in self.clips.position[places].tolist()]
+                probes = torch.stack(noise, dim=1).to(predicted)
+                rows = [torch.autograd.grad(predicted, z, probe, retain_graph=True)[0] for probe in probes]
+                found.append(torch.stack(rows, dim=2).flatten(3).float().cpu())
+        return self._gather(found).flatten(0, 2)
+
+    def _gather(self, found: list[Tensor]) -> Tensor:
+        """Values (n, ...) of all clips from those of this process, in the order of the clips."""
+        return gather(torch.cat([*self.clips.share(self.batch)] or [torch.arange(0)]), torch.cat(found))[1]
+
+
+def _probes(seed: int, shape: torch.Size) -> Tensor:
+    """Standard normal noise (PROBES, *shape) that belongs to a clip."""
+    return torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rate_error_points(trial: Trial, fit: Tensor, gradients: Tensor, unquantized: Tensor) -> Iterator[Point]:
+    """Points of coders fitted on the latents of other sources.
+
+    z replaced by its mean; then a scalar quantizer from coarse to fine, until next to nothing is lost; then a vector
+    quantizer from fine to coarse. Those that decode z as the point before are left out.
+
+    Args:
+        trial: The clips that are coded.
+        fit: Latents that coders are fitted on, (n, L A).
+        gradients: Gradients of predictions, (m, L A), for the sensitivity.
+        unquantized: Error of each coded clip with z as it is, (n,).
+    """
+    transform = fit_transform(fit, gradients)
+    known, new = transform.components(fit), transform.components(trial.clips.z.flatten(2).flatten(0, 1))
+    variance = known.square().sum(dim=1).mean()
+    decoded = torch.zeros_like(new)
+
+    def differs(components: Tensor) -> bool:
+        """Whether something is decoded otherwise than at the last point."""
+        nonlocal decoded
+        loss = (components - new).square().sum(dim=1).mean()
+        change = (loss - (decoded - new).square().sum(dim=1).mean()).abs()
+        if change <= 0.02 * loss + 1e-6 * variance:
+            return False
+        decoded = components
+        return True
+
+    def point(coder: str, bits: Tensor, z: Tensor) -> Point:
+        return Point(coder, bits.double().view(len(unquantized), -1).mean(dim=1), trial.error(z))
+
+    free = point("mean", new.new_zeros(len(new)), transform.mean.expand(len(new), -1))
+    yield free
+    if not known.shape[1]:
+        return
+    enough = unquantized.mean() + NO_LOSS * (free.error - unquantized).mean()
+    widest = 4 * known.std(dim=0).max().item()
+    for rung in range(RUNGS):
+        bits, components = quantize(known, new, widest / FINER**rung)
+        if differs(components):
+            scalar = point("scalar", bits, transform.latents(components))
+            yield scalar
+            if scalar.error.mean() <= enough:
+                break
+    books = anneal(known.float(), [w * variance.item() for w in WEIGHTS], max(1, min(MAX_CODES, len(known) // 4)))
+    for book in books:
+        codes = book.assign(new.float())
+        if differs(book.codes[codes].double()):
+            # means of latents, not latents of means: a discrete latent is restored exactly
+            yield point("vector", book.lengths[codes], book.centers(fit.double())[codes])

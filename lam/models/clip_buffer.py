@@ -1,0 +1,186 @@
+"""Validation clips that a model keeps, so that evaluations can look at several of them at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lam.distributed import gather, gather_objects, rank, world_size
+from lam.noise import mix
+
+if TYPE_CHECKING:
+    from lam.models.base import Observation
+
+LABEL = "label/"
+
+
+@dataclass
+class Banked:
+    """Clips of the bank, n of them, on one device, in an arbitrary order that their positions fix.
+
+    Attributes:
+        position: Position of each clip, (n,) int64.
+        source: Source of each clip as ``source_ids`` gives it, (n,) int64.
+        frames: Pixels, (n, F, 3, H, W) uint8; of a feature cache its states, (n, F, N, D).
+        states: Encoded states, (n, T, N, D).
+        z: Limited latents, (n, T-1, L, A).
+        labels: Known causes of each transition by name, (n, T-1, ...).
+    """
+
+    position: Tensor
+    source: Tensor
+    frames: Tensor
+    states: Tensor
+    z: Tensor
+    labels: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        """Number of clips n."""
+        return len(self.position)
+
+    def take(self, places: Tensor | slice, device: torch.device | str = "cpu") -> Banked:
+        """Some of the clips, on a device."""
+        tensors = {
+            field.name: getattr(self, field.name)[places].to(device)
+            for field in dataclasses.fields(self)
+            if field.name != "labels"
+        }
+        return Banked(**tensors, labels={name: value[places].to(device) for name, value in self.labels.items()})
+
+    def partners(self, steps: int = 1) -> Tensor:
+        """For each clip the place of one of another source, (n,): the ``steps``-th such clip after it, in a ring.
+
+        Raises:
+            ValueError: All clips come from one source.
+        """
+        if len(torch.unique(self.source)) < 2:
+            raise ValueError("Clips of a single source have no partners.")
+        n = len(self)
+        ahead = (torch.arange(n)[:, None] + torch.arange(1, n)) % n  # (n, n-1), nearest first
+        other = self.source[ahead] != self.source[:, None]
+        nth = (other.cumsum(dim=1) - 1) % other.sum(dim=1, keepdim=True) == (steps - 1) % other.sum(dim=1, keepdim=True)
+        return ahead.gather(1, (other & nth).int().argmax(dim=1, keepdim=True))[:, 0]
+
+    def share(self, batch: int) -> Iterator[Tensor]:
+        """Places that this process deals with, so many at a time; the shares of all processes cover all clips once."""
+        return iter(torch.arange(rank(), len(self), world_size()).split(batch))
+
+
+class Bank:
+    """Collects clips in a validation pass, as many as the most demanding evaluation asks for.
+
+    Which clips is a function of their positions alone, and the first of them are those of a smaller bank, so all runs of a
+    table, whatever their number of processes, compare the same ones. Held on the CPU of every process: n clips' frames,
+    states and latents.
+    """
+
+    def __init__(self) -> None:
+        self._max_clips = 0
+        self.reset()
+
+    def require(self, num_clips: int) -> None:
+        """Makes room; called by evaluations before the first pass."""
+        self._max_clips = max(self._max_clips, num_clips)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was collected; called when a validation pass starts."""
+        self._sample = ClipSample(self._max_clips)
+        self._clips: Banked | None = None
+
+    def add(self, observation: Observation, labels: dict[str, Tensor]) -> None:
+        """Takes in a validation batch with its known causes, each (B, T-1, ...)."""
+        if not self._max_clips:
+            return
+        values = {
+            "source": source_ids(observation.clip.source),
+            "frames": observation.clip.frames,
+            "states": observation.states,
+            "z": observation.limited.z,
+        }
+        self._sample.add(observation.clip.position, values | {LABEL + name: value for name, value in labels.items()})
+
+    def clips(self, num_clips: int) -> Banked | None:
+        """The first so many clips of all processes, the same on each; None where there are none. Call it on all processes."""
+        if self._clips is None:
+            position, values = self._sample.gather()
+            if not len(position):
+                return None
+            labels = {name.removeprefix(LABEL): values.pop(name) for name in list(values) if name.startswith(LABEL)}
+            self._clips = Banked(position=position, **values, labels=labels).take(shuffled(position))
+        return self._clips.take(slice(num_clips))
+
+
+class ClipSample:
+    """Keeps small tensors of clips on the CPU; beyond a bound, of the clips whose scrambled position is smallest.
+
+    Which clips are kept is a function of their positions alone, so neither the order in which they come nor the number of
+    processes matters, and the runs of a table keep the same ones.
+
+    Args:
+        max_clips: Clips kept in all; None keeps every clip.
+    """
+
+    def __init__(self, max_clips: int | None = None) -> None:
+        self.max_clips = max_clips
+        self._rows: list[dict[str, Tensor]] = []
+
+    def add(self, position: Tensor, values: dict[str, Tensor]) -> None:
+        """Takes in clips at positions (B,) with values (B, ...), the same names every time."""
+        row = {name: value.detach().cpu() for name, value in {**values, "position": position}.items()}
+        self._rows.append(row)
+        if self.max_clips is not None and sum(len(row["position"]) for row in self._rows) > 2 * self.max_clips:
+            self._rows = [self._bound(self._join())]
+
+    def gather(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Positions (n,) in ascending order and values (n, ...) of the kept clips of all processes; empty without any."""
+        own = self._bound(self._join()) if self._rows else {}
+        names: list[str] = next((names for names in gather_objects(sorted(own)) if names), [])
+        empty = torch.empty(0, dtype=torch.int64)
+        if not names:
+            return empty, {}
+        if own and sorted(own) != names:
+            raise ValueError(f"One process saw {sorted(own)}, another {names}. All validation clips must have the same causes.")
+        # positions first, so that no process sends clips that are not kept
+        kept = self._bound({"position": gather(own.get("position", empty))[0]})["position"]
+        if own:
+            chosen = torch.isin(own["position"], kept)
+            own = {name: value[chosen] for name, value in own.items()}
+        position, *columns = gather(own.get("position", empty), *(own[name] for name in names if own))
+        joined = dict(zip(names, columns, strict=True))
+        del joined["position"]
+        return position, joined
+
+    def _join(self) -> dict[str, Tensor]:
+        """All batches as one."""
+        names = sorted(self._rows[0])
+        for row in self._rows:
+            if sorted(row) != names:
+                raise ValueError(
+                    f"One batch has {names}, another {sorted(row)}. All validation clips must have the same causes."
+                )
+        return {name: torch.cat([row[name] for row in self._rows]) for name in names}
+
+    def _bound(self, row: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The clips that are kept, ordered by position."""
+        if self.max_clips is None or len(row["position"]) <= self.max_clips:
+            return row
+        kept = shuffled(row["position"])[: self.max_clips].sort().values
+        return {name: value[kept] for name, value in row.items()}
+
+
+def shuffled(numbers: Tensor) -> Tensor:
+    """Places (n,) of distinct numbers (n,) in an arbitrary order that is a function of the numbers alone."""
+    return mix(numbers).argsort()
+
+
+def source_ids(sources: list[str]) -> Tensor:
+    """One integer for each source, (B,) int64, the same on every machine."""
+    digests = (hashlib.blake2b(source.encode(), digest_size=8).digest() for source in sources)
+    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)

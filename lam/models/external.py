@@ -1,0 +1,117 @@
+"""Models trained elsewhere, judged like our own: an adapter says how frames become latents and latents become frames."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Generator, Tensor, nn
+
+from lam.bottlenecks.base import Bottleneck, BottleneckOutput
+from lam.bottlenecks.prior import draw_normal
+from lam.encoders import Encoder, Patches
+from lam.models.base import EvaluatedModel
+
+COPY_ERROR_CLIPS = 1024
+
+
+class Adapter(nn.Module, ABC):
+    """A latent action model trained elsewhere. It resizes and normalizes as its model wants; here frames are plain pictures.
+
+    Attributes:
+        latent_dim: Numbers A of a latent, all of a transition's tokens joined.
+        num_codes: Number of values that a latent's code tuple can have; None where latents are not discrete.
+    """
+
+    latent_dim: int
+    num_codes: int | None = None
+
+    @abstractmethod
+    def infer(self, frames: Tensor) -> Tensor:
+        """Latents (B, F-1, A) of frames (B, F, 3, H, W) in [0, 1]; latent t may see frames up to t + 1."""
+
+    @abstractmethod
+    def predict(self, frames: Tensor, z: Tensor) -> Tensor:
+        """Predictions of frames 1..F-1, (B, F-1, 3, H, W) in [0, 1]; prediction t may see frames and latents up to t.
+
+        Args:
+            frames: Frames 0..F-2, (B, F-1, 3, H, W) in [0, 1].
+            z: Latents, (B, F-1, A).
+        """
+
+    def codes(self, z: Tensor) -> Tensor:
+        """Codes (B, F-1, C) int64 of latents (B, F-1, A); needed where ``num_codes`` is set."""
+        raise NotImplementedError(f"{type(self).__name__} sets num_codes, so it must say what the codes of its latents are.")
+
+    def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
+        """Draws (n, A) from what the model believes before seeing anything; N(0, I) unless replaced."""
+        device = torch.device("cpu") if generator is None else generator.device
+        return draw_normal((n, self.latent_dim), device, generator)
+
+
+class ForeignBottleneck(Bottleneck):
+    """Lets latents of an adapter through as they are and says what their codes are.
+
+    Args:
+        adapter: The model.
+    """
+
+    def __init__(self, adapter: Adapter) -> None:
+        super().__init__(adapter.latent_dim, 1)
+        self.adapter = adapter
+
+    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+        """Passes z (B, T-1, 1, A) on."""
+        if self.adapter.num_codes is None:
+            return BottleneckOutput(z, z.new_zeros(()))
+        bits = torch.full(z.shape[:2], float(self.adapter.num_codes), device=z.device).log2()
+        return BottleneckOutput(z, z.new_zeros(()), self.adapter.codes(z[:, :, 0]), bits)
+
+    def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
+        """The adapter's draws, (n, 1, A)."""
+        return self.adapter.sample_prior(n, generator)[:, None]
+
+
+class ForeignModel(EvaluatedModel):
+    """A model trained elsewhere as evaluations see it; its errors are measured in the setting's own states and unit.
+
+    Args:
+        adapter: The model.
+        encoder: The setting's encoder, whose states are pixels.
+        distance: The setting's distance.
+    """
+
+    encoder: Patches
+
+    def __init__(self, adapter: Adapter, encoder: Encoder, distance: nn.Module) -> None:
+        if not isinstance(encoder, Patches):
+            raise ValueError(
+                f"The setting's states come from {type(encoder).__name__}. A model that predicts frames can be judged only "
+                "where states are pixels: choose a setting whose model.encoder is Patches."
+            )
+        super().__init__(encoder, distance)
+        self.adapter = adapter.requires_grad_(False).eval()
+        self.bottleneck = ForeignBottleneck(adapter)
+
+    def on_validation_start(self) -> None:
+        """Measures the unit of errors as training would have."""
+        self.measure_copy_error(COPY_ERROR_CLIPS)
+
+    def infer(self, states: Tensor) -> Tensor:
+        """Latents (B, T-1, 1, A) of states (B, T, N, D)."""
+        frames = self.encoder.picture(states)
+        z = self.adapter.infer(frames)
+        self._check("infer", z, (*frames.shape[:1], frames.shape[1] - 1, self.adapter.latent_dim))
+        return z[:, :, None]
+
+    def predict(self, states: Tensor, z: Tensor) -> Tensor:
+        """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2 and z (B, T-1, 1, A)."""
+        frames = self.encoder.picture(states)
+        predicted = self.adapter.predict(frames, z[:, :, 0])
+        self._check("predict", predicted, tuple(frames.shape))
+        return self.encoder(255 * predicted)
+
+    def _check(self, method: str, found: Tensor, expected: tuple[int, ...]) -> None:
+        if found.shape != expected:
+            name = type(self.adapter).__name__
+            raise ValueError(f"{name}.{method} returned shape {tuple(found.shape)}, expected {expected}. Change the adapter.")

@@ -1,0 +1,121 @@
+"""Figures of a comparison, as PNG and SVG, the same bytes for the same runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from lam.report.figures.capacity import draw_codes, draw_error, draw_gap, draw_rate
+from lam.report.figures.control import draw_controller, draw_labels, draw_planning
+from lam.report.figures.meaning import draw_leakage, draw_probe, draw_transfer
+from lam.report.figures.style import STYLE
+from lam.report.stats.rows import Comparison
+
+
+class Drawing(NamedTuple):
+    """A figure.
+
+    Attributes:
+        draw: Draws it; None where the runs have nothing for it.
+        caption: What it shows and how to read it.
+    """
+
+    draw: Callable[[Comparison], Figure | None]
+    caption: str
+
+
+FIGURES = {
+    "error": Drawing(
+        draw_error,
+        "How well each family predicts for the bits it uses. Left, all families on one axis: lower at the same bits is "
+        "better. Right, the same rows by their place in the sweep. The dashed lines are the anchors, the bands their "
+        "intervals; a curve that stays far above identity saturates, one that never comes near none cannot be tightened "
+        "further.",
+    ),
+    "rate": Drawing(
+        draw_rate,
+        "Where operational bits come from. A latent is quantized ever more coarsely and coded on held-out clips; each dot "
+        "is one coder, the line the lower hull of all (a mixture of two coders reaches every point of a chord). The cross "
+        "is where the error has risen by 5 % of the gap between the anchors; its bits are the row's operational bits. At "
+        "0 bits the latent is replaced by its mean.",
+    ),
+    "gap": Drawing(
+        draw_gap,
+        "What a family's own knob does. Gap closed is 0 for none and 1 for identity; a useful knob spans much of that "
+        "range and does so steadily. Values above 1 beat the unconstrained latent.",
+    ),
+    "leakage": Drawing(
+        draw_leakage,
+        "Does the latent copy the next state? Two clips are spliced, the latent is inferred across the cut. A copying "
+        "latent has a ratio near 1 and a share near 1. The ratio flatters loose latents, since its denominator shrinks: "
+        "read it with the absolute error at the cut. Hollow markers are published ratios at low and high capacity, which "
+        "have no gap closed.",
+    ),
+    "transfer": Drawing(
+        draw_transfer,
+        "Does the latent mean the same in another clip? Latents of one clip drive another, are inferred again there and "
+        "brought back. A latent that says nothing has the best ratio, 1, so compare at the same gap closed. Normalized, 0 "
+        "is a round trip through the clip itself and 1 a random latent; it is missing where random latents do no harm. "
+        "Retention falls where the prediction becomes the source clip. Hollow markers are published ratios at low and "
+        "high capacity.",
+    ),
+    "probe": Drawing(
+        draw_probe,
+        "Which causes the latent tells beyond what the state already says, at which bits. Gain 0 is a latent that adds "
+        "nothing about that cause; causes that rise on the left are what a tight latent spends its first bits on.",
+    ),
+    "codes": Drawing(
+        draw_codes,
+        "How much of its codebook a discrete row uses on held-out clips. A larger codebook with a smaller share in use "
+        "has not bought the bits that its size promises.",
+    ),
+    "controller": Drawing(
+        draw_controller,
+        "Held-out clips unrolled with the latents that a controller makes of known actions, and with those that the inverse "
+        "model read from the clip itself. Published, the first is U-shaped over capacity: too tight says too little, too "
+        "loose says what no action tells. The ratio rises with capacity; it is 1 where latents are ignored.",
+    ),
+    "planning": Drawing(
+        draw_planning,
+        "How far planned displacements are from the recorded ones, lower is better. Lines across are bounds, with their "
+        "intervals as bands: stay takes the mean action, chance random ones, cloning has no world model, actions is a world "
+        "model that is given every recorded action (labeled, an upper bound of what to hope for). A row on the stay line has "
+        "planned nothing; one above it was led astray.",
+    ),
+    "labels": Drawing(
+        draw_labels,
+        "What labels buy: the best row of each family (and anchors) after its controller has seen so many labeled clips, with "
+        "cloning on the same labels. Lines across do not depend on the number of labels.",
+    ),
+}
+"""What there is to draw, in the order of the report."""
+
+
+def write_figures(folder: Path, comparison: Comparison) -> list[Path]:
+    """Draws what the runs have numbers for; a figure from an earlier call that has none now is removed."""
+    written = []
+    for name, drawing in FIGURES.items():
+        written += save_figure(folder / name, partial(drawing.draw, comparison))
+    return written
+
+
+def save_figure(stem: Path, draw: Callable[[], Figure | None]) -> list[Path]:
+    """Draws in the report's style and writes PNG and SVG; removes them where there is nothing to draw."""
+    plain: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}  # whatever matplotlibrc says
+    paths = [stem.parent / f"{stem.name}.{kind}" for kind in ("png", "svg")]
+    with mpl.rc_context(plain | STYLE):
+        figure = draw()
+        if figure is None:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            return []
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # laid out once; both files keep it
+        figure.savefig(paths[0], dpi=150, metadata={"Software": None})
+        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    return paths

@@ -1,0 +1,150 @@
+"""Figures of acting: controller error over capacity, planning error over capacity and bits, success over labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lam.report.figures.style import bits_axis, has_any, legend, scatter, style_of
+from lam.report.stats.acting import Line, budgets, control_lines, main_budget
+from lam.report.stats.measures import BITS, CLOSED_LOOP, CONTROLLER, GAP_CLOSED, PLANNING
+from lam.report.stats.rows import ANCHORS, Comparison, Row
+
+BOUND_STYLES: dict[str, dict[str, Any]] = {  # colors belong to families
+    "stay": {"color": "#666666", "linestyle": (0, (5, 2))},
+    "chance": {"color": "#666666", "linestyle": (0, (1, 1.5))},
+    "cloning": {"color": "#222222", "linestyle": (0, (5, 2, 1, 2))},
+    "actions": {"color": "#222222", "linestyle": "-"},
+    "true simulator": {"color": "#222222", "linestyle": (0, (1, 1.5))},
+}
+"""How bounds are drawn, by the beginning of their names in the control table."""
+
+MAX_ROWS = 8
+"""Curves over the number of labels, at most."""
+
+
+def draw_controller(comparison: Comparison) -> Figure | None:
+    """Controller error, error with inferred latents and their ratio against gap closed, the first two on one scale."""
+    budget = main_budget(comparison)
+    panels = {
+        f"{CONTROLLER}error@{budget}": "with the controller's latents",
+        f"{CONTROLLER}inferred@{budget}": "with inferred latents",
+        f"{CONTROLLER}ratio@{budget}": "ratio: controller / inferred",
+    }
+    if not (budget and has_any(comparison, GAP_CLOSED) and has_any(comparison, f"{CONTROLLER}error@{budget}")):
+        return None
+    figure = Figure(figsize=(9.7, 3.4), layout="constrained")
+    axes = figure.subplots(1, 3)
+    axes[1].sharey(axes[0])
+    for axis, (key, title) in zip(axes, panels.items(), strict=True):
+        scatter(axis, comparison, GAP_CLOSED, key)
+        axis.axhline(1, color="#444444", linewidth=0.8)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("gap closed")
+    axes[0].set_ylabel("error of unrolled clips (last state = 1)")
+    legend(figure, comparison, key=f"{CONTROLLER}error@{budget}")
+    return figure
+
+
+def draw_planning(comparison: Comparison) -> Figure | None:
+    """Planning error against gap closed and operational bits, bounds as levels."""
+    budget = main_budget(comparison)
+    key = f"{PLANNING}error@{budget}"
+    along = [one for one in (GAP_CLOSED, BITS) if has_any(comparison, one)]
+    if not (budget and along and has_any(comparison, key)):
+        return None
+    figure = Figure(figsize=(1.9 + 3.6 * len(along), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(along), sharey=True, squeeze=False)[0]
+    shown = _bounds(comparison, budget, PLANNING + "error")
+    for axis, one in zip(axes, along, strict=True):
+        scatter(axis, comparison, one, key)
+        _levels(axis, shown, PLANNING + "error")
+        axis.set_xlabel("gap closed" if one == GAP_CLOSED else "operational bits a transition (@5%)")
+        if one == BITS:
+            bits_axis(axis)
+    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylabel("planning error (recorded units)")
+    legend(figure, comparison, extra=_level_handles(shown), key=key)
+    return figure
+
+
+def draw_labels(comparison: Comparison) -> Figure | None:
+    """Success, planning error where there is no simulator, against the number of labeled clips."""
+    found = list(budgets(comparison))
+    numbers = np.array([float(budget) for budget in found])
+    key = next((key for key in (CLOSED_LOOP + "success", PLANNING + "error") if _has(comparison, key, found)), "")
+    rows = _acting_at_several(comparison, key, found)
+    if not key or not rows:
+        return None
+    figure = Figure(figsize=(6.6, 3.8), layout="constrained")
+    axis = figure.subplots()
+    handles: list[Line2D] = []
+    for row in rows:
+        style = style_of(comparison, row.family) | {"label": row.name, "linestyle": "-"}
+        cells = [comparison.estimate(row, f"{key}@{budget}") for budget in found]
+        values, half = np.array([cell.value for cell in cells]), np.nan_to_num([cell.half for cell in cells])
+        keep = np.isfinite(values)
+        axis.errorbar(numbers[keep], values[keep], half[keep], elinewidth=1, capsize=2, alpha=0.9, **style)
+        handles.append(Line2D([], [], **style))
+    clones = [_bounds(comparison, budget, key).get("cloning") for budget in found]
+    cloned = np.array([line.sample(key).estimate().value if line else np.nan for line in clones])
+    if np.isfinite(cloned).any():
+        style = BOUND_STYLES["cloning"] | {"label": "cloning", "marker": "x"}
+        axis.plot(numbers, cloned, **style)
+        handles.append(Line2D([], [], **style))
+    others = {name: line for name, line in _bounds(comparison, found[-1], key).items() if name != "cloning"}
+    _levels(axis, others, key)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(numbers, found)
+    axis.set_xticks([], minor=True)
+    axis.set_ylim(bottom=-0.03 * axis.get_ylim()[1])  # a marker at 0 is whole
+    axis.set_xlabel("labeled clips")
+    axis.set_ylabel("success" if key.startswith(CLOSED_LOOP) else "planning error (recorded units)")
+    figure.legend(handles=[*handles, *_level_handles(others)], loc="outside right upper")
+    return figure
+
+
+def _acting_at_several(comparison: Comparison, key: str, found: Sequence[str]) -> list[Row]:
+    """Rows with a number at several budgets: anchors, then of each family the best with most labels."""
+    better: Callable[..., Row] = max if key.startswith(CLOSED_LOOP) else min
+
+    def several(row: Row) -> bool:
+        return sum(comparison.estimate(row, f"{key}@{budget}").defined for budget in found) > 1
+
+    def at_most(row: Row) -> float:
+        return next(cell.value for budget in reversed(found) if (cell := comparison.estimate(row, f"{key}@{budget}")).defined)
+
+    sweeps = [[row for row in sweep if several(row)] for sweep in comparison.families.values()]
+    best = [better(sweep, key=at_most) for sweep in sweeps if sweep]
+    return [*(row for row in comparison.unlabeled if row.family in ANCHORS and several(row)), *best][:MAX_ROWS]
+
+
+def _has(comparison: Comparison, key: str, found: Sequence[str]) -> bool:
+    """Whether rows have a number at some budget."""
+    return any(has_any(comparison, f"{key}@{budget}", comparison.unlabeled) for budget in found)
+
+
+def _bounds(comparison: Comparison, budget: str, key: str) -> dict[str, Line]:
+    """Bounds that have a number, by their short names."""
+    lines = control_lines(comparison, budget)
+    return {name: line for name in BOUND_STYLES for line in lines if line.name.startswith(name) and line.sample(key).seeds}
+
+
+def _levels(axis: Axes, shown: dict[str, Line], key: str) -> None:
+    """Each bound as a level with its interval as a band."""
+    for name, line in shown.items():
+        cell = line.sample(key).estimate()
+        style = BOUND_STYLES[name]
+        axis.axhline(cell.value, linewidth=1, **style)
+        if np.isfinite(cell.half):
+            axis.axhspan(cell.value - cell.half, cell.value + cell.half, color=style["color"], alpha=0.1, linewidth=0)
+
+
+def _level_handles(shown: dict[str, Line]) -> list[Line2D]:
+    """What the levels are called."""
+    return [Line2D([], [], linewidth=1, label=name, **BOUND_STYLES[name]) for name in shown]

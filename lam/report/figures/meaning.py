@@ -1,0 +1,88 @@
+"""Figures of what latents mean at which capacity: leakage, transfer, probes."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lam.report.figures.style import bits_axis, has_any, legend, scatter, small_panels, style_of
+from lam.report.stats.measures import BITS, GAP_CLOSED, LEAKAGE, TRANSFER
+from lam.report.stats.rows import Comparison
+from lam.report.tables.columns import GAIN, probed_causes
+from lam.report.tables.published import PUBLISHED
+
+LEAKAGE_PANELS = {
+    LEAKAGE + "ratio": "ratio: error at a cut / uncut",
+    LEAKAGE + "share": "share: 1 - error at a cut / copying",
+    LEAKAGE + "cut": "error at a cut",
+}
+TRANSFER_PANELS = {
+    TRANSFER + "ratio": "ratio: error after the cycle / before",
+    TRANSFER + "normalized": "normalized: 0 = floor, 1 = random",
+    TRANSFER + "retention": "retention: predictions that stay",
+}
+
+
+def draw_leakage(comparison: Comparison) -> Figure | None:
+    """Leakage ratio, share and the absolute error at a cut against gap closed, the published ratios beside the first."""
+    return _against_gap(comparison, LEAKAGE_PANELS, "leakage_ratio")
+
+
+def draw_transfer(comparison: Comparison) -> Figure | None:
+    """Transfer ratio, normalized score and retention against gap closed, the published ratios beside the first."""
+    return _against_gap(comparison, TRANSFER_PANELS, "transfer_ratio")
+
+
+def draw_probe(comparison: Comparison) -> Figure | None:
+    """What z adds to the state about each cause, against operational bits (gap closed where there are none)."""
+    causes = probed_causes(comparison)
+    along = next((key for key in (BITS, GAP_CLOSED) if has_any(comparison, key)), "")
+    if not causes or not along:
+        return None
+    figure, panels = small_panels(len(causes), 2 if len(causes) == 4 else 3, (2.7, 2.5))
+    for axis, cause in zip(panels, causes, strict=True):
+        scatter(axis, comparison, along, GAIN + cause)
+        axis.axhline(0, color="#444444", linewidth=0.8)
+        axis.set_title(cause, fontsize=10)
+        if along == BITS:
+            bits_axis(axis)
+    figure.supxlabel("operational bits a transition (@5%)" if along == BITS else "gap closed", fontsize=9)
+    figure.supylabel("gain: score of state and z less score of state", fontsize=9)
+    legend(figure, comparison)
+    return figure
+
+
+def _against_gap(comparison: Comparison, titles: dict[str, str], published: str) -> Figure | None:
+    """Panels of several keys against gap closed; a narrow one with what is published shares the first one's axis."""
+    shown = {key: title for key, title in titles.items() if has_any(comparison, key)}
+    if not shown or not has_any(comparison, GAP_CLOSED):
+        return None
+    beside = next(iter(titles)) in shown and any(one.family in comparison.families for one in PUBLISHED)
+    widths = [2.7, *[1.2] * beside, *[2.7] * (len(shown) - 1)]
+    figure = Figure(figsize=(1.6 + sum(widths), 3.2), layout="constrained")
+    axes = list(figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0])
+    if beside:
+        side = axes.pop(1)
+        side.sharey(axes[0])
+        _published(side, comparison, published)
+    for axis, (key, title) in zip(axes, shown.items(), strict=True):
+        scatter(axis, comparison, GAP_CLOSED, key)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("gap closed")
+    hollow = Line2D([], [], color="#444444", marker="o", markerfacecolor="white", linestyle=":", label="published")
+    legend(figure, comparison, extra=[hollow] if beside else [])
+    return figure
+
+
+def _published(axis: Axes, comparison: Comparison, field: str) -> None:
+    """Published ratios at low and high capacity, which have no place on an axis of gap closed."""
+    for family in comparison.families:
+        values = [one._asdict()[field] for one in PUBLISHED if one.family == family]
+        if values:
+            style = style_of(comparison, family) | {"markerfacecolor": "white", "linestyle": ":"}
+            axis.plot(["low", "high"], values, **style)
+    axis.set_title("published", fontsize=9)
+    axis.set_xlabel("capacity")
+    axis.margins(x=0.3)
+    axis.tick_params(labelleft=False)

@@ -1,0 +1,138 @@
+"""What all figures share: colors, markers, lines of a family, anchors, axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from lam.report.stats.rows import ANCHORS, Comparison, Row
+
+# told apart by color-blind readers: Okabe and Ito's (https://jfly.uni-koeln.de/color) without yellow and black, then a wine
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+ANCHOR_COLORS = {"none": "#444444", "identity": "#999999"}
+STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "svg.hashsalt": "lam",  # element ids would be random otherwise
+}
+DASHES = (0, (4, 2))
+
+
+def style_of(comparison: Comparison, family: str) -> dict[str, Any]:
+    """Color and marker of a row's family; markers differ where colors repeat."""
+    if family in ANCHORS:
+        return {"label": family, "color": ANCHOR_COLORS[family], "marker": "*", "markersize": 9, "linestyle": "none"}
+    index = list(comparison.families).index(family)
+    return {
+        "label": family,
+        "color": COLORS[index % len(COLORS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": ("-", "--")[index // len(COLORS) % 2],
+    }
+
+
+def points(axis: Axes, comparison: Comparison, x: np.ndarray, rows: Sequence[Row], key: str) -> None:
+    """A family's rows joined in the order of their sweep, with intervals where there are any."""
+    cells = [comparison.estimate(row, key) for row in rows]
+    y, half = np.array([cell.value for cell in cells]), np.nan_to_num([cell.half for cell in cells])
+    keep = np.isfinite(x) & np.isfinite(y)
+    if keep.any():
+        style = style_of(comparison, rows[0].family)
+        axis.errorbar(x[keep], y[keep], half[keep], elinewidth=1, capsize=2, alpha=0.9, **style)
+
+
+def scatter(axis: Axes, comparison: Comparison, x_key: str, y_key: str, with_anchors: bool = True) -> None:
+    """One key against another: a line a family, a star an anchor."""
+    for rows in [*([row] for row in comparison.anchors.values() if with_anchors), *comparison.families.values()]:
+        x = np.array([comparison.estimate(row, x_key).value for row in rows])
+        points(axis, comparison, x, rows, y_key)
+
+
+def anchor_levels(axis: Axes, comparison: Comparison, key: str, named: bool) -> None:
+    """The anchors as levels with their intervals as bands, named at the right edge."""
+    for name, row in comparison.anchors.items():
+        cell = comparison.estimate(row, key)
+        color = ANCHOR_COLORS[name]
+        axis.axhline(cell.value, color=color, linewidth=1, linestyle=DASHES)
+        if np.isfinite(cell.half):
+            axis.axhspan(cell.value - cell.half, cell.value + cell.half, color=color, alpha=0.12, linewidth=0)
+        if named:
+            axis.text(1.01, cell.value, name, va="center", color=color, transform=axis.get_yaxis_transform())
+
+
+def legend(figure: Figure, comparison: Comparison, anchors: bool = True, extra: Sequence[Line2D] = (), key: str = "") -> None:
+    """One legend at the right of the whole figure, whatever single panels show; with a key, of rows that have it."""
+    names = [name for name in ANCHORS if name in comparison.anchors and anchors] + list(comparison.families)
+    if key:
+        acting = {row.family for row in comparison.unlabeled if comparison.estimate(row, key).defined}
+        names = [name for name in names if name in acting]
+    handles = [Line2D([], [], **style_of(comparison, name)) for name in names]
+    figure.legend(handles=[*handles, *extra], loc="outside right upper")
+
+
+def value(comparison: Comparison, row: Row, key: str) -> float:
+    """A cell's mean."""
+    return comparison.estimate(row, key).value
+
+
+def has_any(comparison: Comparison, key: str, rows: Sequence[Row] | None = None) -> bool:
+    """Whether some row has a number of this key."""
+    return any(comparison.estimate(row, key).defined for row in (comparison.rows if rows is None else rows))
+
+
+def bits_axis(axis: Axes, room: float = 1.15) -> None:
+    """Bits from 0 on: linear up to 1, then by powers of 2, so that 0 and 40 bits have a place on one axis.
+
+    Args:
+        axis: Drawn already.
+        room: How many times the largest number the axis reaches.
+    """
+    top = axis.get_xlim()[1]
+    axis.set_xscale("symlog", base=2, linthresh=1, linscale=0.7)
+    ticks = [0.0, *2.0 ** np.arange(0, max(2, int(np.ceil(np.log2(max(top, 2)))) + 1))]
+    axis.set_xticks(ticks if len(ticks) < 9 else ticks[:1] + ticks[1::2], labels=None)
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set_xlim(-0.2, top * room)
+
+
+def knob_axis(axis: Axes, rows: Sequence[Row]) -> np.ndarray:
+    """Places of the knobs with their text as labels: logarithmic where they span a decade, tight end on the left."""
+    numbers = np.array([row.number for row in rows])
+    if not np.isfinite(numbers).all():
+        numbers = np.arange(len(rows), dtype=float)
+    if numbers.min() > 0 and numbers.max() / numbers.min() >= 10:
+        axis.set_xscale("log")
+    crowded = sum(len(row.knob) for row in rows) > 12
+    axis.set_xticks(numbers, [row.knob for row in rows], rotation=90 if crowded else 0, fontsize=7 if crowded else 9)
+    axis.set_xticks([], minor=True)
+    axis.margins(x=0.15)
+    if numbers[0] > numbers[-1]:
+        axis.invert_xaxis()
+    return numbers
+
+
+def small_panels(count: int, wide: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels that share their axes' range, ``wide`` in a line; unused ones are removed."""
+    wide = min(wide, count)
+    high = -(-count // wide)
+    figure = Figure(figsize=(1.6 + size[0] * wide, 0.6 + size[1] * high), layout="constrained")
+    panels = list(figure.subplots(high, wide, sharey=True, squeeze=False).flatten())
+    for axis in panels[count:]:
+        axis.remove()
+    return figure, panels[:count]

@@ -1,0 +1,1 @@
+"""Statistics of a report: runs, rows, intervals and paired tests."""

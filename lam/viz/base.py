@@ -1,0 +1,111 @@
+"""Boards: pictures of what a model does, made at the end of a validation pass, for people to look at."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import time
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lam.evals.base import Evaluation, Results
+from lam.models.base import Observation
+
+HINT = "Click on the picture, or check 'Show actual image size', to see it in full."
+
+
+class Board(Evaluation):
+    """Draws one picture at the end of a validation pass; one subclass a file.
+
+    The picture goes to TensorBoard under the board's name, ``boards/<what>``, and to the run's folder as
+    ``boards/<what>.png`` (``.gif`` where it moves), where the report finds it. A board that has nothing to show writes
+    nothing and removes what an earlier pass left. It is drawn when all evaluations have computed, so the order of callbacks
+    does not matter. Without TensorBoard, and in ``lam test``, which sees other data, nothing is drawn.
+    """
+
+    suffix = "png"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loggers: list[TensorBoardLogger] = []
+        self._loaded_step = 0
+
+    def reset(self) -> None:
+        """Forgets what was observed; the bank, which is all that most boards use, is emptied by the model."""
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """Takes in one validation batch; the bank is filled by the model."""
+
+    def compute(self, module: Any) -> Results:
+        """There are no numbers."""
+        return Results()
+
+    @abstractmethod
+    def draw(self, module: Any) -> Any:
+        """What ``write`` writes, or None where there is nothing to show; called on all processes.
+
+        What it runs of the model it runs within ``self.autocast()``.
+        """
+
+    def write(self, drawn: Any, logger: TensorBoardLogger, step: int) -> None:
+        """Writes the file of a picture, as it is, to the run's folder and to TensorBoard."""
+        path = self.path(logger)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(drawn)
+        add_file(logger, self.name, drawn, step, inspect.cleandoc(type(self).__doc__ or "").split("\n\nArgs:")[0])
+
+    def erase(self, logger: TensorBoardLogger) -> None:
+        """Removes from the run's folder what an earlier pass wrote there."""
+        self.path(logger).unlink(missing_ok=True)
+
+    def path(self, logger: TensorBoardLogger) -> Path:
+        """The file in the run's folder."""
+        return Path(logger.log_dir, f"{self.name}.{self.suffix}")
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Finds out where to write."""
+        super().setup(trainer, pl_module, stage)
+        self.loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Notes the step of the weights; in ``validate`` the trainer's own step is 0."""
+        self._loaded_step = checkpoint["global_step"]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws and writes."""
+        if trainer.sanity_checking or not self.loggers:
+            return
+        start = time.perf_counter()
+        drawn = self.draw(pl_module)
+        if trainer.is_global_zero:
+            for logger in self.loggers:
+                if drawn is None:
+                    self.erase(logger)
+                else:
+                    self.write(drawn, logger, trainer.global_step or self._loaded_step)
+        self.results.curves["seconds"] += time.perf_counter() - start
+
+
+Kind = TypeVar("Kind")
+
+
+def callbacks_of(trainer: pl.Trainer, kind: type[Kind]) -> list[Kind]:
+    """Callbacks of a kind that run in the same trainer."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it, undeclared
+    return [callback for callback in callbacks if isinstance(callback, kind)]
+
+
+def add_file(logger: TensorBoardLogger, tag: str, file: bytes, step: int, description: str) -> None:
+    """Hands a PNG or GIF file to TensorBoard, which shows both; its own video summary writes nothing without moviepy 1."""
+    from PIL import Image
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+
+    width, height = Image.open(io.BytesIO(file)).size
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file)
+    metadata = SummaryMetadata(summary_description=f"{description}\n\n{HINT}")
+    value = Summary.Value(tag=tag, image=image, metadata=metadata)
+    logger.experiment._get_file_writer().add_summary(Summary(value=[value]), step)

@@ -1,0 +1,102 @@
+"""The code gallery: what each code does to the same start frames."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lam.metrics.entropy import symbols
+from lam.models.base import Observation
+from lam.models.clip_buffer import ClipSample
+from lam.viz.base import Board
+from lam.viz.canvas import GAP, above, beside, blank, caption, change, enlarge, framed, png
+
+COLUMNS = 11
+
+
+class CodeGalleryBoard(Board):
+    """One step from a few start frames with each of the most frequent codes; of discrete latents only.
+
+    Below each prediction stands its signed difference to the start frame, twice as strong: gray is no change. The z of a code
+    is that of the first transition in which the code, a whole tuple where several make a latent, was observed.
+
+    Args:
+        num_codes: Codes shown, at most.
+        num_starts: Start frames.
+        max_clips: Clips the codes come from, at most.
+    """
+
+    name: ClassVar[str] = "boards/code_gallery"
+
+    def __init__(self, num_codes: int = 32, num_starts: int = 2, max_clips: int = 2048) -> None:
+        super().__init__()
+        self.num_codes = num_codes
+        self.num_starts = num_starts
+        self.max_clips = max_clips
+        self.reset()
+
+    def prepare(self, module: Any) -> None:
+        """Asks for room in the bank."""
+        module.bank.require(self.num_starts)
+
+    def reset(self) -> None:
+        """Forgets what was observed."""
+        self.sample = ClipSample(self.max_clips)
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """Keeps codes and z."""
+        if observation.limited.codes is not None:
+            values = {"codes": observation.limited.codes, "z": observation.limited.z.float()}
+            self.sample.add(observation.clip.position, values)
+
+    def draw(self, module: Any) -> bytes | None:
+        """Blocks of a line of codes: start frames down, codes across."""
+        _, values = self.sample.gather()
+        clips = module.bank.clips(self.num_starts)
+        if not values or clips is None:
+            return None
+        tuples, z, shares = ranked(values["codes"].flatten(0, 1), values["z"].flatten(0, 1))
+        z = z[: self.num_codes].to(module.device)
+        starts = clips.states[:, :1].to(module.device)
+        with self.autocast():
+            predicted = module.predict(
+                starts.repeat_interleave(len(z), dim=0), z.repeat(len(starts), 1, 1)[:, None].to(starts.dtype)
+            )
+        after = module.encoder.picture(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(z)))
+        before = module.encoder.picture(starts)  # (S, 1, 3, h, w)
+        images, changes, first = enlarge(after), enlarge(change(after, before)), enlarge(before[:, 0])
+        width = first.shape[2]
+        blocks = []
+        for start in range(0, len(z), COLUMNS):
+            line = range(start, min(start + COLUMNS, len(z)))
+            texts = [f"{_name(tuples[k])}\n{100 * shares[k]:.1f} %" for k in line]
+            rows = [beside(caption("start\nframe", width), *(caption(text, width) for text in texts))]
+            for s in range(len(starts)):
+                rows.append(beside(first[s], *(images[s, k] for k in line)))
+                rows.append(beside(caption("change x2", width), *(changes[s, k] for k in line)))
+                rows.append(blank(GAP, width))
+            blocks.append(above(*rows, gap=GAP // 2))
+        return png(framed(above(*blocks, gap=4 * GAP)))
+
+
+def _name(code: Tensor) -> str:
+    """What a code tuple (C,) is called."""
+    return f"code {code.item()}" if len(code) == 1 else ", ".join(str(each) for each in code.tolist())
+
+
+def ranked(codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor, list[float]]:
+    """Distinct code tuples (k, C), most frequent first, the z (k, ...) each first came with, and shares of all transitions.
+
+    Args:
+        codes: Codes of n transitions, (n, C).
+        z: Their latents, (n, ...).
+    """
+    symbol = symbols(codes)
+    counts = torch.bincount(symbol)
+    place = torch.arange(len(symbol))
+    first = torch.full_like(counts, len(symbol)).scatter_reduce(0, symbol, place, "amin")
+    order = counts.argsort(descending=True, stable=True)
+    first = first[order]
+    return codes[first], z[first], (counts[order].double() / len(codes)).tolist()

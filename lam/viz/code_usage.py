@@ -1,0 +1,70 @@
+"""The code usage board: how often each code occurs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lam.metrics.entropy import perplexity, symbols
+from lam.models.base import Observation
+from lam.models.clip_buffer import ClipSample
+from lam.viz.base import Board
+from lam.viz.canvas import axes, figure_png
+
+
+class CodeUsageBoard(Board):
+    """Shares of all transitions that the codes take, most frequent first; of discrete latents only.
+
+    A code is a whole tuple where several codes make a latent.
+
+    Args:
+        max_clips: Clips the shares come from, at most.
+    """
+
+    name: ClassVar[str] = "boards/code_usage"
+
+    def __init__(self, max_clips: int = 8192) -> None:
+        super().__init__()
+        self.max_clips = max_clips
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was observed."""
+        self.sample = ClipSample(self.max_clips)
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """Keeps codes and their capacity."""
+        limited = observation.limited
+        if limited.codes is not None and limited.rate_bits is not None:
+            self.sample.add(observation.clip.position, {"codes": limited.codes, "bits": limited.rate_bits.double()})
+
+    def draw(self, module: Any) -> bytes | None:
+        """A bar a code."""
+        _, values = self.sample.gather()
+        if not values:
+            return None
+        codes = values["codes"].flatten(0, 1)
+        share = shares(codes)
+        bits = values["bits"].mean().item()
+        effective = perplexity(symbols(codes))
+        title = f"{len(share)} of {count(bits)} codes occur in {len(codes)} transitions; perplexity {effective:.1f}"
+        plot = axes(title, "codes that occur, most frequent first", "% of transitions")
+        plot.stairs(100 * share, np.arange(len(share) + 1) + 0.5, fill=True)
+        plot.axhline(100 / len(share), color="black", linestyle="--", linewidth=1, label="all that occur equally often")
+        plot.set_xlim(0.5, len(share) + 0.5)
+        plot.legend(frameon=False)
+        return figure_png(plot.figure)
+
+
+def shares(codes: Tensor) -> np.ndarray:
+    """Share of each distinct code tuple, (k,), largest first, of codes (n, C)."""
+    counts = torch.unique(codes, dim=0, return_counts=True)[1]
+    return (counts.sort(descending=True).values.double() / len(codes)).numpy()
+
+
+def count(bits: float) -> str:
+    """Number of codes that so many bits can tell apart."""
+    return str(round(2**bits)) if bits < 20 else f"2^{bits:.0f}"

@@ -1,0 +1,93 @@
+"""The embedding board: latents in TensorBoard's projector, colored by their known causes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from lam.models.base import Observation
+from lam.models.clip_buffer import ClipSample
+from lam.viz.base import Board
+
+
+class EmbeddingBoard(Board):
+    """Fills the tab PROJECTOR with z of single transitions, their clip, source and known causes beside them.
+
+    The tab shows one set of points a run: that of the last pass, in ``boards/embedding/``.  The summary writer's own
+    ``add_embedding`` would keep one for each pass and show the first.
+
+    Args:
+        num_points: Transitions shown, at most.
+    """
+
+    name: ClassVar[str] = "boards/embedding"
+
+    def __init__(self, num_points: int = 1000) -> None:
+        super().__init__()
+        self.num_points = num_points
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was observed."""
+        self.sample = ClipSample(self.num_points)
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """Keeps z and causes."""
+        labels = observation.clip.labels(module.encoder.frames_per_state)
+        values = {f"cause/{name}": value for name, value in labels.items()}
+        self.sample.add(observation.clip.position, values | {"z": observation.limited.z.float()})
+
+    def draw(self, module: Any) -> tuple[np.ndarray, list[list[str]]] | None:
+        """Vectors (n, L * A) and lines of metadata, the names of the columns first; None where z does not vary."""
+        positions, values = self.sample.gather()
+        if not values:
+            return None
+        z = values.pop("z").flatten(2)
+        shape = z.shape[:2]
+        # whole clips, in an order that does not prefer any
+        clip = torch.arange(len(z))[:, None].expand(shape).flatten()[: self.num_points]
+        step = torch.arange(shape[1]).expand(shape).flatten()[: self.num_points]
+        vectors = z[clip, step].numpy()
+        if not vectors.std(axis=0).any():
+            return None
+        names = [module.validated[position] for position in positions[clip].tolist()]
+        columns: dict[str, list[str]] = {
+            "clip": [name for name, _ in names],
+            "source": [source for _, source in names],
+            "step": [str(each) for each in step.tolist()],
+        }
+        for name, value in values.items():
+            columns |= _columns(name.removeprefix("cause/"), value[clip, step])
+        lines = [list(columns), *(list(line) for line in zip(*columns.values(), strict=True))]
+        return vectors, lines
+
+    def erase(self, logger: TensorBoardLogger) -> None:
+        """Makes the projector forget the points of an earlier pass."""
+        Path(logger.log_dir, "projector_config.pbtxt").unlink(missing_ok=True)
+
+    def write(self, drawn: tuple[np.ndarray, list[list[str]]], logger: TensorBoardLogger, step: int) -> None:
+        """Writes the two tables and what tells the projector of them."""
+        from tensorboard.plugins import projector
+
+        vectors, lines = drawn
+        folder = Path(logger.log_dir, self.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savetxt(folder / "z.tsv", vectors, fmt="%.6g", delimiter="\t")
+        (folder / "causes.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
+        config = projector.ProjectorConfig()
+        points = config.embeddings.add()
+        points.tensor_name = f"z, step {step}"
+        points.tensor_path, points.metadata_path = f"{self.name}/z.tsv", f"{self.name}/causes.tsv"
+        projector.visualize_embeddings(logger.log_dir, config)
+
+
+def _columns(name: str, value: Tensor) -> dict[str, list[str]]:
+    """One column for each number of a cause (n, ...)."""
+    value = value.flatten(1) if value.ndim > 1 else value[:, None]
+    names = [name] if value.shape[1] == 1 else [f"{name}_{k}" for k in range(value.shape[1])]
+    return {name: [f"{number:.4g}" for number in column.tolist()] for name, column in zip(names, value.T, strict=True)}

@@ -1,0 +1,66 @@
+"""The leakage board: predictions across an artificial cut, after figure 6 of https://arxiv.org/abs/2601.05230."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from lam.viz.base import Board
+from lam.viz.canvas import GAP, above, beside, caption, enlarge, framed, png
+
+COLUMNS = (
+    "A before the cut",
+    "A goes on (true)",
+    "predicted without cut",
+    "B comes instead (true)",
+    "predicted across the cut",
+)
+
+
+class LeakageBoard(Board):
+    """Clip A goes on as clip B in mid-clip; a latent that cannot copy the future fails to predict what comes then.
+
+    Below each prediction stand its error and that of predicting no change, both at the cut alone. Where all clips come from
+    one source there is nothing to cut to.
+
+    Args:
+        num_pairs: Rows.
+        num_clips: Clips from which pairs are taken.
+    """
+
+    name: ClassVar[str] = "boards/leakage"
+
+    def __init__(self, num_pairs: int = 5, num_clips: int = 32) -> None:
+        super().__init__()
+        self.num_pairs = num_pairs
+        self.num_clips = num_clips
+
+    def prepare(self, module: Any) -> None:
+        """Asks for room in the bank."""
+        module.bank.require(self.num_clips)
+
+    def draw(self, module: Any) -> bytes | None:
+        """One row a pair."""
+        clips = module.bank.clips(self.num_clips)
+        if clips is None or len(torch.unique(clips.source)) < 2:
+            return None
+        pairs = torch.arange(0, len(clips), 2)[: self.num_pairs]
+        whole = clips.take(pairs, module.device).states
+        other = clips.take(clips.partners()[pairs], module.device).states
+        cut = whole.shape[1] // 2  # the first state that comes from the other clip
+        pictures, scores = [whole[:, cut - 1]], []
+        for states in (whole, torch.cat([whole[:, :cut], other[:, cut:]], dim=1)):
+            with self.autocast():
+                predicted = module.predict(states[:, :-1], module.limit(module.infer(states)).z)
+                errors, copies = (module.error(x, states[:, 1:])[:, cut - 1] for x in (predicted, states[:, :-1]))
+            pictures += [states[:, cut], predicted[:, cut - 1].to(states.dtype)]
+            scores.append([f"error {e:.2f}\nno change {c:.2f}" for e, c in zip(errors.tolist(), copies.tolist(), strict=True)])
+        images = enlarge(module.encoder.picture(torch.stack(pictures, dim=1)), 144)
+        width = images.shape[3]
+        rows = [above(beside(*(caption(text, width, bold=True) for text in COLUMNS), gap=2 * GAP))]
+        for row, uncut, across in zip(images, *scores, strict=True):
+            texts = ("", "", uncut, "", across)
+            cells = [above(image, caption(text, width), gap=GAP // 2) for image, text in zip(row, texts, strict=True)]
+            rows.append(beside(*cells, gap=2 * GAP))
+        return png(framed(above(*rows, gap=2 * GAP)))

@@ -1,0 +1,53 @@
+"""The prediction board: what was, what came, and what the model says would come."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from lam.viz.base import Board
+from lam.viz.canvas import above, beside, caption, change, enlarge, framed, png
+
+COLUMNS = ("before", "came (true)", "predicted", "predicted - true, x2", "true - before, x2")
+
+
+class PredictionBoard(Board):
+    """The last transition of a few clips, one a row, each with its error and that of predicting no change.
+
+    Differences are signed: gray is none, brighter is more, darker is less. Pictures are the encoder's view of its states.
+
+    Args:
+        num_clips: Rows.
+    """
+
+    name: ClassVar[str] = "boards/prediction"
+
+    def __init__(self, num_clips: int = 6) -> None:
+        super().__init__()
+        self.num_clips = num_clips
+
+    def prepare(self, module: Any) -> None:
+        """Asks for room in the bank."""
+        module.bank.require(self.num_clips)
+
+    def draw(self, module: Any) -> bytes | None:
+        """One row a clip."""
+        clips = module.bank.clips(self.num_clips)
+        if clips is None:
+            return None
+        clips = clips.take(slice(None), module.device)
+        with self.autocast():
+            predicted = module.predict(clips.states[:, :-1], clips.z)
+            errors, copies = (module.error(guess, clips.states[:, 1:])[:, -1] for guess in (predicted, clips.states[:, :-1]))
+        last = torch.stack([clips.states[:, -2], clips.states[:, -1], predicted[:, -1].to(clips.states.dtype)], dim=1)
+        before, came, guess = module.encoder.picture(last).unbind(dim=1)
+        columns = torch.stack([before, came, guess, change(guess, came), change(came, before)], dim=1)
+        rows = [list(row) for row in enlarge(columns, 144)]
+        width = rows[0][0].shape[1]
+        head = beside(*(caption(text, width, bold=True) for text in COLUMNS))
+        lines = [
+            beside(*row, caption(f"error {error:.2f}\nno change {copy:.2f}", width))
+            for row, error, copy in zip(rows, errors.tolist(), copies.tolist(), strict=True)
+        ]
+        return png(framed(above(head, *lines)))

@@ -1,0 +1,61 @@
+"""The rollout board: clips and what the model makes of their first state, as moving pictures."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from lam.viz.base import Board
+from lam.viz.canvas import above, beside, caption, change, enlarge, framed, gif
+
+SECONDS = 0.4
+"""Each state is shown for so long; the last one twice as long."""
+
+
+class RolloutBoard(Board):
+    """An animated picture of a few clips side by side: true, unrolled with inferred latents, and their difference.
+
+    The prediction starts from the first true state and never sees another one. Below each clip stands its error at the state
+    that is shown.
+
+    Args:
+        num_clips: Clips side by side.
+    """
+
+    name: ClassVar[str] = "boards/rollout"
+    suffix = "gif"
+
+    def __init__(self, num_clips: int = 6) -> None:
+        super().__init__()
+        self.num_clips = num_clips
+
+    def prepare(self, module: Any) -> None:
+        """Asks for room in the bank."""
+        module.bank.require(self.num_clips)
+
+    def draw(self, module: Any) -> bytes | None:
+        """One image a state."""
+        clips = module.bank.clips(self.num_clips)
+        if clips is None:
+            return None
+        clips = clips.take(slice(None), module.device)
+        states, first = clips.states, clips.states[:, :1]
+        with self.autocast():
+            unrolled = torch.cat([first, module.rollout(first, clips.z)], dim=1)
+            errors = module.error(unrolled[:, 1:], states[:, 1:])
+        true, predicted = module.encoder.picture(states), module.encoder.picture(unrolled)
+        rows = {
+            "true": enlarge(true, 144),
+            "predicted": enlarge(predicted, 144),
+            "predicted - true, x2": enlarge(change(predicted, true), 144),
+        }
+        num_states, width = states.shape[1], rows["true"].shape[3]
+        images = []
+        for t in range(num_states):
+            lines = [beside(caption(text, 112), *row[:, t]) for text, row in rows.items()]
+            texts = [f"error {error:.2f}" for error in errors[:, t - 1].tolist()] if t else ["given"] * len(clips)
+            scores = [caption(text, width) for text in texts]
+            lines.append(beside(caption(f"state {t + 1} of {num_states}", 112), *scores))
+            images.append(framed(above(*lines)))
+        return gif(images, [SECONDS] * (num_states - 1) + [2 * SECONDS])

@@ -1,0 +1,104 @@
+"""The traversal board: what moves when a continuous latent moves along the directions in which it varies most."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lam.models.base import Observation
+from lam.models.clip_buffer import ClipSample
+from lam.viz.base import Board
+from lam.viz.canvas import CELL, GAP, above, beside, caption, change, enlarge, framed, png
+
+STEPS = (-2, -1, 0, 1, 2)
+"""Standard deviations from the mean."""
+
+
+class TraversalBoard(Board):
+    """One step from the same start frames with z at -2 to 2 standard deviations along its principal directions.
+
+    Of continuous latents that vary only. The L tokens of a transition are joined to one vector. To the right of each row
+    stands what the step does: the signed difference of both ends of the row, gray where there is none.
+
+    Args:
+        num_directions: Directions shown, at most; largest variance first.
+        num_starts: Start frames.
+        max_clips: Clips the directions come from, at most.
+    """
+
+    name: ClassVar[str] = "boards/traversal"
+
+    def __init__(self, num_directions: int = 6, num_starts: int = 2, max_clips: int = 2048) -> None:
+        super().__init__()
+        self.num_directions = num_directions
+        self.num_starts = num_starts
+        self.max_clips = max_clips
+        self.reset()
+
+    def prepare(self, module: Any) -> None:
+        """Asks for room in the bank."""
+        module.bank.require(self.num_starts)
+
+    def reset(self) -> None:
+        """Forgets what was observed."""
+        self.sample = ClipSample(self.max_clips)
+
+    def observe(self, observation: Observation, module: Any) -> None:
+        """Keeps z."""
+        if observation.limited.codes is None:
+            self.sample.add(observation.clip.position, {"z": observation.limited.z.float()})
+
+    def draw(self, module: Any) -> bytes | None:
+        """One row a direction, start frames beside one another."""
+        _, values = self.sample.gather()
+        clips = module.bank.clips(self.num_starts)
+        if not values or clips is None:
+            return None
+        z = values["z"].flatten(0, 1)  # (n, L, A)
+        mean, moves, shares = directions(z.flatten(1), self.num_directions)
+        if not len(moves):
+            return None
+        path = mean + torch.tensor(STEPS, dtype=z.dtype)[:, None] * moves[:, None]  # (k, 5, L * A)
+        path = path.flatten(0, 1).unflatten(1, z.shape[1:]).to(module.device)
+        starts = clips.states[:, :1].to(module.device)
+        with self.autocast():
+            predicted = module.predict(
+                starts.repeat_interleave(len(path), dim=0), path.repeat(len(starts), 1, 1)[:, None].to(starts.dtype)
+            )
+        after = module.encoder.picture(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(moves), len(STEPS)))
+        first = enlarge(module.encoder.picture(starts)[:, 0])
+        images, ends = enlarge(after), enlarge(change(after[:, :, -1], after[:, :, 0], gain=1.0))
+        width = first.shape[2]
+        heads = [beside(*(caption(text, width) for text in _heads())) for _ in first]
+        rows = [beside(caption("", CELL), *heads, gap=6 * GAP)]
+        for k, share in enumerate(shares):
+            parts = [beside(first[s], *images[s, k], ends[s, k]) for s in range(len(first))]
+            rows.append(beside(caption(f"direction {k + 1}\n{100 * share:.0f} % of the variance", CELL), *parts, gap=6 * GAP))
+        return png(framed(above(*rows)))
+
+
+def _heads() -> list[str]:
+    """What the columns are."""
+    return ["start frame", *(f"{step:+d} sd" if step else "mean z" for step in STEPS), "+2 sd minus\n-2 sd"]
+
+
+def directions(z: Tensor, most: int) -> tuple[Tensor, Tensor, list[float]]:
+    """Mean (A,), principal directions (k, A), as long as the standard deviation along them, and their shares of the variance.
+
+    Each points to where its largest entry is positive. Directions without variance are left out.
+
+    Args:
+        z: Latents (n, A).
+        most: Number of directions, at most.
+    """
+    centered = z.double() - z.double().mean(dim=0)
+    variances, vectors = torch.linalg.eigh(centered.T @ centered / len(z))
+    variances, vectors = variances.flip(0).clamp(min=0), vectors.flip(1).T
+    kept = variances > 1e-9 * variances.sum()
+    kept[most:] = False
+    vectors = vectors[kept]
+    vectors = vectors * vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True)).sign()
+    moves = variances[kept].sqrt()[:, None] * vectors
+    return z.mean(dim=0), moves.to(z.dtype), (variances[kept] / variances.sum()).tolist()

@@ -1,0 +1,58 @@
+"""The shared sample of clips: bounded, the same for any order and number of processes, partners from other sources."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from lam.models.clip_buffer import Bank
+from tests.evals.toy import ToyModel, clips, part
+
+
+def filled(num_clips: int, batches: list[tuple[int, int]], causes=None):
+    model, clip, bank = ToyModel(), clips(20, frames=3, causes=causes), Bank()
+    bank.require(num_clips)
+    for start, stop in batches:
+        few = part(clip, start, stop)
+        bank.add(model.validation_step(few), few.labels(1))
+    return bank.clips(num_clips)
+
+
+def test_keeps_the_same_clips_in_any_order_of_batches():
+    one, other = filled(6, [(0, 10), (10, 20)]), filled(6, [(15, 20), (0, 2), (2, 15)])
+    assert len(one) == 6
+    torch.testing.assert_close(one.position, other.position)
+    torch.testing.assert_close(one.states, other.states)
+
+
+def test_a_smaller_bank_is_the_beginning_of_a_larger_one():
+    torch.testing.assert_close(filled(5, [(0, 20)]).position, filled(12, [(0, 20)]).position[:5])
+
+
+def test_holds_what_belongs_together():
+    bank = filled(8, [(0, 20)], causes={"number": torch.arange(20)[:, None].expand(-1, 2)})
+    torch.testing.assert_close(bank.labels["number"][:, 0], bank.position)
+    states = ToyModel().encoder(bank.frames)
+    torch.testing.assert_close(bank.states, states)
+    torch.testing.assert_close(bank.z, 0.5 * (states[:, 1:] - states[:, :-1]).mean(dim=2, keepdim=True))
+
+
+def test_partners_come_from_other_sources():
+    bank = filled(20, [(0, 20)])
+    bank = dataclasses.replace(bank, source=torch.tensor([0] * 12 + [1] * 5 + [2] * 3))
+    for steps in (1, 2):
+        assert (bank.source[bank.partners(steps)] != bank.source).all()
+    assert (bank.partners(1) != bank.partners(2)).all()
+
+
+def test_a_single_source_has_no_partners():
+    bank = dataclasses.replace(filled(20, [(0, 20)]), source=torch.zeros(20))
+    with pytest.raises(ValueError, match="single source"):
+        bank.partners()
+
+
+def test_without_evaluations_that_ask_nothing_is_kept():
+    bank, model = Bank(), ToyModel()
+    clip = clips(4)
+    bank.add(model.validation_step(clip), {})
+    assert bank.clips(4) is None
