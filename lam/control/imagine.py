@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lam.models.base import EvaluatedModel
+from lam.models.base import WorldModel
 
 # Letters of this file: E episodes, K candidates, H steps, U numbers of an action, P past states.
 
@@ -25,7 +25,7 @@ class Imagination:
         at_once: Sequences that go through the model together, for memory.
     """
 
-    def __init__(self, world: EvaluatedModel, act: Act, window: int, at_once: int = 1024) -> None:
+    def __init__(self, world: WorldModel, act: Act, window: int, at_once: int = 1024) -> None:
         if window < 1 or at_once < 1:
             raise ValueError(f"window is {window} and at_once {at_once}, both must be at least 1.")
         self.world, self.act, self.window, self.at_once = world, act, window, at_once

@@ -23,7 +23,7 @@ from lam.bottlenecks.base import BottleneckOutput
 from lam.control.heads import Blind, Classifying, Clone, Head, Seeing
 from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
-from lam.models.base import EvaluatedModel
+from lam.models.base import WorldModel
 from lam.models.latent_action import LatentActionModel
 from lam.noise import keyed_uniform, mix
 from lam.optimizers import warmup_cosine
@@ -77,7 +77,7 @@ class LabeledBatches(IterableDataset[list[Tensor]]):
             yield [column[rows] for column in self.labeled.tensors]
 
 
-class ControlledModel(EvaluatedModel):
+class ControlledModel(WorldModel):
     """A frozen world model with heads between its latents and the known actions; only the heads learn.
 
     All heads learn from the same labeled clips at once, so that what they reach can be compared: ``controller`` from action

@@ -37,7 +37,7 @@ class Evaluation(pl.Callback, ABC):
 
     Every rank observes its share; ``compute`` gathers what it needs (``lam.distributed.gather``) and must return the same
     on all ranks. A subclass that needs the model itself (unrolling, peeking) gets it as ``module``, a
-    ``lam.models.base.EvaluatedModel``; what it runs of it in ``compute`` it runs within ``self.autocast()``.
+    ``lam.models.base.WorldModel``; what it runs of it in ``compute`` it runs within ``self.autocast()``.
     """
 
     name: ClassVar[str]

@@ -42,7 +42,7 @@ class Observation:
     unrolled: Tensor | None = field(default=None, init=False)
 
 
-class EvaluatedModel(pl.LightningModule, ABC):
+class WorldModel(pl.LightningModule, ABC):
     """A model that infers latent actions and predicts with them, as evaluations see it.
 
     Attributes:

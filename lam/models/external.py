@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 from lam.bottlenecks.prior import draw_normal
 from lam.encoders import Encoder, Patches
-from lam.models.base import EvaluatedModel
+from lam.models.base import WorldModel
 
 COPY_ERROR_CLIPS = 1024
 
@@ -72,7 +72,7 @@ class ForeignBottleneck(Bottleneck):
         return self.adapter.sample_prior(n, generator)[:, None]
 
 
-class ForeignModel(EvaluatedModel):
+class ForeignModel(WorldModel):
     """A model trained elsewhere as evaluations see it; its errors are measured in the setting's own states and unit.
 
     Args:

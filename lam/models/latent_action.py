@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 from lam.data.clip import Clip
 from lam.encoders.base import Encoder, StateShape
-from lam.models.base import EvaluatedModel
+from lam.models.base import WorldModel
 from lam.models.forward import ForwardModel
 from lam.models.inverse import InverseModel
 from lam.noise import mix
@@ -25,7 +25,7 @@ class NonFiniteLossError(ValueError):
     """Training produced a loss that is not a number."""
 
 
-class LatentActionModel(EvaluatedModel):
+class LatentActionModel(WorldModel):
     """Learns what happened between two states by having to predict the second.
 
     Everything but the bottleneck is shared by all rows of a table. The loss is the prediction error, in units of the error

@@ -9,7 +9,7 @@ from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 from lam.data.clip import Clip
 from lam.encoders.base import Encoder
 from lam.evals.base import Evaluation, Results
-from lam.models.base import EvaluatedModel, Observation
+from lam.models.base import Observation, WorldModel
 
 PATCH = 4
 
@@ -43,7 +43,7 @@ class ToyBottleneck(Bottleneck):
         raise AssertionError("no evaluation tested here draws from the prior")
 
 
-class ToyModel(EvaluatedModel):
+class ToyModel(WorldModel):
     """Latents are half of the mean change of each channel, which the prediction adds to every token."""
 
     def __init__(self, frames_per_state: int = 1):
