@@ -134,7 +134,7 @@ class ControlledModel(WorldModel):
                 "blind_reader": Blind(shape, latents, actions, 2 * width),
             }
         )
-        if world.limit(torch.zeros(1, 1, world.bottleneck.num_latents, world.bottleneck.dim)).codes is not None:
+        if world.apply_bottleneck(torch.zeros(1, 1, world.bottleneck.num_latents, world.bottleneck.dim)).codes is not None:
             self.heads["classifier"] = Classifying(shape, actions, latents, labeled_clips * self.steps, width)
 
     # ------------------------------------------------------------------ the world model
@@ -149,7 +149,7 @@ class ControlledModel(WorldModel):
 
     def limit(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
         """What the world's bottleneck lets through."""
-        return self.world.limit(latent, sample=sample)
+        return self.world.apply_bottleneck(latent, sample=sample)
 
     def read(self, clip: Clip, states: Tensor) -> Tensor:
         """The world's latents of a clip, (B, T-1, L, A)."""

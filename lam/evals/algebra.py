@@ -80,7 +80,7 @@ class _Latents:
 def _infer(module: Any, before: Tensor, after: Tensor) -> Tensor:
     """Limited latents (b, t, L * A), flat, of pairs of states (b, t, N, D)."""
     pairs = torch.stack([before, after], dim=2).flatten(0, 1)  # (b * t, 2, N, D)
-    return module.limit(module.infer(pairs)).z.float().flatten(1).unflatten(0, before.shape[:2])
+    return module.apply_bottleneck(module.infer(pairs)).z.float().flatten(1).unflatten(0, before.shape[:2])
 
 
 def _square(left: Tensor) -> Tensor:

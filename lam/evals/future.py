@@ -87,7 +87,7 @@ class Future(Evaluation):
 
     def _check_forward(self, module: Any, states: Tensor, t: int, generator: Generator) -> None:
         """Prediction t may see states and limited latents up to t, nothing after."""
-        past, z = states[:, :-1], module.limit(module.infer(states)).z
+        past, z = states[:, :-1], module.apply_bottleneck(module.infer(states)).z
         moved = module.predict(_noisy_after(past, t, generator), _noisy_after(z, t, generator))
         self._note("forward", moved[:, : t + 1], module.predict(past, z)[:, : t + 1])
 
@@ -101,7 +101,7 @@ class Future(Evaluation):
 def _pipeline(module: Any, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Latents, limited latents and predictions, each (B, T-1, ...)."""
     latent = module.infer(states)
-    z = module.limit(latent).z
+    z = module.apply_bottleneck(latent).z
     return latent, z, module.predict(states[:, :-1], z)
 
 

@@ -46,7 +46,7 @@ class Leakage(PairEvaluation):
         kept = (own.z.shape[1] + 1) // 2  # states before the cut
         frames = kept * module.encoder.frames_per_state
         states = module.encoder(torch.cat([own.frames[:, :frames], other.frames[:, frames:]], dim=1))
-        predicted = module.predict(states[:, :-1], module.limit(module.infer(states)).z)
+        predicted = module.predict(states[:, :-1], module.apply_bottleneck(module.infer(states)).z)
         errors = module.error(predicted, states[:, 1:])[:, kept - 1 :]
         uncut = module.predict(own.states[:, :kept], own.z[:, :kept])[:, -1:]
         values = {

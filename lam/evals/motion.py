@@ -60,7 +60,7 @@ class Motion(PairEvaluation):
         a = clips.take(places, module.device)
         b = clips.take(clips.partners()[places], module.device)
         still = torch.stack([a.states[:, :-1]] * 2, dim=2).flatten(0, 1)
-        unmoved = module.limit(module.infer(still)).z.unflatten(0, a.z.shape[:2])[:, :, 0]
+        unmoved = module.apply_bottleneck(module.infer(still)).z.unflatten(0, a.z.shape[:2])[:, :, 0]
         predictions = {
             "induced": (b, _replaced(module, b, a.z)),
             "static": (b, _replaced(module, b, unmoved)),

@@ -45,7 +45,7 @@ class Transfer(PairEvaluation):
 
         def again(start: Tensor, driven: Tensor) -> Tensor:
             """A unrolled with the latents of what it or another clip was driven to."""
-            return module.rollout(first, module.limit(module.infer(torch.cat([start, driven], dim=1))).z)
+            return module.rollout(first, module.apply_bottleneck(module.infer(torch.cat([start, driven], dim=1))).z)
 
         original = module.rollout(first, a.z)
         driven = module.rollout(b.states[:, :1], a.z)

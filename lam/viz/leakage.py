@@ -52,7 +52,7 @@ class LeakageBoard(Board):
         pictures, scores = [whole[:, cut - 1]], []
         for states in (whole, torch.cat([whole[:, :cut], other[:, cut:]], dim=1)):
             with self.autocast():
-                predicted = module.predict(states[:, :-1], module.limit(module.infer(states)).z)
+                predicted = module.predict(states[:, :-1], module.apply_bottleneck(module.infer(states)).z)
                 errors, copies = (module.error(x, states[:, 1:])[:, cut - 1] for x in (predicted, states[:, :-1]))
             pictures += [states[:, cut], predicted[:, cut - 1].to(states.dtype)]
             scores.append([f"error {e:.2f}\nno change {c:.2f}" for e, c in zip(errors.tolist(), copies.tolist(), strict=True)])

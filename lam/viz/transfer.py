@@ -85,7 +85,7 @@ def strips(module: Any, source: tuple[Tensor, Tensor], target: tuple[Tensor, Ten
         return module.error(states[:, 1:], truth[:, 1:]).mean(dim=1).tolist()
 
     transferred = unrolled(b, z_a)
-    again = unrolled(a, module.limit(module.infer(transferred)).z)
+    again = unrolled(a, module.apply_bottleneck(module.infer(transferred)).z)
     own, others = unrolled(b, z_b), unrolled(b, random)
     to_b, to_a = errors(transferred, b), errors(transferred, a)
     cycle, original = errors(again, a), errors(unrolled(a, z_a), a)

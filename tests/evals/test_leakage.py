@@ -114,7 +114,7 @@ def trained(frames, latent_dim):
 
     def loss():
         optimizer.zero_grad()
-        error = model.error(model.predict(states[:, :-1], model.limit(model.infer(states)).z), states[:, 1:]).mean()
+        error = model.error(model.predict(states[:, :-1], model.apply_bottleneck(model.infer(states)).z), states[:, 1:]).mean()
         error.backward()
         return error
 
