@@ -42,9 +42,9 @@ class Problem:
 
     def start(self) -> Tensor:
         """The first mean of every episode, (E, H, U), within bounds."""
-        return self.limit(self.mean.expand(len(self.keys), self.horizon, len(self.low)))
+        return self.clip_actions(self.mean.expand(len(self.keys), self.horizon, len(self.low)))
 
-    def limit(self, actions: Tensor) -> Tensor:
+    def clip_actions(self, actions: Tensor) -> Tensor:
         """Actions (..., U) moved into their bounds."""
         return actions.clamp(self.low, self.high)
 
@@ -111,7 +111,7 @@ class CEM(Planner):
         trace = []
         for turn in range(self.turns):
             drawn = mean[:, None] + std[:, None] * problem.noise(turn, self.candidates - 1)
-            candidates = torch.cat([mean[:, None], problem.limit(drawn)], dim=1)
+            candidates = torch.cat([mean[:, None], problem.clip_actions(drawn)], dim=1)
             costs = problem.cost(candidates)
             best = costs.topk(self.elites, dim=1, largest=False)
             elites = candidates.gather(1, best.indices[:, :, None, None].expand(-1, -1, *mean.shape[1:]))
@@ -153,7 +153,7 @@ class MPPI(Planner):
         trace = []
         for turn in range(self.turns):
             drawn = mean[:, None] + std * problem.noise(turn, self.candidates - 1)
-            candidates = torch.cat([mean[:, None], problem.limit(drawn)], dim=1)
+            candidates = torch.cat([mean[:, None], problem.clip_actions(drawn)], dim=1)
             costs = problem.cost(candidates)
             least = costs.amin(dim=1, keepdim=True)
             spread = costs.std(dim=1, keepdim=True).clamp_min(torch.finfo(costs.dtype).tiny)
@@ -194,12 +194,12 @@ class GradientDescent(Planner):
             offsets = torch.zeros_like(first, requires_grad=True)  # in units of the width
             adam = torch.optim.Adam([offsets], lr=self.learning_rate)
             for _ in range(self.turns):
-                costs = problem.cost(problem.limit(first + problem.std * offsets))
+                costs = problem.cost(problem.clip_actions(first + problem.std * offsets))
                 adam.zero_grad()
                 costs.sum().backward()
                 adam.step()
                 trace.append(costs.detach().amin(dim=1))
-        candidates = problem.limit(first + problem.std * offsets.detach())
+        candidates = problem.clip_actions(first + problem.std * offsets.detach())
         costs = problem.cost(candidates)
         best = costs.argmin(dim=1)
         each = torch.arange(len(best), device=best.device)
@@ -224,7 +224,7 @@ class Chance(Planner):
 
     def plan(self, problem: Problem) -> Plan:
         """A sequence for every episode."""
-        actions = problem.limit(problem.start() + problem.std * problem.noise(0, 1)[:, 0])
+        actions = problem.clip_actions(problem.start() + problem.std * problem.noise(0, 1)[:, 0])
         return Plan(actions, problem.cost(actions[:, None])[:, 0])
 
 

@@ -57,7 +57,7 @@ def policies(module: Any, search: Search) -> dict[str, Policy]:
 
     def clone(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:
         posed = problem(module, controller(module), search, states, goals, keys, start)
-        actions = posed.limit(module.heads["clone"](states.float(), goals.float()))
+        actions = posed.clip_actions(module.heads["clone"](states.float(), goals.float()))
         return Plan(actions, posed.cost(actions[:, None])[:, 0])
 
     return {

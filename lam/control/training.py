@@ -147,7 +147,7 @@ class ControlledModel(WorldModel):
         """The world's predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2 and z."""
         return self.world.predict(states, z)
 
-    def limit(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
+    def apply_bottleneck(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
         """What the world's bottleneck lets through."""
         return self.world.apply_bottleneck(latent, sample=sample)
 
@@ -162,7 +162,7 @@ class ControlledModel(WorldModel):
         """
         known = self.world.inverse_model.translate(actions.float())
         if known is not None:
-            return self.limit(known[:, None]).z[:, 0]
+            return self.apply_bottleneck(known[:, None]).z[:, 0]
         head: Head = self.heads[name]  # type: ignore[assignment]  # a ModuleDict does not say of what
         z = head(actions.float(), states.float())
         return z.unflatten(-1, (self.bottleneck.num_latents, self.bottleneck.dim))
@@ -185,7 +185,7 @@ class ControlledModel(WorldModel):
         parts = []
         for clip in self.data.training_sample(self.labeled_clips, labels=True):
             states = self.encode(clip.to(self.device))
-            z = self.limit(self.read(clip.to(self.device), states)).z
+            z = self.apply_bottleneck(self.read(clip.to(self.device), states)).z
             actions = clip.labels(self.encoder.frames_per_state)["action"]
             parts.append([part.float().cpu() for part in (actions, states, z.flatten(2))])
         actions, states, z = (torch.cat(part) for part in zip(*parts, strict=True))

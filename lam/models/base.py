@@ -109,7 +109,7 @@ class WorldModel(pl.LightningModule, ABC):
         """Latents (B, T-1, L, A) of a clip with states (B, T, N, D); a model that is told actions takes them from the clip."""
         return self.infer(states)
 
-    def limit(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
+    def apply_bottleneck(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
         """What the bottleneck lets through."""
         return self.bottleneck(latent, sample=sample)
 
@@ -132,7 +132,7 @@ class WorldModel(pl.LightningModule, ABC):
         """Runs the model without learning; evaluations watch what it returns."""
         states = self.encode(clip)
         latent = self.read(clip, states)
-        limited = self.limit(latent)
+        limited = self.apply_bottleneck(latent)
         predicted = self.predict(states[:, :-1], limited.z)
         observation = Observation(
             clip=clip,

@@ -91,7 +91,7 @@ class LatentActionModel(WorldModel):
         """Teacher forcing on every transition at once."""
         states = self.encode(clip)
         with self.bottleneck.keyed(mix(clip.position + torch.initial_seed())):
-            limited = self.limit(self.read(clip, states))
+            limited = self.apply_bottleneck(self.read(clip, states))
         prediction = self.error(self.predict(states[:, :-1], limited.z), states[:, 1:]).mean()
         loss = prediction + limited.loss
         if not torch.isfinite(loss):
@@ -128,7 +128,7 @@ class LatentActionModel(WorldModel):
 
     def predict_step(self, clip: Clip, batch_idx: int) -> BottleneckOutput:
         """Latent actions of a clip; ``LatentWriter`` puts them into a file."""
-        return self.limit(self.infer(self.encode(clip)))
+        return self.apply_bottleneck(self.infer(self.encode(clip)))
 
     # ------------------------------------------------------------------ checkpoints
 

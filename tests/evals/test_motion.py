@@ -67,7 +67,7 @@ class Mover(ToyModel):
         known[..., :2] *= moved[..., None]
         return known[:, :, None]
 
-    def limit(self, latent, sample=False):
+    def apply_bottleneck(self, latent, sample=False):
         return BottleneckOutput(latent, latent.new_zeros(()))
 
     def predict(self, states, z):
@@ -83,7 +83,7 @@ class Mover(ToyModel):
         latent = self.infer(states)
         predicted = self.predict(states[:, :-1], latent)
         error = self.error(predicted, states[:, 1:])
-        return Observation(clip, states, latent, self.limit(latent), predicted, error, error)
+        return Observation(clip, states, latent, self.apply_bottleneck(latent), predicted, error, error)
 
 
 def put_elsewhere(pictures, place, move):

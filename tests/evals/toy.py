@@ -60,7 +60,7 @@ class ToyModel(WorldModel):
     def validation_step(self, clip: Clip, batch_idx: int = 0) -> Observation:
         states = self.encoder(clip.frames)
         latent = self.infer(states)
-        limited = self.limit(latent)
+        limited = self.apply_bottleneck(latent)
         predicted = self.predict(states[:, :-1], limited.z)
         error, copy_error = (self.error(x, states[:, 1:]) for x in (predicted, states[:, :-1]))
         return Observation(clip, states, latent, limited, predicted, error, copy_error)
