@@ -42,7 +42,7 @@ class ControllerError(Evaluation):
 
     def observe(self, observation: Observation, module: Any) -> None:
         """Unrolls a batch with each kind of latents."""
-        states, z = observation.states, observation.limited.z
+        states, z = observation.states, observation.bottleneck_output.z
         actions = observation.clip.labels(module.encoder.frames_per_state)["action"].to(states.device)
         first = states[:, :1]
         unrolled_with = {"inferred": unrolled(module, observation)}

@@ -78,7 +78,7 @@ class Probe(Evaluation):
 
     def observe(self, observation: Observation, module: Any) -> None:
         """Keeps z, codes, labels and short sketches of the states."""
-        clip, states, limited = observation.clip, observation.states, observation.limited
+        clip, states, limited = observation.clip, observation.states, observation.bottleneck_output
         labels = clip.labels(module.encoder.frames_per_state)
         if not labels:
             return

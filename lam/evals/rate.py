@@ -85,7 +85,7 @@ class Rate(Evaluation):
 
     def observe(self, observation: Observation, module: Any) -> None:
         """Keeps sources and z; bits and codes, or bits and the error with a drawn z."""
-        limited, clip = observation.limited, observation.clip
+        limited, clip = observation.bottleneck_output, observation.clip
         values = {"source": source_ids(clip.source)}
         if limited.rate_bits is not None:
             values["bits"] = limited.rate_bits.double()

@@ -45,7 +45,7 @@ class Usage(Evaluation):
 
     def observe(self, observation: Observation, module: Any) -> None:
         """Keeps z and codes."""
-        limited = observation.limited
+        limited = observation.bottleneck_output
         with module.bottleneck.keyed(observation.clip.position):
             drawn = module.apply_bottleneck(observation.latent, sample=True).z.double()
         values = {"z": limited.z.float().flatten(2), "square": drawn.square().mean(dim=(1, 2, 3))}

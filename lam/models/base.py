@@ -24,7 +24,7 @@ class Observation:
         clip: The batch.
         states: Encoded states, (B, T, N, D).
         latent: What the inverse model said, before the bottleneck, (B, T-1, L, A).
-        limited: What the bottleneck let through and what it cost.
+        bottleneck_output: What the bottleneck let through and what it cost.
         predicted: Predictions of states 1..T-1, (B, T-1, N, D).
         error: Prediction error of each transition in units of the copy-last-state error, (B, T-1).
         copy_error: Error of predicting that nothing changes, same unit, (B, T-1); about 1 on the training set.
@@ -35,7 +35,7 @@ class Observation:
     clip: Clip
     states: Tensor
     latent: Tensor
-    limited: BottleneckOutput
+    bottleneck_output: BottleneckOutput
     predicted: Tensor
     error: Tensor
     copy_error: Tensor
@@ -138,7 +138,7 @@ class WorldModel(pl.LightningModule, ABC):
             clip=clip,
             states=states,
             latent=latent,
-            limited=limited,
+            bottleneck_output=bottleneck_output,
             predicted=predicted,
             error=self.error(predicted, states[:, 1:]),
             copy_error=self.error(states[:, :-1], states[:, 1:]),

@@ -102,7 +102,7 @@ class Bank:
             "source": source_ids(observation.clip.source),
             "frames": observation.clip.frames,
             "states": observation.states,
-            "z": observation.limited.z,
+            "z": observation.bottleneck_output.z,
         }
         self._sample.add(observation.clip.position, values | {LABEL + name: value for name, value in labels.items()})
 

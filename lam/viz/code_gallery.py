@@ -47,8 +47,8 @@ class CodeGalleryBoard(Board):
 
     def observe(self, observation: Observation, module: Any) -> None:
         """Keeps codes and z."""
-        if observation.limited.codes is not None:
-            values = {"codes": observation.limited.codes, "z": observation.limited.z.float()}
+        if observation.bottleneck_output.codes is not None:
+            values = {"codes": observation.bottleneck_output.codes, "z": observation.bottleneck_output.z.float()}
             self.sample.add(observation.clip.position, values)
 
     def draw(self, module: Any) -> bytes | None:

@@ -37,7 +37,7 @@ class CodeUsageBoard(Board):
 
     def observe(self, observation: Observation, module: Any) -> None:
         """Keeps codes and their capacity."""
-        limited = observation.limited
+        limited = observation.bottleneck_output
         if limited.codes is not None and limited.rate_bits is not None:
             self.sample.add(observation.clip.position, {"codes": limited.codes, "bits": limited.rate_bits.double()})
 

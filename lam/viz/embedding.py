@@ -40,7 +40,7 @@ class EmbeddingBoard(Board):
         """Keeps z and causes."""
         labels = observation.clip.labels(module.encoder.frames_per_state)
         values = {f"cause/{name}": value for name, value in labels.items()}
-        self.sample.add(observation.clip.position, values | {"z": observation.limited.z.float()})
+        self.sample.add(observation.clip.position, values | {"z": observation.bottleneck_output.z.float()})
 
     def draw(self, module: Any) -> tuple[np.ndarray, list[list[str]]] | None:
         """Vectors (n, L * A) and lines of metadata, the names of the columns first; None where z does not vary."""

@@ -47,8 +47,8 @@ class TraversalBoard(Board):
 
     def observe(self, observation: Observation, module: Any) -> None:
         """Keeps z."""
-        if observation.limited.codes is None:
-            self.sample.add(observation.clip.position, {"z": observation.limited.z.float()})
+        if observation.bottleneck_output.codes is None:
+            self.sample.add(observation.clip.position, {"z": observation.bottleneck_output.z.float()})
 
     def draw(self, module: Any) -> bytes | None:
         """One row a direction, start frames beside one another."""

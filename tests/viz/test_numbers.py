@@ -133,7 +133,7 @@ def test_gallery_and_usage_say_how_often_each_code_occurs(monkeypatch, tmp_path)
     model, titles = Model(Signs(3, 1)), []
     monkeypatch.setattr(code_usage, "axes", lambda title, *rest: titles.append(title) or axes(title, *rest))
     validate(tmp_path, CodeGalleryBoard(num_codes=5), CodeUsageBoard(), model=model)
-    codes = torch.cat([model.validation_step(batch).limited.codes for batch in batches()]).flatten(0, 1)
+    codes = torch.cat([model.validation_step(batch).bottleneck_output.codes for batch in batches()]).flatten(0, 1)
     names, counts = torch.unique(codes, dim=0, return_counts=True)
     said = [text.split("\n") for text in texts if "%" in text]
     assert len(said) == 5
@@ -155,7 +155,7 @@ def test_the_gallery_predicts_with_the_code_that_it_names(tmp_path):
     validate(tmp_path, CodeGalleryBoard(num_codes=4, num_starts=2), model=model)
     model.predict = predict
     starts = model.bank.clips(2).states[:, :1]
-    codes = torch.cat([model.validation_step(batch).limited.codes for batch in batches()]).flatten(0, 1)
+    codes = torch.cat([model.validation_step(batch).bottleneck_output.codes for batch in batches()]).flatten(0, 1)
     tuples, _, _ = code_gallery.ranked(codes, codes)
     assert torch.equal(asked["states"], starts.repeat_interleave(4, dim=0))
     torch.testing.assert_close(asked["z"], (0.2 * tuples[:4] - 0.1)[:, None, None].repeat(2, 1, 1, 1))
@@ -190,7 +190,7 @@ def test_traversals_leave_the_mean_by_standard_deviations(tmp_path):
     model.predict = lambda states, z: asked.update(states=states, z=z) or predict(states, z)
     validate(tmp_path, TraversalBoard(num_directions=2, num_starts=3), model=model)
     model.predict = predict
-    z = torch.cat([model.validation_step(batch).limited.z for batch in batches()]).flatten(0, 1)[:, 0]
+    z = torch.cat([model.validation_step(batch).bottleneck_output.z for batch in batches()]).flatten(0, 1)[:, 0]
     path = asked["z"][:, 0, 0].view(3, 2, 5, 3)
     torch.testing.assert_close(path[:, :, 2], z.mean(dim=0).expand(3, 2, 3))
     step = path[:, :, 3] - path[:, :, 2]
@@ -215,7 +215,7 @@ def test_the_projector_finds_latents_and_causes_of_each_transition(tmp_path):
     assert vectors.shape == (25, 3) and len(lines) == 25
     assert points.tensor_path.startswith("boards/") and points.metadata_path.startswith("boards/")
     found = [model.validation_step(batch) for batch in batches()]
-    z = torch.cat([each.limited.z for each in found])[:, :, 0]
+    z = torch.cat([each.bottleneck_output.z for each in found])[:, :, 0]
     dx = torch.cat([each.clip.causes["dx"] for each in found])
     assert len({(clip, step) for clip, _, step, *_ in lines}) == 25
     for vector, (clip, source, step, *causes) in zip(vectors, lines, strict=True):
