@@ -18,7 +18,7 @@ class BottleneckOutput(NamedTuple):
     """What the forward model may see, and what it cost.
 
     Attributes:
-        z: The limited latent, (B, T-1, L, A), same shape as what went in.
+        z: The latent after the bottleneck, (B, T-1, L, A), same shape as what went in.
         loss: Scalar, already weighted, in units of the prediction loss; the same formula in train and eval mode.
         codes: Integers (B, T-1, C) where the latent is discrete.
         rate_bits: Bits of each transition, (B, T-1), where a finite rate exists: log2 K a code (capacity), KL / ln 2 for a

@@ -25,9 +25,9 @@ is for devices whose sums have no fixed order."""
 class Future(Evaluation):
     """Replaces everything later by noise and looks whether anything earlier moves, at every place of a clip.
 
-    Three checks: states up to t when the frames of later states change (``encoder``); latents, limited latents and
+    Three checks: states up to t when the frames of later states change (``encoder``); latents, latents after the bottleneck and
     predictions up to t when the states after t + 1 change, which latent t may not see (``inverse``); predictions up to t when
-    the states and limited latents after t change (``forward``).
+    the states and latents after the bottleneck after t change (``forward``).
 
     Keys: ``passed``, 1 if no change exceeds 1e-5 and the changed frames did move the states after them (a check that moved
     nothing proves nothing), else 0; ``change_encoder``, ``change_inverse``, ``change_forward``, the largest changes, in
@@ -86,7 +86,7 @@ class Future(Evaluation):
             self._note("inverse", after[:, : t + 1], before[:, : t + 1])
 
     def _check_forward(self, module: Any, states: Tensor, t: int, generator: Generator) -> None:
-        """Prediction t may see states and limited latents up to t, nothing after."""
+        """Prediction t may see states and latents after the bottleneck up to t, nothing after."""
         past, z = states[:, :-1], module.apply_bottleneck(module.infer(states)).z
         moved = module.predict(_noisy_after(past, t, generator), _noisy_after(z, t, generator))
         self._note("forward", moved[:, : t + 1], module.predict(past, z)[:, : t + 1])
@@ -99,7 +99,7 @@ class Future(Evaluation):
 
 
 def _pipeline(module: Any, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents, limited latents and predictions, each (B, T-1, ...)."""
+    """Latents, latents after the bottleneck and predictions, each (B, T-1, ...)."""
     latent = module.infer(states)
     z = module.apply_bottleneck(latent).z
     return latent, z, module.predict(states[:, :-1], z)

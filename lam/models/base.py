@@ -132,8 +132,8 @@ class WorldModel(pl.LightningModule, ABC):
         """Runs the model without learning; evaluations watch what it returns."""
         states = self.encode(clip)
         latent = self.read(clip, states)
-        limited = self.apply_bottleneck(latent)
-        predicted = self.predict(states[:, :-1], limited.z)
+        bottleneck_output = self.apply_bottleneck(latent)
+        predicted = self.predict(states[:, :-1], bottleneck_output.z)
         observation = Observation(
             clip=clip,
             states=states,

@@ -91,14 +91,14 @@ class LatentActionModel(WorldModel):
         """Teacher forcing on every transition at once."""
         states = self.encode(clip)
         with self.bottleneck.keyed(mix(clip.position + torch.initial_seed())):
-            limited = self.apply_bottleneck(self.read(clip, states))
-        prediction = self.error(self.predict(states[:, :-1], limited.z), states[:, 1:]).mean()
-        loss = prediction + limited.loss
+            bottleneck_output = self.apply_bottleneck(self.read(clip, states))
+        prediction = self.error(self.predict(states[:, :-1], bottleneck_output.z), states[:, 1:]).mean()
+        loss = prediction + bottleneck_output.loss
         if not torch.isfinite(loss):
-            self._stop(prediction=prediction, bottleneck=limited.loss)
+            self._stop(prediction=prediction, bottleneck=bottleneck_output.loss)
         self.log("train/prediction", prediction)
-        self.log("train/bottleneck", limited.loss)
-        for name, value in limited.stats.items():
+        self.log("train/bottleneck", bottleneck_output.loss)
+        for name, value in bottleneck_output.stats.items():
             self.log(f"train/{name}", value)
         return loss
 

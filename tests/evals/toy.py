@@ -36,8 +36,8 @@ class ToyBottleneck(Bottleneck):
     """Adds noise of a known size where sampling is asked for, at a price of 2 bits."""
 
     def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
-        limited = z + 0.5 * self.normal_like(z) if sample else z
-        return BottleneckOutput(limited, z.new_zeros(()), rate_bits=z.new_full(z.shape[:2], 2.0))
+        bottleneck_output = z + 0.5 * self.normal_like(z) if sample else z
+        return BottleneckOutput(bottleneck_output, z.new_zeros(()), rate_bits=z.new_full(z.shape[:2], 2.0))
 
     def sample_prior(self, n, generator=None):
         raise AssertionError("no evaluation tested here draws from the prior")
@@ -60,10 +60,10 @@ class ToyModel(WorldModel):
     def validation_step(self, clip: Clip, batch_idx: int = 0) -> Observation:
         states = self.encoder(clip.frames)
         latent = self.infer(states)
-        limited = self.apply_bottleneck(latent)
-        predicted = self.predict(states[:, :-1], limited.z)
+        bottleneck_output = self.apply_bottleneck(latent)
+        predicted = self.predict(states[:, :-1], bottleneck_output.z)
         error, copy_error = (self.error(x, states[:, 1:]) for x in (predicted, states[:, :-1]))
-        return Observation(clip, states, latent, limited, predicted, error, copy_error)
+        return Observation(clip, states, latent, bottleneck_output, predicted, error, copy_error)
 
 
 def clips(count: int, frames: int = 3, size: int = 8, seed: int = 0, causes: dict[str, Tensor] | None = None) -> Clip:
@@ -102,9 +102,9 @@ def observed(
     clip = clips(len(z), z.shape[1] + 1, size=PATCH, causes=causes)
     states = torch.zeros(len(z), z.shape[1] + 1, 1, 1) if states is None else states
     rate = None if codes is None else torch.full(z.shape[:2], float(bits))
-    limited = BottleneckOutput(z[:, :, None], torch.zeros(()), codes, rate)
+    bottleneck_output = BottleneckOutput(z[:, :, None], torch.zeros(()), codes, rate)
     error = torch.ones(z.shape[:2])
-    return Observation(clip, states, z[:, :, None], limited, states[:, 1:], error, error)
+    return Observation(clip, states, z[:, :, None], bottleneck_output, states[:, 1:], error, error)
 
 
 def evaluate(evaluation: Evaluation, *observations: Observation, model: ToyModel | None = None) -> Results:
