@@ -151,9 +151,9 @@ class ControlledModel(WorldModel):
         """What the world's bottleneck lets through."""
         return self.world.apply_bottleneck(latent, sample=sample)
 
-    def read(self, clip: Clip, states: Tensor) -> Tensor:
+    def infer_clip(self, clip: Clip, states: Tensor) -> Tensor:
         """The world's latents of a clip, (B, T-1, L, A)."""
-        return self.world.read(clip, states)
+        return self.world.infer_clip(clip, states)
 
     def act(self, name: str, actions: Tensor, states: Tensor) -> Tensor:
         """Latents (n, L, A) of a controller by its name, for actions (n, U) in states (n, N, D).
@@ -185,7 +185,7 @@ class ControlledModel(WorldModel):
         parts = []
         for clip in self.data.training_sample(self.labeled_clips, labels=True):
             states = self.encode(clip.to(self.device))
-            z = self.apply_bottleneck(self.read(clip.to(self.device), states)).z
+            z = self.apply_bottleneck(self.infer_clip(clip.to(self.device), states)).z
             actions = clip.labels(self.encoder.frames_per_state)["action"]
             parts.append([part.float().cpu() for part in (actions, states, z.flatten(2))])
         actions, states, z = (torch.cat(part) for part in zip(*parts, strict=True))

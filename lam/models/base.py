@@ -105,7 +105,7 @@ class WorldModel(pl.LightningModule, ABC):
     def infer(self, states: Tensor) -> Tensor:
         """What the inverse model says of each transition between states (B, T, N, D), (B, T-1, L, A)."""
 
-    def read(self, clip: Clip, states: Tensor) -> Tensor:
+    def infer_clip(self, clip: Clip, states: Tensor) -> Tensor:
         """Latents (B, T-1, L, A) of a clip with states (B, T, N, D); a model that is told actions takes them from the clip."""
         return self.infer(states)
 
@@ -131,7 +131,7 @@ class WorldModel(pl.LightningModule, ABC):
     def validation_step(self, clip: Clip, batch_idx: int) -> Observation:  # type: ignore[override]  # narrower than Lightning's
         """Runs the model without learning; evaluations watch what it returns."""
         states = self.encode(clip)
-        latent = self.read(clip, states)
+        latent = self.infer_clip(clip, states)
         bottleneck_output = self.apply_bottleneck(latent)
         predicted = self.predict(states[:, :-1], bottleneck_output.z)
         observation = Observation(

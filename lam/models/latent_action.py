@@ -71,7 +71,7 @@ class LatentActionModel(WorldModel):
         """What the inverse model says of each transition, (B, T-1, L, A)."""
         return self.inverse_model(states[:, :-1], states[:, 1:])
 
-    def read(self, clip: Clip, states: Tensor) -> Tensor:
+    def infer_clip(self, clip: Clip, states: Tensor) -> Tensor:
         """Latents (B, T-1, L, A) of a clip; recorded labels reach only an inverse model that asks for them."""
         return self.inverse_model.read(clip.labels(self.encoder.frames_per_state), states)
 
@@ -91,7 +91,7 @@ class LatentActionModel(WorldModel):
         """Teacher forcing on every transition at once."""
         states = self.encode(clip)
         with self.bottleneck.keyed(mix(clip.position + torch.initial_seed())):
-            bottleneck_output = self.apply_bottleneck(self.read(clip, states))
+            bottleneck_output = self.apply_bottleneck(self.infer_clip(clip, states))
         prediction = self.error(self.predict(states[:, :-1], bottleneck_output.z), states[:, 1:]).mean()
         loss = prediction + bottleneck_output.loss
         if not torch.isfinite(loss):
