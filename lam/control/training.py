@@ -160,7 +160,7 @@ class ControlledModel(WorldModel):
 
         A world model that was trained with recorded actions needs none of them and is asked itself.
         """
-        known = self.world.inverse_model.translate(actions.float())
+        known = self.world.inverse_model.encode_actions(actions.float())
         if known is not None:
             return self.apply_bottleneck(known[:, None]).z[:, 0]
         head: Head = self.heads[name]  # type: ignore[assignment]  # a ModuleDict does not say of what

@@ -44,7 +44,7 @@ class InverseModel(nn.Module, ABC):
         """
         return self(states[:, :-1], states[:, 1:])
 
-    def translate(self, actions: Tensor) -> Tensor | None:
+    def encode_actions(self, actions: Tensor) -> Tensor | None:
         """Latents (n, L, A) of known actions (n, U), where they need not be learned: of the labeled bound alone."""
         return None
 
@@ -102,9 +102,9 @@ class RecordedActions(InverseModel):
             raise ValueError(
                 "This clip has no recorded actions, and the labeled bound is conditioned on them. Set data.labels."
             )
-        return self.translate(labels["action"].flatten(0, 1)).unflatten(0, states[:, 1:].shape[:2])
+        return self.encode_actions(labels["action"].flatten(0, 1)).unflatten(0, states[:, 1:].shape[:2])
 
-    def translate(self, actions: Tensor) -> Tensor:
+    def encode_actions(self, actions: Tensor) -> Tensor:
         """Latents (n, L, A) of actions (n, U)."""
         num = actions.shape[-1]
         scaled = (actions - self.mean[:num]) / self.std[:num]

@@ -121,7 +121,7 @@ def test_recorded_actions_are_the_latents_scaled_and_filled_up(states):
     flat = latent.flatten(2)
     torch.testing.assert_close(flat[..., :2], (actions[..., :2] - 2) / torch.tensor([1.0, 5.0]))
     assert not flat[..., 2:].any()
-    torch.testing.assert_close(model.translate(actions[:, 0]), latent[:, 0])
+    torch.testing.assert_close(model.encode_actions(actions[:, 0]), latent[:, 0])
 
 
 def test_recorded_actions_that_are_missing_are_an_error(states):
@@ -140,4 +140,4 @@ def test_recorded_actions_that_are_missing_are_an_error(states):
 def test_other_inverse_models_do_not_look_at_labels(model, states):
     labels = {"action": torch.randn(B, T - 1, 3)}
     torch.testing.assert_close(model.read(labels, states), infer(model, states))
-    assert model.translate(labels["action"][:, 0]) is None
+    assert model.encode_actions(labels["action"][:, 0]) is None
