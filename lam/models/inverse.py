@@ -35,7 +35,7 @@ class InverseModel(nn.Module, ABC):
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         """Latents (B, T-1, L, A) of transitions from states before to states after, each (B, T-1, N, D)."""
 
-    def read(self, labels: dict[str, Tensor], states: Tensor) -> Tensor:
+    def infer_clip(self, labels: dict[str, Tensor], states: Tensor) -> Tensor:
         """Latents (B, T-1, L, A) of a clip's transitions, from its states (B, T, N, D) alone.
 
         Args:
@@ -92,7 +92,7 @@ class RecordedActions(InverseModel):
         """Refuses: states do not say which action was recorded."""
         raise TypeError("The action-conditioned model knows recorded actions only; it infers nothing from states.")
 
-    def read(self, labels: dict[str, Tensor], states: Tensor) -> Tensor:
+    def infer_clip(self, labels: dict[str, Tensor], states: Tensor) -> Tensor:
         """Latents (B, T-1, L, A) of the recorded actions.
 
         Raises:

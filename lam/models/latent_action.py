@@ -73,7 +73,7 @@ class LatentActionModel(WorldModel):
 
     def infer_clip(self, clip: Clip, states: Tensor) -> Tensor:
         """Latents (B, T-1, L, A) of a clip; recorded labels reach only an inverse model that asks for them."""
-        return self.inverse_model.read(clip.labels(self.encoder.frames_per_state), states)
+        return self.inverse_model.infer_clip(clip.labels(self.encoder.frames_per_state), states)
 
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
         """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2 and z."""

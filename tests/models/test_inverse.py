@@ -116,7 +116,7 @@ def test_recorded_actions_are_the_latents_scaled_and_filled_up(states):
     statistics = ActionStatistics([2.0, 2.0, 2.0], [1.0, 5.0, 0.0], *([[0.0] * 3] * 4))
     model = RecordedActions(SHAPE, LATENTS, LATENT_DIM)
     model.use_index(SimpleNamespace(action_statistics=statistics))
-    latent = model.read({"action": actions}, states)
+    latent = model.infer_clip({"action": actions}, states)
     assert latent.shape == (B, T - 1, LATENTS, LATENT_DIM)
     flat = latent.flatten(2)
     torch.testing.assert_close(flat[..., :2], (actions[..., :2] - 2) / torch.tensor([1.0, 5.0]))
@@ -127,7 +127,7 @@ def test_recorded_actions_are_the_latents_scaled_and_filled_up(states):
 def test_recorded_actions_that_are_missing_are_an_error(states):
     model = RecordedActions(SHAPE, 1, 2)
     with pytest.raises(ValueError, match=r"data\.labels"):
-        model.read({}, states)
+        model.infer_clip({}, states)
     with pytest.raises(TypeError, match="infers nothing"):
         infer(model, states)
     with pytest.raises(ValueError, match="no recorded actions"):
@@ -139,5 +139,5 @@ def test_recorded_actions_that_are_missing_are_an_error(states):
 
 def test_other_inverse_models_do_not_look_at_labels(model, states):
     labels = {"action": torch.randn(B, T - 1, 3)}
-    torch.testing.assert_close(model.read(labels, states), infer(model, states))
+    torch.testing.assert_close(model.infer_clip(labels, states), infer(model, states))
     assert model.encode_actions(labels["action"][:, 0]) is None
