@@ -55,7 +55,7 @@ class ControllerError(Evaluation):
         values = {key: module.error(imagined, states[:, 1:]).mean(dim=1) for key, imagined in unrolled_with.items()}
         for key, imagined in unrolled_with.items():
             values[f"moved_{key}"] = module.error(imagined[:, -1:], first)[:, 0]
-        for name in ("reader", "blind_reader"):
+        for name in ("action_decoder", "blind_action_decoder"):
             answers = module.heads[name](z.flatten(0, 1).flatten(1).float(), states[:, :-1].flatten(0, 1).float())
             values[name] = answers.unflatten(0, z.shape[:2])
         values["action"] = actions
@@ -78,7 +78,7 @@ class ControllerError(Evaluation):
             found["movement_blind"] = means["moved_blind"] / means["moved_inferred"]
         results.metrics = {key + budget: value for key, value in found.items()}
         truth = values["action"].flatten(0, 1)
-        for key, name in (("read", "reader"), ("read_blind", "blind_reader")):
+        for key, name in (("read", "action_decoder"), ("read_blind", "blind_action_decoder")):
             for number, column in enumerate(values[name].flatten(0, 1).unbind(dim=1)):
                 if truth[:, number].std():
                     results.metrics[f"{key}{budget}/{number}"] = float(r2_score(truth[:, number], column))

@@ -74,7 +74,7 @@ class LatentProblem:
     def read(self, latents: Tensor) -> Tensor:
         """Actions (E, H, U), within the bounds of the recording, that the reverse head sees in latents (E, H, L, A)."""
         states = torch.cat([self.first, self.imagine(latents[:, None])[:, 0, :-1]], dim=1)  # before each action
-        actions = self.module.heads["reader"](latents.flatten(0, 1).flatten(1).float(), states.flatten(0, 1).float())
+        actions = self.module.heads["action_decoder"](latents.flatten(0, 1).flatten(1).float(), states.flatten(0, 1).float())
         statistics = self.module.data.index.action_statistics
         low, high = (torch.tensor(bound, device=actions.device) for bound in (statistics.low, statistics.high))
         return actions.clamp(low, high).unflatten(0, latents.shape[:2])

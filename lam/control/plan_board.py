@@ -11,7 +11,7 @@ from torch import Tensor
 from lam.control.imagine import Imagination
 from lam.control.planning import Planning
 from lam.control.policies import beginning, bounds, controller, searched
-from lam.models.clip_buffer import Banked
+from lam.models.clip_buffer import BufferedClips
 from lam.noise import mix
 from lam.viz.base import Board, callbacks_of
 from lam.viz.canvas import above, beside, caption, enlarge, framed, gif
@@ -46,12 +46,12 @@ class PlanBoard(Board):
         self.plannings = callbacks_of(trainer, Planning)
 
     def prepare(self, module: Any) -> None:
-        """Asks for room in the bank."""
-        module.bank.require(self.num_episodes)
+        """Asks for room in the clip buffer."""
+        module.clip_buffer.require(self.num_episodes)
 
     def draw(self, module: Any) -> bytes | None:
         """One image a state; None where nothing is planned."""
-        episodes = module.bank.clips(self.num_episodes)
+        episodes = module.clip_buffer.clips(self.num_episodes)
         if episodes is None or not self.plannings:
             return None
         episodes = episodes.take(slice(None), module.device)
@@ -73,7 +73,7 @@ class PlanBoard(Board):
             images.append(framed(above(caption(f"state {t + 1} of {num_states}", LABEL), *lines)))
         return gif(images, [SECONDS] * (num_states - 1) + [3 * SECONDS])
 
-    def imagine(self, module: Any, episodes: Banked) -> tuple[dict[str, Tensor], Tensor]:
+    def imagine(self, module: Any, episodes: BufferedClips) -> tuple[dict[str, Tensor], Tensor]:
         """States (E, T, N, D) of each row by its name, and how far planned and recorded actions are apart, (E, T-1).
 
         Apart in standard deviations of the recorded actions, root mean square over the numbers of an action.

@@ -13,7 +13,7 @@ from lam.data.schema import ActionField
 from lam.distributed import gather
 from lam.evals.base import Evaluation, Results
 from lam.models.base import Observation
-from lam.models.clip_buffer import Banked
+from lam.models.clip_buffer import BufferedClips
 from lam.noise import mix
 
 
@@ -54,18 +54,18 @@ class Planning(Evaluation):
         self.reset()
 
     def prepare(self, module: Any) -> None:
-        """Asks for room in the bank."""
-        module.bank.require(self.max_clips)
+        """Asks for room in the clip buffer."""
+        module.clip_buffer.require(self.max_clips)
 
     def reset(self) -> None:
-        """Nothing is kept here: the model empties the bank."""
+        """Nothing is kept here: the model empties the clip buffer."""
 
     def observe(self, observation: Observation, module: Any) -> None:
-        """Nothing is kept here: the model fills the bank."""
+        """Nothing is kept here: the model fills the clip buffer."""
 
     def compute(self, module: Any) -> Results:
         """Plans this process's share of the episodes and gathers what was found."""
-        clips = module.bank.clips(self.max_clips)
+        clips = module.clip_buffer.clips(self.max_clips)
         if clips is None:
             return Results()
         results, budget = Results(), f"@{module.labeled_clips}"
@@ -77,7 +77,7 @@ class Planning(Evaluation):
             results.metrics["normalized" + budget] = results.metrics["error" + budget] / results.metrics["error_stay" + budget]
         return results
 
-    def _plan(self, module: Any, clips: Banked, ways: dict[str, Policy], results: Results) -> None:
+    def _plan(self, module: Any, clips: BufferedClips, ways: dict[str, Policy], results: Results) -> None:
         """Plans clips in some ways and adds what was found to the results."""
         numbers = self.numbers or additive(module.data.index.actions)
         values: dict[str, list[Tensor]] = {}

@@ -28,7 +28,7 @@ from lam.models.latent_action import LatentActionModel
 from lam.noise import keyed_uniform, mix
 from lam.optimizers import warmup_cosine
 
-READERS = ("reader", "blind_reader")
+ACTION_DECODERS = ("action_decoder", "blind_action_decoder")
 """Heads from latents to actions; the others go from actions to latents."""
 
 
@@ -82,7 +82,7 @@ class ControlledModel(WorldModel):
 
     All heads learn from the same labeled clips at once, so that what they reach can be compared: ``controller`` from action
     and last state to z, ``blind`` from the action alone (its foil), ``classifier``, where latents are codes, chooses one of
-    those that occurred, ``reader`` goes from z and last state to the action and ``blind_reader`` from z alone. z is what the
+    those that occurred, ``action_decoder`` goes from z and last state to the action and ``blind_action_decoder`` from z alone. z is what the
     bottleneck lets through, without noise. ``clone`` is behavior cloning: from the first and the last state of a clip to
     its actions, without world model or latents, and the same whatever the bottleneck.
 
@@ -130,8 +130,8 @@ class ControlledModel(WorldModel):
                 "clone": clone,
                 "controller": Seeing(shape, actions, latents, width),
                 "blind": Blind(shape, actions, latents, 2 * width),
-                "reader": Seeing(shape, latents, actions, width),
-                "blind_reader": Blind(shape, latents, actions, 2 * width),
+                "action_decoder": Seeing(shape, latents, actions, width),
+                "blind_action_decoder": Blind(shape, latents, actions, 2 * width),
             }
         )
         if world.apply_bottleneck(torch.zeros(1, 1, world.bottleneck.num_latents, world.bottleneck.dim)).codes is not None:
@@ -191,7 +191,7 @@ class ControlledModel(WorldModel):
         actions, states, z = (torch.cat(part) for part in zip(*parts, strict=True))
         known, latents = actions.flatten(0, 1).to(self.device), z.flatten(0, 1).to(self.device)
         for name in self.translators:
-            self.heads[name].measure(*((latents, known) if name in READERS else (known, latents)))  # type: ignore[operator]  # see act
+            self.heads[name].measure(*((latents, known) if name in ACTION_DECODERS else (known, latents)))  # type: ignore[operator]  # see act
         self.heads["clone"].measure(known)  # type: ignore[operator]  # see act
         self.train()
         return TensorDataset(actions, states, z)
@@ -222,7 +222,7 @@ class ControlledModel(WorldModel):
         losses = {"clone": self.heads["clone"].loss(states[:, 0], states[:, -1], actions)}  # type: ignore[operator]  # see act
         known, last, latents = actions.flatten(0, 1), states[:, :-1].flatten(0, 1), z.flatten(0, 1)
         for name in self.translators:
-            sides = (latents, last, known) if name in READERS else (known, last, latents)
+            sides = (latents, last, known) if name in ACTION_DECODERS else (known, last, latents)
             losses[name] = self.heads[name].loss(*sides)  # type: ignore[operator]  # see act
         for name, loss in losses.items():
             self.log(f"train/{name}", loss)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
-from lam.models.clip_buffer import Banked
+from lam.models.clip_buffer import BufferedClips
 
 
 class Algebra(PairEvaluation):
@@ -29,10 +29,10 @@ class Algebra(PairEvaluation):
 
     name: ClassVar[str] = "algebra"
 
-    def compare(self, module: Any, clips: Banked, places: Tensor) -> dict[str, Tensor]:
+    def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Squared lengths of what is left over, (b,) each."""
         own = _Latents(module, clips.take(places, module.device))
-        other = _Latents(module, clips.take(clips.partners()[places], module.device))
+        other = _Latents(module, clips.take(clips.cross_source_pairs()[places], module.device))
         found = {
             "reverse": _square(own.there + own.back),
             "reverse_random": _square(own.there + other.back),
@@ -68,7 +68,7 @@ class _Latents:
         from_future: From states 2..T-1 to the one before, (b, T-2, L * A), as inferred.
     """
 
-    def __init__(self, module: Any, clips: Banked) -> None:
+    def __init__(self, module: Any, clips: BufferedClips) -> None:
         states = clips.states
         still, there = _infer(module, states, states), clips.z.float().flatten(2)
         back = _infer(module, states[:, 1:], states[:, :-1])

@@ -40,18 +40,18 @@ class Distractors(Evaluation):
         self.num_clips = num_clips
 
     def prepare(self, module: Any) -> None:
-        """Asks for room in the bank."""
-        module.bank.require(self.num_clips)
+        """Asks for room in the clip buffer."""
+        module.clip_buffer.require(self.num_clips)
 
     def reset(self) -> None:
-        """The model empties the bank itself."""
+        """The model empties the clip buffer itself."""
 
     def observe(self, observation: Observation, module: Any) -> None:
-        """The model fills the bank itself."""
+        """The model fills the clip buffer itself."""
 
     def compute(self, module: Any) -> Results:
         """Fits and scores the linear model, on every process alike."""
-        clips = module.bank.clips(self.num_clips)
+        clips = module.clip_buffer.clips(self.num_clips)
         if clips is None or not clips.labels:
             return Results()
         ascending = clips.position.argsort()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
-from lam.models.clip_buffer import Banked
+from lam.models.clip_buffer import BufferedClips
 
 
 class Leakage(PairEvaluation):
@@ -39,10 +39,10 @@ class Leakage(PairEvaluation):
 
     name: ClassVar[str] = "leakage"
 
-    def compare(self, module: Any, clips: Banked, places: Tensor) -> dict[str, Tensor]:
+    def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Errors of clips before and after their ends were swapped."""
         own = clips.take(places, module.device)
-        other = clips.take(clips.partners()[places], module.device)
+        other = clips.take(clips.cross_source_pairs()[places], module.device)
         kept = (own.z.shape[1] + 1) // 2  # states before the cut
         frames = kept * module.encoder.frames_per_state
         states = module.encoder(torch.cat([own.frames[:, :frames], other.frames[:, frames:]], dim=1))

@@ -16,7 +16,7 @@ from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
 from lam.metrics.displacement import body_shift, camera_shift
 from lam.metrics.response import direction_error, slope
-from lam.models.clip_buffer import Banked
+from lam.models.clip_buffer import BufferedClips
 
 PAN = "pan"
 BINS = 8
@@ -55,10 +55,10 @@ class Motion(PairEvaluation):
         self.radius = radius
         self.threshold = threshold
 
-    def compare(self, module: Any, clips: Banked, places: Tensor) -> dict[str, Tensor]:
+    def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Movements (b, T-1, 2) by name: true ones of A, those that its z causes, and those that other z cause."""
         a = clips.take(places, module.device)
-        b = clips.take(clips.partners()[places], module.device)
+        b = clips.take(clips.cross_source_pairs()[places], module.device)
         still = torch.stack([a.states[:, :-1]] * 2, dim=2).flatten(0, 1)
         unmoved = module.apply_bottleneck(module.infer(still)).z.unflatten(0, a.z.shape[:2])[:, :, 0]
         predictions = {
@@ -83,7 +83,7 @@ class Motion(PairEvaluation):
                 values[f"distance/{thing}"] = (start - _place(a, thing)).norm(dim=-1)
         return values
 
-    def _moves(self, clips: Banked, clip: Banked, before: Tensor, after: Tensor) -> dict[str, Tensor]:
+    def _moves(self, clips: BufferedClips, clip: BufferedClips, before: Tensor, after: Tensor) -> dict[str, Tensor]:
         """Movements over the ground, (b, T-1, 2), of everything that moves, between pictures (b, T-1, 3, h, w)."""
         shape = before.shape[:2]
         before, after, size = before.flatten(0, 1), after.flatten(0, 1), before.shape[-1]
@@ -98,7 +98,7 @@ class Motion(PairEvaluation):
 
     def compute(self, module: Any) -> Results:
         """Slopes over all transitions."""
-        clips, results = module.bank.clips(self.num_clips), Results()
+        clips, results = module.clip_buffer.clips(self.num_clips), Results()
         if clips is None or not module.encoder.shows_pixels or not things(clips):
             return results
         positions, values = self.values(module)
@@ -127,18 +127,18 @@ class Motion(PairEvaluation):
         return results
 
 
-def things(clips: Banked) -> set[str]:
+def things(clips: BufferedClips) -> set[str]:
     """What moves and can be measured: the camera, and agents whose places are recorded."""
     moving = {name.removesuffix("_dx") for name in clips.labels if name.endswith("_dx")}
     return {name for name in moving if name == PAN or (name.startswith("agent") and f"{name}_x" in clips.labels)}
 
 
-def _vector(clips: Banked, thing: str) -> Tensor:
+def _vector(clips: BufferedClips, thing: str) -> Tensor:
     """Recorded movements over the ground, (n, T-1, 2)."""
     return torch.stack([clips.labels[f"{thing}_dx"], clips.labels[f"{thing}_dy"]], dim=-1)
 
 
-def _place(clips: Banked, thing: str) -> Tensor:
+def _place(clips: BufferedClips, thing: str) -> Tensor:
     """Recorded places in the picture before each step, (n, T-1, 2)."""
     return torch.stack([clips.labels[f"{thing}_x"], clips.labels[f"{thing}_y"]], dim=-1)
 
@@ -148,7 +148,7 @@ def _reach(moves: Tensor, size: int) -> int:
     return min(math.ceil(moves.abs().max().item()) + 2, size // 3)
 
 
-def _replaced(module: Any, clip: Banked, z: Tensor) -> Tensor:
+def _replaced(module: Any, clip: BufferedClips, z: Tensor) -> Tensor:
     """Predictions of states 1..T-1 of a clip, one foreign latent at a time after the clip's own, (b, T-1, N, D)."""
     steps = range(z.shape[1])
     latents = (torch.cat([clip.z[:, :t], z[:, t : t + 1]], dim=1) for t in steps)

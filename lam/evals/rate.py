@@ -20,7 +20,7 @@ from lam.evals.common.rate_distortion import Point, Trial, rate_error_points
 from lam.evals.common.split import fit_half
 from lam.metrics.operational import operational_bits
 from lam.models.base import Observation
-from lam.models.clip_buffer import Banked, ClipSample, source_ids
+from lam.models.clip_buffer import BufferedClips, ClipSample, source_ids
 
 RISES = (1, 5, 10)
 """Rises of the error, in percent of what z closes, at which bits are told."""
@@ -59,7 +59,7 @@ class Rate(Evaluation):
     forward model ignores begin to cost bits at a rise of 0.1 %.
 
     Args:
-        num_clips: Clips of the bank, at most: of one half up to 512 transitions are coded and predicted, of the other up to
+        num_clips: Clips of the clip buffer, at most: of one half up to 512 transitions are coded and predicted, of the other up to
             256 tell the sensitivity.
         max_clips: Clips, at most, from which come, by half, the latents that coders are fitted on.
         batch: Clips at a time.
@@ -75,8 +75,8 @@ class Rate(Evaluation):
         self.reset()
 
     def prepare(self, module: Any) -> None:
-        """Asks for room in the bank."""
-        module.bank.require(self.num_clips)
+        """Asks for room in the clip buffer."""
+        module.clip_buffer.require(self.num_clips)
 
     def reset(self) -> None:
         """Forgets what was observed."""
@@ -118,7 +118,7 @@ class Rate(Evaluation):
         self, module: Any, for_fitting: Tensor, latents: tuple[Tensor, dict[str, Tensor]], results: Results
     ) -> None:
         """Adds rate-error points, of coders fitted on the clips at some positions, to the results."""
-        clips = module.bank.clips(self.num_clips)
+        clips = module.clip_buffer.clips(self.num_clips)
         if clips is None:
             return
         fit = torch.isin(clips.position, for_fitting)
@@ -149,7 +149,7 @@ class Rate(Evaluation):
                 results.metrics[f"bits_own@{rise}"] = needed
 
 
-def _some(chosen: Tensor, clips: Banked, transitions: int) -> Tensor:
+def _some(chosen: Tensor, clips: BufferedClips, transitions: int) -> Tensor:
     """Places of the first of the chosen clips, (n,) bool, by position; so many transitions at most, but two clips at least."""
     places = chosen.nonzero()[: max(2, transitions // clips.z.shape[1]), 0]
     return places[clips.position[places].argsort()]

@@ -14,7 +14,7 @@ from torch import Tensor
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
 from lam.metrics.intervals import interval
-from lam.models.clip_buffer import Banked
+from lam.models.clip_buffer import BufferedClips
 
 
 class Transfer(PairEvaluation):
@@ -36,11 +36,11 @@ class Transfer(PairEvaluation):
 
     name: ClassVar[str] = "transfer"
 
-    def compare(self, module: Any, clips: Banked, places: Tensor) -> dict[str, Tensor]:
+    def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Errors of clips A after the cycle and of its controls, and how much of B was left."""
         a = clips.take(places, module.device)
-        b = clips.take(clips.partners()[places], module.device)
-        third = clips.take(clips.partners(2)[places], module.device)
+        b = clips.take(clips.cross_source_pairs()[places], module.device)
+        third = clips.take(clips.cross_source_pairs(2)[places], module.device)
         first, true = a.states[:, :1], a.states[:, 1:]
 
         def again(start: Tensor, driven: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class Transfer(PairEvaluation):
         metrics = {name: value.mean().item() for name, value in values.items()}
         if metrics["original"] > 0:
             metrics["ratio"] = metrics["cycle"] / metrics["original"]
-        bank = module.bank.clips(self.num_clips)
+        bank = module.clip_buffer.clips(self.num_clips)
         low, high = interval(values["random"] - values["floor"], bank.source[bank.position.argsort()])
         metrics["ignored"] = float(low <= 0 <= high)
         if low > 0:

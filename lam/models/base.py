@@ -13,7 +13,7 @@ from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 from lam.data.clip import Clip
 from lam.distributed import gather, gather_mapping
 from lam.encoders.base import Encoder
-from lam.models.clip_buffer import Bank
+from lam.models.clip_buffer import ClipBuffer
 
 
 @dataclass
@@ -62,7 +62,7 @@ class WorldModel(pl.LightningModule, ABC):
         super().__init__()
         self.encoder = encoder.requires_grad_(False).eval()
         self.distance = distance
-        self.bank = Bank()
+        self.clip_buffer = ClipBuffer()
         self.register_buffer("copy_error", torch.tensor(float("nan")))
 
     def setup(self, stage: str) -> None:
@@ -143,14 +143,14 @@ class WorldModel(pl.LightningModule, ABC):
             error=self.error(predicted, states[:, 1:]),
             copy_error=self.error(states[:, :-1], states[:, 1:]),
         )
-        self.bank.add(observation, clip.labels(self.encoder.frames_per_state))
+        self.clip_buffer.add(observation, clip.labels(self.encoder.frames_per_state))
         return observation
 
     def on_validation_epoch_start(self) -> None:
         """Starts a pass."""
         self._errors: list[tuple[Tensor, Tensor]] = []
         self.validated: dict[int, tuple[str, str]] = {}
-        self.bank.reset()
+        self.clip_buffer.reset()
 
     def on_validation_batch_end(self, outputs: Observation, batch: Clip, batch_idx: int) -> None:  # type: ignore[override]
         """Keeps each clip's error, so that the mean over all processes is exact, and which clip it was."""

@@ -21,8 +21,8 @@ LABEL = "label/"
 
 
 @dataclass
-class Banked:
-    """Clips of the bank, n of them, on one device, in an arbitrary order that their positions fix.
+class BufferedClips:
+    """Clips of the clip buffer, n of them, on one device, in an arbitrary order that their positions fix.
 
     Attributes:
         position: Position of each clip, (n,) int64.
@@ -44,23 +44,23 @@ class Banked:
         """Number of clips n."""
         return len(self.position)
 
-    def take(self, places: Tensor | slice, device: torch.device | str = "cpu") -> Banked:
+    def take(self, places: Tensor | slice, device: torch.device | str = "cpu") -> BufferedClips:
         """Some of the clips, on a device."""
         tensors = {
             field.name: getattr(self, field.name)[places].to(device)
             for field in dataclasses.fields(self)
             if field.name != "labels"
         }
-        return Banked(**tensors, labels={name: value[places].to(device) for name, value in self.labels.items()})
+        return BufferedClips(**tensors, labels={name: value[places].to(device) for name, value in self.labels.items()})
 
-    def partners(self, steps: int = 1) -> Tensor:
+    def cross_source_pairs(self, steps: int = 1) -> Tensor:
         """For each clip the place of one of another source, (n,): the ``steps``-th such clip after it, in a ring.
 
         Raises:
             ValueError: All clips come from one source.
         """
         if len(torch.unique(self.source)) < 2:
-            raise ValueError("Clips of a single source have no partners.")
+            raise ValueError("Clips of a single source have no cross_source_pairs.")
         n = len(self)
         ahead = (torch.arange(n)[:, None] + torch.arange(1, n)) % n  # (n, n-1), nearest first
         other = self.source[ahead] != self.source[:, None]
@@ -72,7 +72,7 @@ class Banked:
         return iter(torch.arange(rank(), len(self), world_size()).split(batch))
 
 
-class Bank:
+class ClipBuffer:
     """Collects clips in a validation pass, as many as the most demanding evaluation asks for.
 
     Which clips is a function of their positions alone, and the first of them are those of a smaller bank, so all runs of a
@@ -92,7 +92,7 @@ class Bank:
     def reset(self) -> None:
         """Forgets what was collected; called when a validation pass starts."""
         self._sample = ClipSample(self._max_clips)
-        self._clips: Banked | None = None
+        self._clips: BufferedClips | None = None
 
     def add(self, observation: Observation, labels: dict[str, Tensor]) -> None:
         """Takes in a validation batch with its known causes, each (B, T-1, ...)."""
@@ -106,14 +106,14 @@ class Bank:
         }
         self._sample.add(observation.clip.position, values | {LABEL + name: value for name, value in labels.items()})
 
-    def clips(self, num_clips: int) -> Banked | None:
+    def clips(self, num_clips: int) -> BufferedClips | None:
         """The first so many clips of all processes, the same on each; None where there are none. Call it on all processes."""
         if self._clips is None:
             position, values = self._sample.gather()
             if not len(position):
                 return None
             labels = {name.removeprefix(LABEL): values.pop(name) for name in list(values) if name.startswith(LABEL)}
-            self._clips = Banked(position=position, **values, labels=labels).take(shuffled(position))
+            self._clips = BufferedClips(position=position, **values, labels=labels).take(shuffled(position))
         return self._clips.take(slice(num_clips))
 
 

@@ -35,10 +35,10 @@ class Board(Evaluation):
         self._loaded_step = 0
 
     def reset(self) -> None:
-        """Forgets what was observed; the bank, which is all that most boards use, is emptied by the model."""
+        """Forgets what was observed; the clip buffer, which is all that most boards use, is emptied by the model."""
 
     def observe(self, observation: Observation, module: Any) -> None:
-        """Takes in one validation batch; the bank is filled by the model."""
+        """Takes in one validation batch; the clip buffer is filled by the model."""
 
     def compute(self, module: Any) -> Results:
         """There are no numbers."""

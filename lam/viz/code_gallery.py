@@ -38,8 +38,8 @@ class CodeGalleryBoard(Board):
         self.reset()
 
     def prepare(self, module: Any) -> None:
-        """Asks for room in the bank."""
-        module.bank.require(self.num_starts)
+        """Asks for room in the clip buffer."""
+        module.clip_buffer.require(self.num_starts)
 
     def reset(self) -> None:
         """Forgets what was observed."""
@@ -54,7 +54,7 @@ class CodeGalleryBoard(Board):
     def draw(self, module: Any) -> bytes | None:
         """Blocks of a line of codes: start frames down, codes across."""
         _, values = self.sample.gather()
-        clips = module.bank.clips(self.num_starts)
+        clips = module.clip_buffer.clips(self.num_starts)
         if not values or clips is None:
             return None
         tuples, z, shares = ranked(values["codes"].flatten(0, 1), values["z"].flatten(0, 1))

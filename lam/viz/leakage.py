@@ -37,17 +37,17 @@ class LeakageBoard(Board):
         self.num_clips = num_clips
 
     def prepare(self, module: Any) -> None:
-        """Asks for room in the bank."""
-        module.bank.require(self.num_clips)
+        """Asks for room in the clip buffer."""
+        module.clip_buffer.require(self.num_clips)
 
     def draw(self, module: Any) -> bytes | None:
         """One row a pair."""
-        clips = module.bank.clips(self.num_clips)
+        clips = module.clip_buffer.clips(self.num_clips)
         if clips is None or len(torch.unique(clips.source)) < 2:
             return None
         pairs = torch.arange(0, len(clips), 2)[: self.num_pairs]
         whole = clips.take(pairs, module.device).states
-        other = clips.take(clips.partners()[pairs], module.device).states
+        other = clips.take(clips.cross_source_pairs()[pairs], module.device).states
         cut = whole.shape[1] // 2  # the first state that comes from the other clip
         pictures, scores = [whole[:, cut - 1]], []
         for states in (whole, torch.cat([whole[:, :cut], other[:, cut:]], dim=1)):

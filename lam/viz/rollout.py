@@ -31,12 +31,12 @@ class RolloutBoard(Board):
         self.num_clips = num_clips
 
     def prepare(self, module: Any) -> None:
-        """Asks for room in the bank."""
-        module.bank.require(self.num_clips)
+        """Asks for room in the clip buffer."""
+        module.clip_buffer.require(self.num_clips)
 
     def draw(self, module: Any) -> bytes | None:
         """One image a state."""
-        clips = module.bank.clips(self.num_clips)
+        clips = module.clip_buffer.clips(self.num_clips)
         if clips is None:
             return None
         clips = clips.take(slice(None), module.device)

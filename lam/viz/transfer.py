@@ -47,18 +47,18 @@ class TransferBoard(Board):
         self.num_clips = num_clips
 
     def prepare(self, module: Any) -> None:
-        """Asks for room in the bank."""
-        module.bank.require(self.num_clips)
+        """Asks for room in the clip buffer."""
+        module.clip_buffer.require(self.num_clips)
 
     def draw(self, module: Any) -> bytes | None:
         """One block a pair."""
-        clips = module.bank.clips(self.num_clips)
+        clips = module.clip_buffer.clips(self.num_clips)
         if clips is None or len(torch.unique(clips.source)) < 2:
             return None
         pairs = torch.arange(0, len(clips), 3)[: self.num_pairs]  # the next clip is the partner, the one after it the third
         a = clips.take(pairs, module.device)
-        b = clips.take(clips.partners()[pairs], module.device)
-        c = clips.take(clips.partners(2)[pairs], module.device)
+        b = clips.take(clips.cross_source_pairs()[pairs], module.device)
+        c = clips.take(clips.cross_source_pairs(2)[pairs], module.device)
         with self.autocast():
             found = strips(module, (a.states, a.z), (b.states, b.z), c.z)
         shown = spread(a.states.shape[1], self.max_states)

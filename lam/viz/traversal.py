@@ -38,8 +38,8 @@ class TraversalBoard(Board):
         self.reset()
 
     def prepare(self, module: Any) -> None:
-        """Asks for room in the bank."""
-        module.bank.require(self.num_starts)
+        """Asks for room in the clip buffer."""
+        module.clip_buffer.require(self.num_starts)
 
     def reset(self) -> None:
         """Forgets what was observed."""
@@ -53,7 +53,7 @@ class TraversalBoard(Board):
     def draw(self, module: Any) -> bytes | None:
         """One row a direction, start frames beside one another."""
         _, values = self.sample.gather()
-        clips = module.bank.clips(self.num_starts)
+        clips = module.clip_buffer.clips(self.num_starts)
         if not values or clips is None:
             return None
         z = values["z"].flatten(0, 1)  # (n, L, A)

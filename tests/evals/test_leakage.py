@@ -39,7 +39,7 @@ def test_values_match_the_protocol_written_out(frames, per_state):
     results = measured(model, clip, batch=4)
     num_states = frames // per_state
     kept = num_states // 2
-    order = model.bank.clips(6).position.tolist()
+    order = model.clip_buffer.clips(6).position.tolist()
     for position in range(6):
         other = order[(order.index(position) + 1) % 6]
         spliced = torch.cat([clip.frames[position, : kept * per_state], clip.frames[other, kept * per_state :]])
@@ -82,7 +82,7 @@ def test_states_of_a_cache_are_cut_as_they_are():
     clip.frames = torch.randn(4, 4, 2, 3, generator=torch.Generator().manual_seed(0)).bfloat16()
     model = Cached()
     results = measured(model, clip)
-    order = model.bank.clips(4).position.tolist()
+    order = model.clip_buffer.clips(4).position.tolist()
     other = order[(order.index(0) + 1) % 4]
     jump = (clip.frames[other, 2].float() - clip.frames[0, 1].float()).abs().mean() / 0.1
     assert results.clips["copy_cut"][1][0].item() == pytest.approx(jump.item(), rel=1e-5)

@@ -15,7 +15,7 @@ from lam.data.clip import Clip
 from lam.encoders.patches import Patches
 from lam.evals import Motion
 from lam.models.base import Observation
-from lam.models.clip_buffer import Bank
+from lam.models.clip_buffer import ClipBuffer
 from tests.evals.toy import ToyModel, evaluate
 
 SIZE, COUNT = 32, 16
@@ -49,7 +49,7 @@ class Mover(ToyModel):
 
     def __init__(self, clip: Clip, strength: float = 1.0, near: float = 100.0):
         super().__init__()
-        self.encoder, self.bank = Patches(SIZE, patch=4), Bank()
+        self.encoder, self.clip_buffer = Patches(SIZE, patch=4), ClipBuffer()
         self.strength, self.near = strength, near
         self.states = self.encoder(clip.frames)
         names = ("agent_dx", "agent_dy", "agent_x", "agent_y")
@@ -211,10 +211,10 @@ def test_low_precision_of_the_run_does_not_blur_the_ruler(clip):
 def test_transitions_that_would_leave_the_picture_do_not_count(clip):
     motion = Recorder(num_clips=COUNT)
     evaluate(motion, Mover(clip).validation_step(clip), model=(model := Mover(clip)))
-    clips = model.bank.clips(COUNT)
+    clips = model.clip_buffer.clips(COUNT)
     order = clips.position.argsort()
-    partners = clips.partners()
-    start = torch.stack([clips.labels["agent_x"], clips.labels["agent_y"]], dim=-1)[partners][order]
+    cross_source_pairs = clips.cross_source_pairs()
+    start = torch.stack([clips.labels["agent_x"], clips.labels["agent_y"]], dim=-1)[cross_source_pairs][order]
     end = start + torch.stack([clips.labels["agent_dx"], clips.labels["agent_dy"]], dim=-1)[order]
     margin = 0.12 * SIZE
     expected = ((end > margin) & (end < SIZE - margin)).all(dim=-1)

@@ -11,7 +11,7 @@ import torch
 from lam.encoders.patches import Patches
 from lam.evals import Capacity, Rollout
 from lam.metrics.images import PSNR_CEILING, lpips, psnr, ssim
-from lam.models.clip_buffer import Bank
+from lam.models.clip_buffer import ClipBuffer
 from tests.evals.toy import ToyModel, clips, evaluate, part
 
 CLIPS = clips(5, frames=4, size=16)
@@ -22,7 +22,7 @@ class Painter(ToyModel):
 
     def __init__(self, image_size=16, patch=8):
         super().__init__()
-        self.encoder, self.bank, self.calls = Patches(image_size, patch), Bank(), 0
+        self.encoder, self.clip_buffer, self.calls = Patches(image_size, patch), ClipBuffer(), 0
 
     def predict(self, states, z):
         self.calls += 1

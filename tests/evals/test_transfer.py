@@ -44,7 +44,7 @@ def test_values_match_the_protocol_written_out():
     results = measured(model)
     states = model.encoder(CLIPS.frames)
     z = 0.5 * (states[:, 1:] - states[:, :-1]).mean(dim=2, keepdim=True)
-    place = {position: n for n, position in enumerate(_order(model))}  # where the bank has a clip
+    place = {position: n for n, position in enumerate(_order(model))}  # where the clip buffer has a clip
     for position in range(6):
         ring = [(place[position] + steps) % 6 for steps in (1, 2)]
         other, third = (next(p for p, n in place.items() if n == m) for m in ring)
@@ -73,7 +73,7 @@ def test_values_match_the_protocol_written_out():
 
 
 def _order(model):
-    return model.bank.clips(6).position.tolist()
+    return model.clip_buffer.clips(6).position.tolist()
 
 
 def drifting(count=24):

@@ -112,9 +112,9 @@ def evaluate(evaluation: Evaluation, *observations: Observation, model: ToyModel
     model = (model or ToyModel()).eval()
     evaluation.prepare(model)
     evaluation.reset()
-    model.bank.reset()
+    model.clip_buffer.reset()
     with torch.inference_mode():
         for observation in observations:
-            model.bank.add(observation, observation.clip.labels(model.encoder.frames_per_state))
+            model.clip_buffer.add(observation, observation.clip.labels(model.encoder.frames_per_state))
             evaluation.observe(observation, model)
         return evaluation.compute(model)

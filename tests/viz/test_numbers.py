@@ -49,7 +49,7 @@ def unrolled(states, z):
 def test_prediction(monkeypatch, tmp_path, model):
     texts = read_captions(monkeypatch, prediction)
     validate(tmp_path, PredictionBoard(num_clips=3), model=model)
-    states = model.bank.clips(3).states
+    states = model.clip_buffer.clips(3).states
     guess = states[:, -2] + latent(states)[:, -1]
     for n in range(3):
         wrong, still = (error(x[n][None, None], states[n : n + 1, -1:]).item() for x in (guess, states[:, -2]))
@@ -60,7 +60,7 @@ def test_prediction(monkeypatch, tmp_path, model):
 def test_rollout(monkeypatch, tmp_path, model):
     texts = read_captions(monkeypatch, rollout)
     validate(tmp_path, RolloutBoard(num_clips=2), model=model, data=batches(frames=4))
-    states = model.bank.clips(2).states
+    states = model.clip_buffer.clips(2).states
     errors = error(unrolled(states, latent(states)), states[:, 1:])
     assert [text for text in texts if text.startswith("error")] == [f"error {x:.2f}" for x in errors.T.flatten().tolist()]
     assert texts.count("given") == 2
@@ -70,9 +70,9 @@ def test_rollout(monkeypatch, tmp_path, model):
 def test_leakage(monkeypatch, tmp_path, model):
     texts = read_captions(monkeypatch, leakage)
     validate(tmp_path, LeakageBoard(num_pairs=3, num_clips=20), model=model, data=batches(frames=5))
-    clips = model.bank.clips(20)
+    clips = model.clip_buffer.clips(20)
     for row, place in enumerate((0, 2, 4)):
-        a, b = clips.states[place], clips.states[clips.partners()[place]]
+        a, b = clips.states[place], clips.states[clips.cross_source_pairs()[place]]
         last, expected = a[1], []  # states 2, 3 and 4 come from the other clip
         for true in (a[2], b[2]):
             z = 0.5 * (true - last).mean(dim=0, keepdim=True)
@@ -84,10 +84,12 @@ def test_leakage(monkeypatch, tmp_path, model):
 def test_transfer(monkeypatch, tmp_path, model):
     texts = read_captions(monkeypatch, transfer)
     validate(tmp_path, TransferBoard(num_pairs=2, num_clips=20), model=model, data=batches(frames=7))
-    clips = model.bank.clips(20)
+    clips = model.clip_buffer.clips(20)
     assert texts.pop().startswith("Time runs to the right, states 0, 2, 3, 4, 6 of each clip.")
     for pair, place in enumerate((0, 3)):
-        a, b, c = (clips.states[k][None] for k in (place, clips.partners()[place], clips.partners(2)[place]))
+        a, b, c = (
+            clips.states[k][None] for k in (place, clips.cross_source_pairs()[place], clips.cross_source_pairs(2)[place])
+        )
 
         def far(predicted, true):
             return f"{error(predicted, true[:, 1:]).mean().item():.2f}"
@@ -154,7 +156,7 @@ def test_the_gallery_predicts_with_the_code_that_it_names(tmp_path):
     model.predict = lambda states, z: asked.update(states=states, z=z) or predict(states, z)
     validate(tmp_path, CodeGalleryBoard(num_codes=4, num_starts=2), model=model)
     model.predict = predict
-    starts = model.bank.clips(2).states[:, :1]
+    starts = model.clip_buffer.clips(2).states[:, :1]
     codes = torch.cat([model.validation_step(batch).bottleneck_output.codes for batch in batches()]).flatten(0, 1)
     tuples, _, _ = code_gallery.ranked(codes, codes)
     assert torch.equal(asked["states"], starts.repeat_interleave(4, dim=0))

@@ -28,7 +28,7 @@ class Mute(ToyBottleneck):
 
 
 class Model(ToyModel):
-    """Fills the bank, as models do."""
+    """Fills the clip buffer, as models do."""
 
     def __init__(self, bottleneck: ToyBottleneck | None = None):
         super().__init__()
@@ -39,7 +39,7 @@ class Model(ToyModel):
 
     def validation_step(self, clip, batch_idx=0):
         observation = super().validation_step(clip)
-        self.bank.add(observation, clip.labels(1))
+        self.clip_buffer.add(observation, clip.labels(1))
         return observation
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from lam.distributed import gather, gather_objects
 from lam.evals.base import Evaluation
 from lam.models.base import Observation
-from lam.models.clip_buffer import Banked
+from lam.models.clip_buffer import BufferedClips
 
 
 class PairEvaluation(Evaluation):
-    """Compares clips of the bank with others of the bank; each process deals with its share.
+    """Compares clips of the clip buffer with others of the clip buffer; each process deals with its share.
 
     Args:
         num_clips: Clips compared, at most.
@@ -28,22 +28,22 @@ class PairEvaluation(Evaluation):
         self.batch = batch
 
     def prepare(self, module: Any) -> None:
-        """Asks for room in the bank."""
-        module.bank.require(self.num_clips)
+        """Asks for room in the clip buffer."""
+        module.clip_buffer.require(self.num_clips)
 
     def reset(self) -> None:
-        """The model empties the bank itself."""
+        """The model empties the clip buffer itself."""
 
     def observe(self, observation: Observation, module: Any) -> None:
-        """The model fills the bank itself."""
+        """The model fills the clip buffer itself."""
 
     @abstractmethod
-    def compare(self, module: Any, clips: Banked, places: Tensor) -> dict[str, Tensor]:
-        """Values (b, ...) of the clips at some places (b,) of the bank, by name, the same names every time."""
+    def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
+        """Values (b, ...) of the clips at some places (b,) of the clip buffer, by name, the same names every time."""
 
     def values(self, module: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Positions (n,) in ascending order and values (n, ...) of all clips; empty where clips have no partners."""
-        clips = module.bank.clips(self.num_clips)
+        """Positions (n,) in ascending order and values (n, ...) of all clips; empty where clips have no cross_source_pairs."""
+        clips = module.clip_buffer.clips(self.num_clips)
         if clips is None or len(torch.unique(clips.source)) < 2:
             return torch.empty(0, dtype=torch.int64), {}
         rows: list[dict[str, Tensor]] = []

@@ -14,7 +14,7 @@ from lam.distributed import gather
 from lam.metrics.clustering import anneal
 from lam.metrics.quantize import quantize
 from lam.metrics.transform import fit_transform
-from lam.models.clip_buffer import Banked
+from lam.models.clip_buffer import BufferedClips
 
 PROBES = 4
 """Random projections of a clip's predictions whose gradients tell the sensitivity."""
@@ -52,7 +52,7 @@ class Point:
 
 
 class Trial:
-    """Predicts clips of the bank with other latents than their own, or asks how much each number of theirs matters.
+    """Predicts clips of the clip buffer with other latents than their own, or asks how much each number of theirs matters.
 
     Args:
         module: The model.
@@ -61,7 +61,9 @@ class Trial:
         autocast: Makes the context of the run's precision.
     """
 
-    def __init__(self, module: Any, clips: Banked, batch: int, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(
+        self, module: Any, clips: BufferedClips, batch: int, autocast: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
         self.module = module
         self.clips = clips
         self.batch = batch

@@ -1,16 +1,16 @@
-"""The shared sample of clips: bounded, the same for any order and number of processes, partners from other sources."""
+"""The shared sample of clips: bounded, the same for any order and number of processes, cross_source_pairs from other sources."""
 
 import dataclasses
 
 import pytest
 import torch
 
-from lam.models.clip_buffer import Bank
+from lam.models.clip_buffer import ClipBuffer
 from tests.evals.toy import ToyModel, clips, part
 
 
 def filled(num_clips: int, batches: list[tuple[int, int]], causes=None):
-    model, clip, bank = ToyModel(), clips(20, frames=3, causes=causes), Bank()
+    model, clip, bank = ToyModel(), clips(20, frames=3, causes=causes), ClipBuffer()
     bank.require(num_clips)
     for start, stop in batches:
         few = part(clip, start, stop)
@@ -41,18 +41,18 @@ def test_partners_come_from_other_sources():
     bank = filled(20, [(0, 20)])
     bank = dataclasses.replace(bank, source=torch.tensor([0] * 12 + [1] * 5 + [2] * 3))
     for steps in (1, 2):
-        assert (bank.source[bank.partners(steps)] != bank.source).all()
-    assert (bank.partners(1) != bank.partners(2)).all()
+        assert (bank.source[bank.cross_source_pairs(steps)] != bank.source).all()
+    assert (bank.cross_source_pairs(1) != bank.cross_source_pairs(2)).all()
 
 
 def test_a_single_source_has_no_partners():
     bank = dataclasses.replace(filled(20, [(0, 20)]), source=torch.zeros(20))
     with pytest.raises(ValueError, match="single source"):
-        bank.partners()
+        bank.cross_source_pairs()
 
 
 def test_without_evaluations_that_ask_nothing_is_kept():
-    bank, model = Bank(), ToyModel()
+    bank, model = ClipBuffer(), ToyModel()
     clip = clips(4)
     bank.add(model.validation_step(clip), {})
     assert bank.clips(4) is None
