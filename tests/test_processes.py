@@ -46,7 +46,7 @@ def fit_and_validate(shards: Path, runs: Path, families: list[str], extra: tuple
             "losses": losses.values,
             "weights": {name: value.clone() for name, value in cli.model.state_dict().items() if torch.is_tensor(value)},
             "metrics": {name: value.item() for name, value in cli.trainer.callback_metrics.items()},
-            "validated": cli.model.validated,
+            "val_clip_sources": cli.model.val_clip_sources,
         }
     return found
 
@@ -83,8 +83,8 @@ def test_two_processes_learn_and_validate_like_one(families, shards, tmp_path, m
             assert (weight.double() - expected).norm() <= 1e-2 * expected.norm() + 1e-3 * expected.numel() ** 0.5, (
                 f"{family}: {name}"
             )
-        assert left["validated"] == alone["validated"]
-        assert len(alone["validated"]) == 12
+        assert left["val_clip_sources"] == alone["val_clip_sources"]
+        assert len(alone["val_clip_sources"]) == 12
         assert left["metrics"]["val/prediction"] == pytest.approx(alone["metrics"]["val/prediction"], rel=1e-3)
         assert left["metrics"] == right["metrics"]
 

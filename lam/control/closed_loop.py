@@ -151,7 +151,7 @@ class ClosedLoop(Evaluation):
         names = sorted(f"{key}{suffix}" for key in ("success", "distance", "crashed") for suffix in ways)
         own = (torch.tensor(columns.get(name, []), dtype=torch.float64) for name in names)
         positions, *found = gather(torch.tensor([EPISODES + number for number in mine], dtype=torch.int64), *own)
-        module.validated |= {int(place): (f"episode-{place - EPISODES}",) * 2 for place in positions.tolist()}
+        module.val_clip_sources |= {int(place): (f"episode-{place - EPISODES}",) * 2 for place in positions.tolist()}
         results = Results()
         for name, value in zip(names, found, strict=True):
             known = ~value.isnan()  # an episode that crashed at once is at no distance

@@ -35,7 +35,7 @@ class Told:
         steps: Actions between start and goal.
         image_size: Side of the picture, pixels.
         index: Summary of the recorded set.
-        validated: Name and source of the episode at each position, after a pass.
+        val_clip_sources: Name and source of the episode at each position, after a pass.
         labeled_clips: What stands in keys for the label budget.
         device: Where a search draws its candidates.
     """
@@ -43,7 +43,7 @@ class Told:
     steps: int
     image_size: int
     index: Any
-    validated: dict[int, tuple[str, str]] = field(default_factory=dict)
+    val_clip_sources: dict[int, tuple[str, str]] = field(default_factory=dict)
     labeled_clips: str = UNITS
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -115,7 +115,7 @@ def truth(setting: Path, settings: Path, planner: CEM, episodes: int | None = No
     folder = setting / "simulator" / "seed0"
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {f"eval/{loop.name}/{key}": value for key, value in loop.results.metrics.items()}
-    write_evaluations(folder, [loop], told.validated)
+    write_evaluations(folder, [loop], told.val_clip_sources)
     write_numbers(folder / "metrics.json", metrics)
     dataclasses.replace(world, family="simulator", knob="", seed=0, code_revision=code_revision()).write(folder / "run.json")
     return metrics

@@ -48,7 +48,7 @@ class WorldModel(pl.LightningModule, ABC):
     Attributes:
         bottleneck: What limits the latents; a subclass sets it.
         bank: The sample of validation clips that evaluations of pairs share, filled anew in each pass.
-        validated: Name and source of the validation clip at each position, after a pass.
+        val_clip_sources: Name and source of the validation clip at each position, after a pass.
 
     Args:
         encoder: Turns frames into states; frozen.
@@ -149,19 +149,19 @@ class WorldModel(pl.LightningModule, ABC):
     def on_validation_epoch_start(self) -> None:
         """Starts a pass."""
         self._errors: list[tuple[Tensor, Tensor]] = []
-        self.validated: dict[int, tuple[str, str]] = {}
+        self.val_clip_sources: dict[int, tuple[str, str]] = {}
         self.clip_buffer.reset()
 
     def on_validation_batch_end(self, outputs: Observation, batch: Clip, batch_idx: int) -> None:  # type: ignore[override]
         """Keeps each clip's error, so that the mean over all processes is exact, and which clip it was."""
         self._errors.append((outputs.clip.position.cpu(), outputs.error.mean(dim=1).cpu()))
-        self.validated |= zip(batch.position.tolist(), zip(batch.key, batch.source, strict=True), strict=True)
+        self.val_clip_sources |= zip(batch.position.tolist(), zip(batch.key, batch.source, strict=True), strict=True)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean error of all validation clips, each counted once."""
         positions, errors = (torch.cat(column) for column in zip(*self._errors, strict=True))
         self.log("val/prediction", gather(positions, errors)[1].mean())
-        self.validated = gather_mapping(self.validated)
+        self.val_clip_sources = gather_mapping(self.val_clip_sources)
 
     def test_step(self, clip: Clip, batch_idx: int) -> Observation:  # type: ignore[override]  # narrower than Lightning's
         """The validation step, for ``lam test`` on any other set of shards."""

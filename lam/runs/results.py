@@ -85,22 +85,22 @@ def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance, fin
         return
     metrics = write_metrics(folder / "metrics.json", trainer)
     evaluations = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
-    write_evaluations(folder, evaluations, trainer.lightning_module.validated)
+    write_evaluations(folder, evaluations, trainer.lightning_module.val_clip_sources)
     if finished:
         provenance.write(folder / "run.json")
     _log_hparams(trainer, provenance, metrics)
 
 
-def write_evaluations(folder: Path, evaluations: list[Evaluation], validated: Any) -> None:
+def write_evaluations(folder: Path, evaluations: list[Evaluation], val_clip_sources: Any) -> None:
     """Writes curves and values of single clips.
 
     Args:
         folder: The run's folder.
         evaluations: What was found.
-        validated: Name and source of the clip at each position.
+        val_clip_sources: Name and source of the clip at each position.
     """
     _write(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
-    _write_clips(folder / "clips.parquet", evaluations, validated)
+    _write_clips(folder / "clips.parquet", evaluations, val_clip_sources)
 
 
 def costs(trainer: pl.Trainer) -> str:
@@ -141,7 +141,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-def _write_clips(path: Path, evaluations: list[Evaluation], validated: Any) -> None:
+def _write_clips(path: Path, evaluations: list[Evaluation], val_clip_sources: Any) -> None:
     """One line a clip and metric: position, clip, source, metric, value."""
     import pandas as pd
     import pyarrow as pa
@@ -156,7 +156,7 @@ def _write_clips(path: Path, evaluations: list[Evaluation], validated: Any) -> N
     if not parts:
         return
     table = pd.concat(parts, ignore_index=True)
-    names = table["position"].map(validated)
+    names = table["position"].map(val_clip_sources)
     table["clip"], table["source"] = names.str[0], names.str[1]
     columns = ["position", "clip", "source", "metric", "value"]
     # pandas would hand Arrow a Python file, which its threads may still hold while the interpreter ends

@@ -55,7 +55,7 @@ class EmbeddingBoard(Board):
         vectors = z[clip, step].numpy()
         if not vectors.std(axis=0).any():
             return None
-        names = [module.validated[position] for position in positions[clip].tolist()]
+        names = [module.val_clip_sources[position] for position in positions[clip].tolist()]
         columns: dict[str, list[str]] = {
             "clip": [name for name, _ in names],
             "source": [source for _, source in names],

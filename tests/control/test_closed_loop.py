@@ -74,7 +74,7 @@ class Model(Acting):
     def __init__(self):
         super().__init__()
         self.encoder.image_size = 8
-        self.validated = {}
+        self.val_clip_sources = {}
         statistics = ActionStatistics([0.0] * 3, [0.12] * 3, [-0.2] * 3, [0.2] * 3, [0.0] * 3, [0.0] * 3)
         self.data = SimpleNamespace(index=SimpleNamespace(action_statistics=statistics))
 
@@ -162,7 +162,7 @@ def test_the_true_simulator_reaches_all_goals(monkeypatch):
     assert found.metrics == pytest.approx(
         {"success@all": 1.0, "crashed@all": 0.0, "distance@all": found.metrics["distance@all"]}
     )
-    assert len(told.validated) == COUNT
+    assert len(told.val_clip_sources) == COUNT
 
 
 def act_everywhere():
