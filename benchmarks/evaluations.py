@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from lam.evals import Evaluation
-from lam.runs.cli import LamCLI, hush, run
+from lam.runs.cli import LamCLI, filter_known_warnings, run
 
 
 def prepare(folder: Path, scratch: Path) -> LamCLI:
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run, runs/<setting>/<row>/seed<k>")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    hush()
+    filter_known_warnings()
     sys.argv = sys.argv[:1]  # LightningCLI warns when it is given arguments while the process has its own
     with tempfile.TemporaryDirectory() as scratch:
         cli = prepare(options.run, Path(scratch))

@@ -4,10 +4,10 @@ import os
 import sys
 
 from lam.control.cli import run
-from lam.runs.cli import hush
+from lam.runs.cli import filter_known_warnings
 
 if __name__ == "__main__":
-    hush()
+    filter_known_warnings()
     try:
         run()
     except (ValueError, OSError) as error:

@@ -197,7 +197,7 @@ def run(args: ArgsType = None, cli_class: type[LamCLI] = LamCLI, **trainer_defau
     )
 
 
-def hush() -> None:
+def filter_known_warnings() -> None:
     """Silences what libraries say about themselves at every start."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())
     # the frozen encoder is in eval mode on purpose
@@ -215,7 +215,7 @@ def main() -> None:
 
     LAM_TRACEBACK=1 shows where it came from.
     """
-    hush()
+    filter_known_warnings()
     try:
         cli = run()
         if cli.subcommand == "validate" and cli.trainer.is_global_zero:

@@ -24,7 +24,7 @@ import lightning.pytorch as pl
 import torch
 from tqdm import tqdm
 
-from lam.runs.cli import LamCLI, hush, run
+from lam.runs.cli import LamCLI, filter_known_warnings, run
 from lam.data.mixture import open_index
 from lam.runs.results import costs, read_provenance
 
@@ -133,7 +133,7 @@ def _start_worker(steps: Any, planned: Any, threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.argv = sys.argv[:1]  # LightningCLI warns when it is given arguments while the process has its own
     torch.set_num_threads(threads)
-    hush()
+    filter_known_warnings()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
