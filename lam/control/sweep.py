@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lam.control.cli import ControlCLI, run
-from lam.runs.results import costs, read_provenance
+from lam.runs.results import read_provenance, timing_summary
 from lam.runs.sweep import NothingToTrainError, Row, StepProgress, rows_of, rows_parser, sweep
 
 
@@ -77,8 +77,8 @@ def make_controllers(one: Controllers, extra: tuple[str, ...] = ()) -> str:
             return "up to date"
         checkpoint = found.folder / "checkpoints" / "last.ckpt"
         cli = run(["validate", *one.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **quiet)
-        return f"validated again. {costs(cli.trainer)}"
-    return f"trained. {costs(cli.trainer)}"
+        return f"validated again. {timing_summary(cli.trainer)}"
+    return f"trained. {timing_summary(cli.trainer)}"
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import lam.evals
 import lam.optimizers  # noqa: F401  parts are imported so that their short names work in YAML and on the command line
 from lam.data.datamodule import ClipDataModule
 from lam.models.latent_action import LatentActionModel
-from lam.runs.results import Provenance, code_revision, costs, read_provenance, split_name, write_metrics, write_results
+from lam.runs.results import Provenance, code_revision, timing_summary, read_provenance, split_name, write_metrics, write_results
 from lam.runs.latent_file import LatentWriter
 
 SHAPES_WEIGHTS = (
@@ -219,7 +219,7 @@ def main() -> None:
     try:
         cli = run()
         if cli.subcommand == "validate" and cli.trainer.is_global_zero:
-            print(costs(cli.trainer))
+            print(timing_summary(cli.trainer))
     except (ValueError, OSError) as error:
         if os.environ.get("LAM_TRACEBACK"):
             raise

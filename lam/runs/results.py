@@ -103,7 +103,7 @@ def write_evaluations(folder: Path, evaluations: list[Evaluation], val_clip_sour
     _write_clips(folder / "clips.parquet", evaluations, val_clip_sources)
 
 
-def costs(trainer: pl.Trainer) -> str:
+def timing_summary(trainer: pl.Trainer) -> str:
     """What each evaluation of the last pass cost on this process, the dearest first, in one line."""
     evaluations = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
     seconds = {evaluation.name: float(evaluation.results.curves.get("seconds", 0.0)) for evaluation in evaluations}

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from lam.runs.cli import LamCLI, filter_known_warnings, run
 from lam.data.mixture import open_index
-from lam.runs.results import costs, read_provenance
+from lam.runs.results import timing_summary, read_provenance
 
 
 class NothingToTrainError(Exception):
@@ -156,10 +156,10 @@ def make_row(row: Row, extra: tuple[str, ...] = ()) -> str:
             return "up to date"
         checkpoint = found.folder / "checkpoints" / "last.ckpt"
         cli = run(["validate", *row.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **quiet)
-        return f"validated again. {costs(cli.trainer)}"
+        return f"validated again. {timing_summary(cli.trainer)}"
     cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
     cli.after_validate()
-    return f"trained. {costs(cli.trainer)}"
+    return f"trained. {timing_summary(cli.trainer)}"
 
 
 class Job(Protocol):
