@@ -18,7 +18,7 @@ _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
-def mix(x: Tensor) -> Tensor:
+def splitmix64(x: Tensor) -> Tensor:
     """Scrambles 64-bit integers; neighbours in, unrelated numbers out (SplitMix64's finalizer)."""
     x = (x ^ _shift_right(x, 30)) * _MIX_1
     x = (x ^ _shift_right(x, 27)) * _MIX_2
@@ -33,7 +33,7 @@ def keyed_uniform(keys: Tensor, shape: Sequence[int]) -> Tensor:
         shape: Shape of one row.
     """
     counter = torch.arange(1, math.prod(shape) + 1, device=keys.device, dtype=torch.int64)
-    bits = mix(mix(keys)[:, None] + counter * _GOLDEN)
+    bits = splitmix64(splitmix64(keys)[:, None] + counter * _GOLDEN)
     return ((_shift_right(bits, 41).to(torch.float32) + 0.5) * 2.0**-23).reshape(len(keys), *shape)
 
 

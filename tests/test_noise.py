@@ -3,7 +3,7 @@
 import torch
 from scipy import stats
 
-from lam.noise import keyed_normal, keyed_uniform, mix
+from lam.noise import keyed_normal, keyed_uniform, splitmix64
 
 
 def test_mix_is_splitmix64s_finalizer():
@@ -18,7 +18,7 @@ def test_mix_is_splitmix64s_finalizer():
 
     values = [0, 1, -1, 2**62, -(2**63), 123456789]
     expected = [reference(v) for v in values]
-    got = [v % 2**64 for v in mix(torch.tensor(values)).tolist()]
+    got = [v % 2**64 for v in splitmix64(torch.tensor(values)).tolist()]
     assert got == expected
 
 

@@ -18,7 +18,7 @@ from lam.control.policies import Policy, Search, beginning, policies
 from lam.distributed import gather, rank, world_size
 from lam.evals.base import Evaluation, Results
 from lam.models.base import Observation
-from lam.noise import mix
+from lam.noise import splitmix64
 from lam.simulators import find_simulator
 from lam.simulators.base import Simulator, play
 
@@ -175,13 +175,13 @@ class ClosedLoop(Evaluation):
         steps, numbers = module.steps, list(episodes)
         worlds = [Run(stage, number, episode) for number, episode in episodes.items()]
         start = beginning(module.data.index, len(worlds), steps).to(module.device)
-        keys = mix(torch.tensor(numbers)) + self.seed
+        keys = splitmix64(torch.tensor(numbers)) + self.seed
         every = min(self.every or steps, steps)
         for turn in range(-(-self.budget // every)):
             going = [place for place, world in enumerate(worlds) if world.going]
             if not going:
                 break
-            plan = self.plan(module, way, [worlds[place] for place in going], mix(keys[going]) + turn, start[going])
+            plan = self.plan(module, way, [worlds[place] for place in going], splitmix64(keys[going]) + turn, start[going])
             rest = start.clone()
             rest[going] = torch.cat([plan.actions[:, every:], start[going][:, steps - every :]], dim=1)
             start = rest  # the search goes on where the plan has not been used up

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from lam.control.imagine import Imagination, goal_cost
 from lam.control.planners import Plan
-from lam.noise import keyed_uniform, mix
+from lam.noise import keyed_uniform, splitmix64
 
 # Letters of this file: E episodes, K candidates, H steps, U numbers of an action.
 
@@ -56,7 +56,7 @@ class LatentProblem:
 
     def uniform(self, turn: int, shape: tuple[int, ...]) -> Tensor:
         """Numbers in (0, 1) of a turn of the search, (E, *shape)."""
-        return keyed_uniform(mix(self.keys) + turn, shape)
+        return keyed_uniform(splitmix64(self.keys) + turn, shape)
 
     def draw(self, shares: Tensor) -> Tensor:
         """The latents (..., L, A) of the pool that uniform numbers (...) fall on."""

@@ -12,7 +12,7 @@ from lam.control.imagine import Imagination
 from lam.control.planning import Planning
 from lam.control.policies import beginning, bounds, controller, searched
 from lam.models.clip_buffer import BufferedClips
-from lam.noise import mix
+from lam.noise import splitmix64
 from lam.viz.base import Board, callbacks_of
 from lam.viz.canvas import above, beside, caption, enlarge, framed, gif
 from lam.viz.rollout import SECONDS
@@ -81,7 +81,9 @@ class PlanBoard(Board):
         search, states = self.plannings[0].search, episodes.states
         recorded = episodes.labels["action"].to(states.dtype)
         start = beginning(module.data.index, *recorded.shape[:2]).to(states.device)
-        plan = searched(module, controller(module), search)(states[:, 0], states[:, -1], mix(episodes.position), start).actions
+        plan = searched(module, controller(module), search)(
+            states[:, 0], states[:, -1], splitmix64(episodes.position), start
+        ).actions
         first, none = states[:, :1], episodes.z[:, :0]
         both = torch.stack([plan.to(states.dtype), recorded], dim=1)
         imagined = Imagination(module, controller(module), search.window, search.at_once)(first, none, both)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from lam.noise import keyed_normal, keyed_uniform, mix
+from lam.noise import keyed_normal, keyed_uniform, splitmix64
 
 # Letters of this file: E episodes, K candidates, H steps, U numbers of an action.
 
@@ -50,7 +50,7 @@ class Problem:
 
     def noise(self, turn: int, num: int) -> Tensor:
         """Standard normal noise of a turn of the search, (E, num, H, U)."""
-        return keyed_normal(mix(self.keys) + turn, (num, self.horizon, len(self.low)))
+        return keyed_normal(splitmix64(self.keys) + turn, (num, self.horizon, len(self.low)))
 
 
 @dataclass
@@ -248,7 +248,7 @@ class StraightLines(Planner):
 
     def plan(self, problem: Problem) -> Plan:
         """A sequence for every episode."""
-        shares = keyed_uniform(mix(problem.keys), (self.candidates, 1, len(problem.low)))
+        shares = keyed_uniform(splitmix64(problem.keys), (self.candidates, 1, len(problem.low)))
         candidates = (problem.low + shares * (problem.high - problem.low)).expand(-1, -1, problem.horizon, -1)
         best = problem.cost(candidates).topk(self.elites, dim=1, largest=False).indices
         actions = candidates.gather(1, best[:, :, None, None].expand(-1, -1, *candidates.shape[2:])).mean(dim=1)

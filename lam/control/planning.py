@@ -14,7 +14,7 @@ from lam.distributed import gather
 from lam.evals.base import Evaluation, Results
 from lam.models.base import Observation
 from lam.models.clip_buffer import BufferedClips
-from lam.noise import mix
+from lam.noise import splitmix64
 
 
 class Planning(Evaluation):
@@ -90,7 +90,7 @@ class Planning(Evaluation):
             for suffix, way in ways.items():
                 began = time.perf_counter()
                 with self.autocast():
-                    plan = way(episodes.states[:, 0], episodes.states[:, -1], mix(episodes.position), start)
+                    plan = way(episodes.states[:, 0], episodes.states[:, -1], splitmix64(episodes.position), start)
                 if not suffix:
                     seconds, planned = seconds + time.perf_counter() - began, planned + len(places)
                     traces.append(plan.trace.double().cpu())

@@ -25,7 +25,7 @@ from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
 from lam.models.base import WorldModel
 from lam.models.latent_action import LatentActionModel
-from lam.noise import keyed_uniform, mix
+from lam.noise import keyed_uniform, splitmix64
 from lam.optimizers import warmup_cosine
 
 ACTION_DECODERS = ("action_decoder", "blind_action_decoder")
@@ -72,7 +72,7 @@ class LabeledBatches(IterableDataset[list[Tensor]]):
     def __iter__(self) -> Iterator[list[Tensor]]:
         """Without end."""
         for batch in itertools.count(self.first):
-            key = mix(torch.tensor([self.seed])) + batch
+            key = splitmix64(torch.tensor([self.seed])) + batch
             rows = (keyed_uniform(key, (self.batch_size,))[0].double() * len(self.labeled)).long()
             yield [column[rows] for column in self.labeled.tensors]
 

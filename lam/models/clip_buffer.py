@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lam.distributed import gather, gather_objects, rank, world_size
-from lam.noise import mix
+from lam.noise import splitmix64
 
 if TYPE_CHECKING:
     from lam.models.base import Observation
@@ -177,7 +177,7 @@ class ClipSample:
 
 def shuffled(numbers: Tensor) -> Tensor:
     """Places (n,) of distinct numbers (n,) in an arbitrary order that is a function of the numbers alone."""
-    return mix(numbers).argsort()
+    return splitmix64(numbers).argsort()
 
 
 def source_ids(sources: list[str]) -> Tensor:

@@ -17,7 +17,7 @@ from lam.encoders.base import Encoder, StateShape
 from lam.models.base import WorldModel
 from lam.models.forward import ForwardModel
 from lam.models.inverse import InverseModel
-from lam.noise import mix
+from lam.noise import splitmix64
 from lam.optimizers import parameter_groups, warmup_cosine
 
 
@@ -90,7 +90,7 @@ class LatentActionModel(WorldModel):
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
         """Teacher forcing on every transition at once."""
         states = self.encode(clip)
-        with self.bottleneck.keyed(mix(clip.position + torch.initial_seed())):
+        with self.bottleneck.keyed(splitmix64(clip.position + torch.initial_seed())):
             bottleneck_output = self.apply_bottleneck(self.infer_clip(clip, states))
         prediction = self.error(self.predict(states[:, :-1], bottleneck_output.z), states[:, 1:]).mean()
         loss = prediction + bottleneck_output.loss
