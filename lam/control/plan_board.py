@@ -59,8 +59,8 @@ class PlanBoard(Board):
             rows, apart = self.imagine(module, episodes)
             goal = episodes.states[:, -1:]
             distances = {name: module.error(states, goal.expand_as(states)).tolist() for name, states in rows.items()}
-        pictures = {name: enlarge(module.encoder.picture(states), 144) for name, states in rows.items()}
-        goals = enlarge(module.encoder.picture(goal), 144)[:, 0]
+        pictures = {name: enlarge(module.encoder.to_image(states), 144) for name, states in rows.items()}
+        goals = enlarge(module.encoder.to_image(goal), 144)[:, 0]
         num_states, width = episodes.states.shape[1], goals.shape[2]
         images = []
         for t in range(num_states):

@@ -42,7 +42,7 @@ class Encoder(nn.Module, ABC):
         grid: Rows and columns of a state; N = rows * columns.
         frames_per_state: Frames that make one state (2 for tubelets of two frames).
         image_size: Height and width the frames must have, in pixels.
-        shows_pixels: Whether ``picture`` gives pixels; evaluations measure nothing in pictures of feature directions.
+        shows_pixels: Whether ``to_image`` gives pixels; evaluations measure nothing in pictures of feature directions.
     """
 
     dim: int
@@ -85,7 +85,7 @@ class Encoder(nn.Module, ABC):
             )
 
     @abstractmethod
-    def picture(self, states: Tensor) -> Tensor:
+    def to_image(self, states: Tensor) -> Tensor:
         """Pictures (B, T, 3, h, w), float in [0, 1], of states (B, T, N, D), for people to look at.
 
         Pixels where the encoder can be undone; else three fixed directions of the features as red, green and blue.

@@ -69,7 +69,7 @@ class Cached(Encoder):
             )
 
     @torch.no_grad()
-    def picture(self, states: Tensor) -> Tensor:
+    def to_image(self, states: Tensor) -> Tensor:
         """Three fixed directions of the features as red, green and blue, a pixel a token, (B, T, 3, h, w) in [0, 1]."""
         return color_features(states, self.grid, self.image_size)
 

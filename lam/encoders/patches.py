@@ -56,7 +56,7 @@ class Patches(Encoder):
         self.scale.fill_(scale)
 
     @torch.no_grad()
-    def picture(self, states: Tensor) -> Tensor:
+    def to_image(self, states: Tensor) -> Tensor:
         """The pixels, (B, T, 3, H, W) in [0, 1], of states (B, T, N, D)."""
         p = self.patch
         rows, columns = self.grid

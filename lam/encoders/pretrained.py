@@ -86,7 +86,7 @@ class PretrainedEncoder(FrozenEncoder):
         return (pixels - self.pixel_mean) / self.pixel_std
 
     @torch.no_grad()
-    def picture(self, states: Tensor) -> Tensor:
+    def to_image(self, states: Tensor) -> Tensor:
         """Three fixed directions of the features as red, green and blue, (B, T, 3, H, W) in [0, 1]."""
         return color_features(states, self.grid, self.image_size)
 

@@ -69,7 +69,7 @@ class Motion(PairEvaluation):
         }
         values: dict[str, Tensor] = {}
         for kind, (clip, after) in predictions.items():
-            pictures = (module.encoder.picture(states).float() for states in (clip.states[:, :-1], after))
+            pictures = (module.encoder.to_image(states).float() for states in (clip.states[:, :-1], after))
             with torch.autocast(after.device.type, enabled=False):  # parts of a pixel need all digits
                 moves = self._moves(clips, clip, *pictures)
             values |= {f"{kind}/{thing}": move for thing, move in moves.items()}

@@ -60,7 +60,7 @@ class Rollout(Evaluation):
         self.sample.add(observation.clip.position, {name: value.double() for name, value in values.items()})
         if module.encoder.shows_pixels:
             shown = {"predicted": predicted, "true": states}
-            pictures = {name: (255 * module.encoder.picture(x)).round().to(torch.uint8) for name, x in shown.items()}
+            pictures = {name: (255 * module.encoder.to_image(x)).round().to(torch.uint8) for name, x in shown.items()}
             self.pictures.add(observation.clip.position, pictures)
 
     def _compare(self, predicted: Tensor, true: Tensor) -> dict[str, Tensor]:

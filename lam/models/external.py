@@ -99,14 +99,14 @@ class ForeignModel(WorldModel):
 
     def infer(self, states: Tensor) -> Tensor:
         """Latents (B, T-1, 1, A) of states (B, T, N, D)."""
-        frames = self.encoder.picture(states)
+        frames = self.encoder.to_image(states)
         z = self.adapter.infer(frames)
         self._check("infer", z, (*frames.shape[:1], frames.shape[1] - 1, self.adapter.latent_dim))
         return z[:, :, None]
 
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
         """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2 and z (B, T-1, 1, A)."""
-        frames = self.encoder.picture(states)
+        frames = self.encoder.to_image(states)
         predicted = self.adapter.predict(frames, z[:, :, 0])
         self._check("predict", predicted, tuple(frames.shape))
         return self.encoder(255 * predicted)

@@ -64,8 +64,8 @@ class CodeGalleryBoard(Board):
             predicted = module.predict(
                 starts.repeat_interleave(len(z), dim=0), z.repeat(len(starts), 1, 1)[:, None].to(starts.dtype)
             )
-        after = module.encoder.picture(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(z)))
-        before = module.encoder.picture(starts)  # (S, 1, 3, h, w)
+        after = module.encoder.to_image(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(z)))
+        before = module.encoder.to_image(starts)  # (S, 1, 3, h, w)
         images, changes, first = enlarge(after), enlarge(change(after, before)), enlarge(before[:, 0])
         width = first.shape[2]
         blocks = []

@@ -56,7 +56,7 @@ class LeakageBoard(Board):
                 errors, copies = (module.error(x, states[:, 1:])[:, cut - 1] for x in (predicted, states[:, :-1]))
             pictures += [states[:, cut], predicted[:, cut - 1].to(states.dtype)]
             scores.append([f"error {e:.2f}\nno change {c:.2f}" for e, c in zip(errors.tolist(), copies.tolist(), strict=True)])
-        images = enlarge(module.encoder.picture(torch.stack(pictures, dim=1)), 144)
+        images = enlarge(module.encoder.to_image(torch.stack(pictures, dim=1)), 144)
         width = images.shape[3]
         rows = [above(beside(*(caption(text, width, bold=True) for text in COLUMNS), gap=2 * GAP))]
         for row, uncut, across in zip(images, *scores, strict=True):

@@ -41,7 +41,7 @@ class PredictionBoard(Board):
             predicted = module.predict(clips.states[:, :-1], clips.z)
             errors, copies = (module.error(guess, clips.states[:, 1:])[:, -1] for guess in (predicted, clips.states[:, :-1]))
         last = torch.stack([clips.states[:, -2], clips.states[:, -1], predicted[:, -1].to(clips.states.dtype)], dim=1)
-        before, came, guess = module.encoder.picture(last).unbind(dim=1)
+        before, came, guess = module.encoder.to_image(last).unbind(dim=1)
         columns = torch.stack([before, came, guess, change(guess, came), change(came, before)], dim=1)
         rows = [list(row) for row in enlarge(columns, 144)]
         width = rows[0][0].shape[1]

@@ -44,7 +44,7 @@ class RolloutBoard(Board):
         with self.autocast():
             unrolled = torch.cat([first, module.rollout(first, clips.z)], dim=1)
             errors = module.error(unrolled[:, 1:], states[:, 1:])
-        true, predicted = module.encoder.picture(states), module.encoder.picture(unrolled)
+        true, predicted = module.encoder.to_image(states), module.encoder.to_image(unrolled)
         rows = {
             "true": enlarge(true, 144),
             "predicted": enlarge(predicted, 144),

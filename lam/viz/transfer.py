@@ -64,7 +64,7 @@ class TransferBoard(Board):
         shown = spread(a.states.shape[1], self.max_states)
         few = "" if len(shown) == a.states.shape[1] else f", states {', '.join(str(t) for t in shown)} of each clip"
         legend = f"Time runs to the right{few}. Numbers: error over the whole clip, 1 = error of copying the last state."
-        pictures = [enlarge(module.encoder.picture(strip.states[:, shown]), CELL) for strip in found]
+        pictures = [enlarge(module.encoder.to_image(strip.states[:, shown]), CELL) for strip in found]
         blocks = []
         for pair in range(len(a)):
             title = caption(f"Pair {pair + 1}", 6 * CELL, bold=True)

@@ -67,8 +67,8 @@ class TraversalBoard(Board):
             predicted = module.predict(
                 starts.repeat_interleave(len(path), dim=0), path.repeat(len(starts), 1, 1)[:, None].to(starts.dtype)
             )
-        after = module.encoder.picture(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(moves), len(STEPS)))
-        first = enlarge(module.encoder.picture(starts)[:, 0])
+        after = module.encoder.to_image(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(moves), len(STEPS)))
+        first = enlarge(module.encoder.to_image(starts)[:, 0])
         images, ends = enlarge(after), enlarge(change(after[:, :, -1], after[:, :, 0], gain=1.0))
         width = first.shape[2]
         heads = [beside(*(caption(text, width) for text in _heads())) for _ in first]

@@ -110,7 +110,7 @@ def test_export_is_reloaded_bit_for_bit(tmp_path: Path) -> None:
         painted = from_signal(network.decode(expected)).view(2, 3, 3, 32, 32)
     assert encoder.grid == (8, 8)
     assert torch.equal(encoder(frames), expected.view(2, 3, 64, 6))
-    assert torch.equal(encoder.picture(encoder(frames)), painted)
+    assert torch.equal(encoder.to_image(encoder(frames)), painted)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.json", "encoder.safetensors"]
 
 

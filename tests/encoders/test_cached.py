@@ -99,10 +99,10 @@ def test_looks_like_any_encoder_to_the_model(made):
     with torch.autocast("cpu", torch.bfloat16):
         states = cached(clips(made / "cache")[0].frames)
     assert states.dtype == torch.float32
-    pictures = cached.picture(states)
+    pictures = cached.to_image(states)
     assert pictures.shape == (5, 3, 3, 2, 2)  # one pixel a token
     # the same colors as those of the encoder, which shows a token as a square
-    torch.testing.assert_close(pictures, vision(made).picture(states)[..., 4::8, 4::8])
+    torch.testing.assert_close(pictures, vision(made).to_image(states)[..., 4::8, 4::8])
 
 
 def test_training_on_the_cache_is_training_on_the_pictures(made, fitted, tmp_path):

@@ -37,7 +37,7 @@ class Leaky(Encoder):
     def forward(self, frames: Tensor) -> Tensor:
         return (frames + 0.01 * frames.float().mean(1, keepdim=True)).flatten(2)[:, :, None]
 
-    def picture(self, states: Tensor) -> Tensor:
+    def to_image(self, states: Tensor) -> Tensor:
         return states
 
 
@@ -109,7 +109,7 @@ def test_autocast_leaves_states_float_and_near(encoder: Encoder) -> None:
 
 
 def test_pictures_are_colors_of_the_frames_size(encoder: Encoder) -> None:
-    pictures = encoder.picture(encoder(random_frames(2, 2 * encoder.frames_per_state)))
+    pictures = encoder.to_image(encoder(random_frames(2, 2 * encoder.frames_per_state)))
     assert pictures.shape == (2, 2, 3, 32, 32)
     assert pictures.min() >= 0
     assert pictures.max() <= 1

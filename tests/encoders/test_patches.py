@@ -20,7 +20,7 @@ def test_a_token_is_its_patch(tmp_path: Path) -> None:
 def test_pictures_give_every_pixel_back() -> None:
     encoder = Patches(image_size=32, patch=4)
     frames = random_frames(2, 3)
-    pictures = encoder.picture(encoder(frames))
+    pictures = encoder.to_image(encoder(frames))
     assert torch.equal((pictures * 255).round().to(torch.uint8), frames)
 
 

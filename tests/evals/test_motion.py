@@ -74,7 +74,7 @@ class Mover(ToyModel):
         z = z[:, :, 0]
         place = self.find(states, self.known)[..., 2:]
         hears = (place - z[..., 2:]).norm(dim=-1, keepdim=True) <= self.near
-        pictures = self.encoder.picture(states).flatten(0, 1)
+        pictures = self.encoder.to_image(states).flatten(0, 1)
         moved = put_elsewhere(pictures, place.flatten(0, 1), (self.strength * hears * z[..., :2]).flatten(0, 1))
         return self.encoder((255 * moved).round().to(torch.uint8).unflatten(0, z.shape[:2]))
 

@@ -58,7 +58,7 @@ def test_pictures_are_compared_with_those_of_true_states():
     results = evaluate(Rollout(), *observations(model), model=model)
     states = model.encoder(CLIPS.frames)
     z = 0.5 * (states[:, 1:] - states[:, :-1]).mean(dim=2, keepdim=True)
-    pictures = model.encoder.picture(states[:, :1] + z.cumsum(dim=1))
+    pictures = model.encoder.to_image(states[:, :1] + z.cumsum(dim=1))
     true = CLIPS.frames[:, 1:] / 255  # patches lose nothing
     for name, shown in (("psnr", pictures), ("psnr_copy", CLIPS.frames[:, :1] / 255)):
         expected = -10 * (shown - true).square().mean(dim=(2, 3, 4)).log10()

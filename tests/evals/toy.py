@@ -27,7 +27,7 @@ class ToyEncoder(Encoder):
         means = nn.functional.avg_pool2d(frames.flatten(0, 1).float() / 127.5 - 1, PATCH)
         return means.flatten(2).transpose(1, 2).unflatten(0, frames.shape[:2])
 
-    def picture(self, states: Tensor) -> Tensor:
+    def to_image(self, states: Tensor) -> Tensor:
         side = int(states.shape[2] ** 0.5)
         return (states.transpose(2, 3).unflatten(3, (side, side)) + 1) / 2
 

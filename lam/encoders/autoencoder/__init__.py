@@ -46,7 +46,7 @@ class Autoencoder(FrozenEncoder):
         return features.flatten(1, 2).unflatten(0, frames.shape[:2])
 
     @torch.no_grad()
-    def picture(self, states: Tensor) -> Tensor:
+    def to_image(self, states: Tensor) -> Tensor:
         """What the decoder paints of states (B, T, N, D): (B, T, 3, H, W) in [0, 1]."""
         with torch.autocast(states.device.type, enabled=False):
             signal = self.backbone.decode(states.float().flatten(0, 1).unflatten(1, self.grid))

@@ -168,7 +168,7 @@ class Encoded(FrozenEncoder):
         colors = self.scale * frames.float().mean(dim=(-1, -2))[:, :, None]
         return colors + self.peek * colors.mean(dim=1, keepdim=True)
 
-    def picture(self, states):
+    def to_image(self, states):
         raise NotImplementedError
 
 
