@@ -118,7 +118,7 @@ class Trained:
             loss = self.model.training_step(clip, 0)
         loss.backward()
         self.optimizer.step()
-        self.model.bottleneck.after_step(self.optimizer)
+        self.model.bottleneck.on_optimizer_step(self.optimizer)
         self.optimizer.zero_grad()
         end = self.now()
         self.seconds.append((end - start, read - start, time.process_time() - processor))

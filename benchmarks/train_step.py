@@ -119,7 +119,7 @@ class Row:
         backward = clock(self.device)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.heads.bottleneck.after_step(self.optimizer)
+        self.heads.bottleneck.on_optimizer_step(self.optimizer)
         self.seconds.append((forward - start, backward - forward, clock(self.device) - backward))
 
     @property

@@ -69,7 +69,7 @@ class Bottleneck(nn.Module, ABC):
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
         """Draws n latents (n, L, A) from what the bottleneck believes before seeing anything, on its own device."""
 
-    def after_step(self, optimizer: Optimizer) -> None:
+    def on_optimizer_step(self, optimizer: Optimizer) -> None:
         """Housekeeping after each optimizer step (dead codes); called on all ranks, ends with equal state on all."""
 
     @contextmanager

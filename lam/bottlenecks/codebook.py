@@ -128,7 +128,7 @@ class Quantizer(Bottleneck):
         """Capacity of each transition, L log2 K, (B, T-1)."""
         return capacity(codes, self.num_codes)
 
-    def after_step(self, optimizer: Optimizer) -> None:
+    def on_optimizer_step(self, optimizer: Optimizer) -> None:
         """Counts the step's codes and, when a period ends, moves dead ones to latents that are coded badly."""
         if self._seen is None:
             return

@@ -57,7 +57,7 @@ class FSQ(Bottleneck):
         loss = tokens.new_zeros(())
         return BottleneckOutput(limited, loss, codes, capacity(codes, self.num_codes), self.usage.stats())
 
-    def after_step(self, optimizer: Optimizer) -> None:
+    def on_optimizer_step(self, optimizer: Optimizer) -> None:
         """Follows the scale of the latents, as the grid cannot, and counts codes."""
         if self._seen is None:
             return

@@ -59,7 +59,7 @@ class Noisy(Bottleneck):
             limited.to(z.dtype), self.beta * kl.mean(), rate_bits=bits.sum(dim=(-2, -1)), stats=stats, rate_bits_each=bits
         )
 
-    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+    def on_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measures the scale of the latents once."""
         if self._seen is not None:
             self.standardize.measure(self._seen)

@@ -90,7 +90,7 @@ class RVQ(Bottleneck):
         limited = straight_through(latent, torch.stack(parts).sum(dim=0).unflatten(0, z.shape[:2])).to(z.dtype)
         return BottleneckOutput(limited, loss, codes, capacity(codes, self.num_codes), stats)
 
-    def after_step(self, optimizer: Optimizer) -> None:
+    def on_optimizer_step(self, optimizer: Optimizer) -> None:
         """Counts codes and moves dead ones, quantizer after quantizer, since each must fit what the moved ones leave over."""
         if self._seen is None:
             return

@@ -86,7 +86,7 @@ class Sparse(Bottleneck):
             loss = loss + vcm(rows, self.lambda_variance, self.lambda_covariance, _LAMBDA_MEAN)
         return BottleneckOutput(latent.to(z.dtype), loss, stats=_stats(rows.detach()))
 
-    def after_step(self, optimizer: Optimizer) -> None:
+    def on_optimizer_step(self, optimizer: Optimizer) -> None:
         """Measures the scale of the latents once."""
         if self._seen is not None:
             self.standardize.measure(self._seen)

@@ -115,7 +115,7 @@ class LatentActionModel(WorldModel):
     ) -> None:
         """Steps, then lets the bottleneck tidy up; both are done before any callback saves a checkpoint."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        self.bottleneck.after_step(optimizer.optimizer)
+        self.bottleneck.on_optimizer_step(optimizer.optimizer)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The configured optimizer under a linear warm-up and a cosine to zero, stepped each batch."""

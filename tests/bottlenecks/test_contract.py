@@ -47,7 +47,7 @@ def train(toy, optimizer, steps, first=0):
         optimizer.zero_grad()
         ((out.z - z).square().mean() + out.loss).backward()
         optimizer.step()
-        toy.bottleneck.after_step(optimizer)
+        toy.bottleneck.on_optimizer_step(optimizer)
 
 
 def test_the_catalogue_is_complete():
@@ -91,7 +91,7 @@ def test_eval_is_deterministic_and_leaves_no_trace(bottleneck, z):
     bottleneck.eval()
     before = copy.deepcopy(bottleneck.state_dict())
     first, second = bottleneck(z), bottleneck(z)
-    bottleneck.after_step(Adam([torch.zeros(1, requires_grad=True)]))
+    bottleneck.on_optimizer_step(Adam([torch.zeros(1, requires_grad=True)]))
     assert torch.equal(first.z, second.z)
     assert all(torch.equal(value, before[name]) for name, value in bottleneck.state_dict().items())
 

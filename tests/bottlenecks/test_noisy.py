@@ -38,7 +38,7 @@ def test_the_kl_alone_leads_to_the_prior():
         optimizer.zero_grad()
         out.loss.backward()
         optimizer.step()
-        bottleneck.after_step(optimizer)
+        bottleneck.on_optimizer_step(optimizer)
     assert out.rate_bits.mean() < 0.01
     torch.testing.assert_close(bottleneck.sample_prior(20000).std(), torch.tensor(1.0), rtol=0.02, atol=0)
 

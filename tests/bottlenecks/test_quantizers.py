@@ -175,7 +175,7 @@ def test_codes_follow_the_data_at_any_scale(cls):
     out = bottleneck(z)
     (out.z.sum() + out.loss).backward()
     optimizer.step()
-    bottleneck.after_step(optimizer)
+    bottleneck.on_optimizer_step(optimizer)
     out = bottleneck.eval()(z)
     assert len(out.codes.unique()) == 8
     assert out.stats["distance"] < 0.01
@@ -191,7 +191,7 @@ def test_fsq_follows_latents_that_drift_together():
     for step in range(120):
         z = noise + min(step, 10) * torch.tensor([0.5, -0.5, 0.5, 0.5, -0.5, 0.5])
         bottleneck(z)
-        bottleneck.after_step(optimizer)
+        bottleneck.on_optimizer_step(optimizer)
         rate, mean = (1.0 if step == 0 else 0.1), z.mean(dim=(0, 1, 2))
         shift = (1 - rate) * shift + rate * mean
         scale = (1 - rate) * scale + rate / (z - mean).square().mean().sqrt()
@@ -209,7 +209,7 @@ def test_nsvq_stops_moving_codes():
     history = []
     for _ in range(30):
         bottleneck(0.01 * torch.randn(8, 1, 1, 4) + (torch.rand(8, 1, 1, 1) > 0.5))
-        bottleneck.after_step(optimizer)
+        bottleneck.on_optimizer_step(optimizer)
         history.append(bottleneck.codebook.detach().clone())
         bottleneck.usage.current.zero_()  # so that every code looks dead at the end of a period
         bottleneck.usage.current[0, 0] = 1000

@@ -80,7 +80,7 @@ def test_latents_start_wide_enough_to_live():
         optimizer.zero_grad()
         out.loss.backward()
         optimizer.step()
-        bottleneck.after_step(optimizer)
+        bottleneck.on_optimizer_step(optimizer)
     assert out.stats["dead"] == 0
     assert out.z.square().flatten(1).sum(dim=1).min() > 0.8 * math.sqrt(128)
 

@@ -42,7 +42,7 @@ def train(name):
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        toy.bottleneck.after_step(optimizer)
+        toy.bottleneck.on_optimizer_step(optimizer)
         losses.append((total.detach(), loss.detach()))
     return torch.tensor(losses), {name: value.clone() for name, value in toy.state_dict().items()}
 
