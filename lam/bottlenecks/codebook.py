@@ -17,7 +17,7 @@ from lam.bottlenecks.prior import draw_from
 from lam.bottlenecks.standardize import Standardize
 from lam.distributed import gather_rows, sum_over_processes
 
-STRIDE = 5.0
+CODEBOOK_LR_SCALE = 5.0
 """A code is this times its parameter, so that Adam moves codes five times as fast as it moves weights."""
 
 _DEAD_SHARE = 0.1  # LAPA's threshold: a code is dead below a tenth of its fair share of assignments
@@ -111,14 +111,14 @@ class Quantizer(Bottleneck):
         self.num_codes = num_codes
         self.reset_until = reset_until
         self.standardize = Standardize(dim, num_latents)
-        self.codebook = nn.Parameter(torch.randn(num_codes, dim) / STRIDE)
+        self.codebook = nn.Parameter(torch.randn(num_codes, dim) / CODEBOOK_LR_SCALE)
         self.usage = Usage(num_codes, reset_every)
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def assign(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Standardized latents (B, T-1, L, A), their nearest codes as numbers (B, T-1, L), and as vectors (B, T-1, L, A)."""
         latent = self.standardize(z)
-        codebook = STRIDE * self.codebook
+        codebook = CODEBOOK_LR_SCALE * self.codebook
         codes = nearest(latent, codebook)
         if self.training:
             self._seen = (z.detach(), codes)
@@ -139,18 +139,18 @@ class Quantizer(Bottleneck):
         if (
             ended
             and (self.reset_until is None or self.usage.steps <= self.reset_until)
-            and still_learns(self.codebook, optimizer)
+            and learning_rate_is_active(self.codebook, optimizer)
         ):
             rows = self.standardize(z).flatten(0, 2)
-            refill(self.codebook, self.usage.dead[0], rows, self.usage.steps, optimizer)
+            reset_dead_codes(self.codebook, self.usage.dead[0], rows, self.usage.steps, optimizer)
 
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
         """Codes drawn evenly from those in use lately."""
         codes = draw_from(self.usage.used(), (n, self.num_latents), generator)
-        return STRIDE * self.codebook.detach()[codes]
+        return CODEBOOK_LR_SCALE * self.codebook.detach()[codes]
 
 
-def still_learns(parameter: nn.Parameter, optimizer: Optimizer) -> bool:
+def learning_rate_is_active(parameter: nn.Parameter, optimizer: Optimizer) -> bool:
     """Whether the schedule leaves a parameter a tenth of its learning rate or more: a code moved later would stay untrained."""
     for group in optimizer.param_groups:
         if any(other is parameter for other in group["params"]):
@@ -188,13 +188,13 @@ def capacity(codes: Tensor, num_codes: int) -> Tensor:
 
 
 @torch.no_grad()
-def refill(codebook: nn.Parameter, dead: Tensor, rows: Tensor, step: int, optimizer: Optimizer) -> None:
+def reset_dead_codes(codebook: nn.Parameter, dead: Tensor, rows: Tensor, step: int, optimizer: Optimizer) -> None:
     """Moves dead codes to rows of all processes and forgets the optimizer's moments of the moved ones.
 
     Every process draws the same: same rows, same live codes, a generator on the CPU that starts from the step's number.
 
     Args:
-        codebook: Codes divided by ``STRIDE``, (K, A) or (1, K, A), changed in place.
+        codebook: Codes divided by ``CODEBOOK_LR_SCALE``, (K, A) or (1, K, A), changed in place.
         dead: Which codes to move, (K,) bool.
         rows: Latents of this process, (n, A), as many on every process.
         step: Number of the optimizer step.
@@ -202,15 +202,15 @@ def refill(codebook: nn.Parameter, dead: Tensor, rows: Tensor, step: int, optimi
     """
     rows = gather_rows(rows).cpu()
     codes = codebook.detach().view(-1, rows.shape[1])
-    live = STRIDE * codes[~dead].cpu()
-    moved = spread(rows, live, int(dead.sum()), torch.Generator().manual_seed(step))
-    codes[dead] = (moved / STRIDE).to(codes)
+    live = CODEBOOK_LR_SCALE * codes[~dead].cpu()
+    moved = kmeans_plus_plus(rows, live, int(dead.sum()), torch.Generator().manual_seed(step))
+    codes[dead] = (moved / CODEBOOK_LR_SCALE).to(codes)
     for moment in optimizer.state.get(codebook, {}).values():
         if isinstance(moment, Tensor) and moment.shape == codebook.shape:
             moment.view_as(codes)[dead] = 0
 
 
-def spread(rows: Tensor, live: Tensor, count: int, generator: Generator) -> Tensor:
+def kmeans_plus_plus(rows: Tensor, live: Tensor, count: int, generator: Generator) -> Tensor:
     """New codes (count, A) on rows (n, A) that lie far from live codes and from each other, with 1 % jitter.
 
     k-means++ seeding (Arthur and Vassilvitskii, SODA 2007) continued from the live codes: a row is drawn with probability

@@ -8,13 +8,13 @@ from torch.optim import Optimizer
 
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 from lam.bottlenecks.codebook import (
-    STRIDE,
+    CODEBOOK_LR_SCALE,
     Usage,
     capacity,
     check_codebook,
+    learning_rate_is_active,
     nearest,
-    refill,
-    still_learns,
+    reset_dead_codes,
     straight_through,
     vq_loss,
 )
@@ -77,7 +77,10 @@ class RVQ(Bottleneck):
         latent = self.standardize(z)
         tokens = latent.flatten(0, 1)  # (B * (T-1), L, A)
         codes = self._search(tokens)  # (B * (T-1), L, num_quantizers)
-        parts = [STRIDE * codebook[0][own] for codebook, own in zip(self.quantizer.parameters(), codes.unbind(-1), strict=True)]
+        parts = [
+            CODEBOOK_LR_SCALE * codebook[0][own]
+            for codebook, own in zip(self.quantizer.parameters(), codes.unbind(-1), strict=True)
+        ]
         loss = latent.new_zeros(())
         left = tokens
         for part in parts:
@@ -99,10 +102,10 @@ class RVQ(Bottleneck):
         self.standardize.measure(z)
         left = self.standardize(z).flatten(0, 2)  # (B * (T-1) * L, A)
         ended = self.usage.count(codes.unflatten(-1, (self.num_latents, self.num_quantizers)))
-        if ended and still_learns(next(self.quantizer.parameters()), optimizer):
+        if ended and learning_rate_is_active(next(self.quantizer.parameters()), optimizer):
             for codebook, dead in zip(self.quantizer.parameters(), self.usage.dead, strict=True):
-                refill(codebook, dead, left, self.usage.steps, optimizer)
-                codes = STRIDE * codebook.detach()[0]
+                reset_dead_codes(codebook, dead, left, self.usage.steps, optimizer)
+                codes = CODEBOOK_LR_SCALE * codebook.detach()[0]
                 left = left - codes[nearest(left, codes)]
 
     @torch.no_grad()
@@ -110,11 +113,11 @@ class RVQ(Bottleneck):
         """Codes drawn evenly from those in use lately, each quantizer for itself."""
         shape = (n, self.num_latents)
         codes = [draw_from(self.usage.used(book), shape, generator) for book in range(self.num_quantizers)]
-        return STRIDE * self.quantizer.get_output_from_indices(torch.stack(codes, dim=-1))
+        return CODEBOOK_LR_SCALE * self.quantizer.get_output_from_indices(torch.stack(codes, dim=-1))
 
     @torch.compiler.disable  # the library builds its indexing as text, which cannot be traced
     @torch.no_grad()
     def _search(self, tokens: Tensor) -> Tensor:
         """Codes (..., L, num_quantizers) of tokens (..., L, A)."""
         with torch.autocast(tokens.device.type, enabled=False):  # the library shuts off autocast on CUDA only
-            return self.quantizer(tokens / STRIDE)[1]
+            return self.quantizer(tokens / CODEBOOK_LR_SCALE)[1]

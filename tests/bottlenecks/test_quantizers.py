@@ -7,7 +7,7 @@ import torch
 from torch.optim import Adam
 
 from lam.bottlenecks import FSQ, NSVQ, RVQ, VQ
-from lam.bottlenecks.codebook import STRIDE, Usage, nearest, refill, spread
+from lam.bottlenecks.codebook import CODEBOOK_LR_SCALE, Usage, nearest, reset_dead_codes
 from lam.bottlenecks.nsvq import substitute_noise
 
 
@@ -23,7 +23,7 @@ def test_nearest_by_brute_force():
 def test_vq_by_hand():
     bottleneck = VQ(2, 1, num_codes=3, commitment=0.25)
     with torch.no_grad():
-        bottleneck.codebook.copy_(torch.tensor([[0.0, 0.0], [1.0, 1.0], [4.0, 0.0]]) / STRIDE)
+        bottleneck.codebook.copy_(torch.tensor([[0.0, 0.0], [1.0, 1.0], [4.0, 0.0]]) / CODEBOOK_LR_SCALE)
     z = torch.tensor([[[[0.9, 0.8]]], [[[3.0, 0.5]]]], requires_grad=True)
     out = bottleneck(z)
     assert out.codes.flatten().tolist() == [1, 2]
@@ -34,7 +34,7 @@ def test_vq_by_hand():
     assert torch.equal(gradient, weight)  # straight through
     gradients = torch.autograd.grad(out.loss, [z, bottleneck.codebook])
     torch.testing.assert_close(gradients[0].view(2, 2), 0.25 * 2 / 4 * torch.tensor([[-0.1, -0.2], [-1.0, 0.5]]))
-    expected = 2 / 4 * STRIDE * torch.tensor([[0.0, 0.0], [0.1, 0.2], [1.0, -0.5]])
+    expected = 2 / 4 * CODEBOOK_LR_SCALE * torch.tensor([[0.0, 0.0], [0.1, 0.2], [1.0, -0.5]])
     torch.testing.assert_close(gradients[1], expected)
 
 
@@ -74,7 +74,7 @@ def test_rvq_codes_what_is_left_over_by_brute_force():
     left, loss, expected = z.clone(), 0.0, torch.zeros_like(z)
     codes = out.codes.view(5, 1, 2, 3)
     for level, codebook in enumerate(bottleneck.quantizer.parameters()):
-        vectors = STRIDE * codebook.detach()[0]
+        vectors = CODEBOOK_LR_SCALE * codebook.detach()[0]
         best = (left[..., None, :] - vectors).square().sum(-1).argmin(-1)
         assert torch.equal(codes[..., level], best)
         loss += 1.25 * (left - vectors[best]).square().mean()
@@ -111,7 +111,7 @@ def test_noise_substitution_agrees_with_the_library():
 
 def test_nsvq_survives_an_exact_hit():
     bottleneck = NSVQ(4, 1, num_codes=2)
-    z = (STRIDE * bottleneck.codebook.detach()[:1]).view(1, 1, 1, 4).clone().requires_grad_()
+    z = (CODEBOOK_LR_SCALE * bottleneck.codebook.detach()[:1]).view(1, 1, 1, 4).clone().requires_grad_()
     bottleneck(z).z.sum().backward()
     assert torch.equal(z.grad, torch.ones_like(z))
     assert torch.equal(bottleneck.codebook.grad, torch.zeros_like(bottleneck.codebook))
@@ -120,7 +120,7 @@ def test_nsvq_survives_an_exact_hit():
 def test_eval_uses_the_code_itself():
     for bottleneck in (VQ(4, 2), NSVQ(4, 2)):
         out = bottleneck.eval()(torch.randn(3, 1, 2, 4))
-        assert torch.equal(out.z, STRIDE * bottleneck.codebook[out.codes])
+        assert torch.equal(out.z, CODEBOOK_LR_SCALE * bottleneck.codebook[out.codes])
 
 
 def test_every_assignment_counts():
@@ -142,8 +142,8 @@ def test_refill_moves_dead_codes_onto_latents_and_forgets_their_moments():
     before = codebook.detach().clone()
     rows = 10 + torch.randn(20, 3)
     dead = torch.tensor([False, True, False, True])
-    refill(codebook, dead, rows, 7, optimizer)
-    moved = STRIDE * codebook.detach()[dead]
+    reset_dead_codes(codebook, dead, rows, 7, optimizer)
+    moved = CODEBOOK_LR_SCALE * codebook.detach()[dead]
     distance = torch.cdist(moved, rows).amin(dim=1)
     assert (distance > 0).all()  # with jitter, so that no latent hits a code exactly
     assert (distance < 0.1).all()
@@ -158,10 +158,10 @@ def test_spread_finds_every_cluster():
     centers = 100 * torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
     rows = centers.repeat(10, 1) + 0.1 * torch.randn(120, 4)
     live = centers[:3]
-    new = spread(rows, live, 9, torch.Generator().manual_seed(1))
+    new = kmeans_plus_plus(rows, live, 9, torch.Generator().manual_seed(1))
     owner = torch.cdist(new, centers).argmin(dim=1)
     assert sorted(owner.tolist()) == list(range(3, 12))
-    assert spread(rows[:5], live[:0], 200, torch.Generator()).shape == (200, 4)  # more codes than rows
+    assert kmeans_plus_plus(rows[:5], live[:0], 200, torch.Generator()).shape == (200, 4)  # more codes than rows
 
 
 @pytest.mark.parametrize("cls", [VQ, NSVQ, RVQ])
