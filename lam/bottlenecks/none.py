@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 
 
-class Nothing(Bottleneck):
+class NoLatent(Bottleneck):
     """Says nothing: z = 0, at no cost and with no knob."""
 
     origin: Tensor

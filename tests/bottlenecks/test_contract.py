@@ -8,7 +8,7 @@ import torch
 from torch.optim import Adam
 
 import lam.bottlenecks
-from lam.bottlenecks import NSVQ, Noisy, Nothing
+from lam.bottlenecks import NSVQ, Noisy
 from lam.bottlenecks.base import Bottleneck
 
 CATALOGUE = [getattr(lam.bottlenecks, name) for name in lam.bottlenecks.__all__]
