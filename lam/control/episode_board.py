@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lam.control.closed_loop import ClosedLoop, Outcome
-from lam.viz.base import Board, callbacks_of
-from lam.viz.canvas import above, beside, caption, enlarge, framed, gif
+from lam.viz.base import Visualization, callbacks_of
+from lam.viz.canvas import caption, enlarge, gif
 from lam.viz.rollout import SECONDS
 
 LABEL = 176
@@ -20,7 +20,7 @@ ROWS = {"": "acted: plans", "_clone": "acted: cloning", "_stay": "acted: mean ac
 """Policies that are shown, by the suffix of their keys."""
 
 
-class EpisodeBoard(Board):
+class EpisodeVisualization(Visualization):
     """An animated picture of the first episodes of the evaluation ``ClosedLoop`` of the same run, side by side.
 
     The goal, and what the simulator showed under plans through the controller, under behavior cloning and under the mean
@@ -49,13 +49,13 @@ class EpisodeBoard(Board):
         goals = enlarge(picture([outcome.wanted for outcome in films[""] if outcome.wanted is not None]), 144)
         images = []
         for t in range(longest):
-            lines = [beside(caption("goal", LABEL, bold=True), *goals)]
+            lines = [hstack(caption("goal", LABEL, bold=True), *goals)]
             for suffix, outcomes in films.items():
                 shown = enlarge(picture([outcome.film[min(t, len(outcome.film) - 1)] for outcome in outcomes]), 144)
-                lines.append(beside(caption(ROWS[suffix], LABEL, bold=True), *shown))
+                lines.append(hstack(caption(ROWS[suffix], LABEL, bold=True), *shown))
                 ends = [caption(_end(outcome, t), shown.shape[2]) for outcome in outcomes]
-                lines.append(beside(caption("", LABEL), *ends))
-            images.append(framed(above(caption(f"action {t} of {longest - 1}", LABEL), *lines)))
+                lines.append(hstack(caption("", LABEL), *ends))
+            images.append(pad(vstack(caption(f"action {t} of {longest - 1}", LABEL), *lines)))
         return gif(images, [SECONDS] * (longest - 1) + [3 * SECONDS])
 
 

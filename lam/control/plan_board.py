@@ -13,15 +13,15 @@ from lam.control.planning import Planning
 from lam.control.policies import beginning, bounds, controller, searched
 from lam.models.clip_buffer import BufferedClips
 from lam.noise import splitmix64
-from lam.viz.base import Board, callbacks_of
-from lam.viz.canvas import above, beside, caption, enlarge, framed, gif
+from lam.viz.base import Visualization, callbacks_of
+from lam.viz.canvas import caption, enlarge, gif
 from lam.viz.rollout import SECONDS
 
 LABEL = 176
 """Pixels for the names of rows."""
 
 
-class PlanBoard(Board):
+class PlanVisualization(Visualization):
     """An animated picture of a few held-out episodes side by side: the goal, what was recorded, and what is imagined.
 
     Imagined from the first state alone, through the controller: the actions that the evaluation ``Planning`` of the same run
@@ -64,13 +64,13 @@ class PlanBoard(Board):
         num_states, width = episodes.states.shape[1], goals.shape[2]
         images = []
         for t in range(num_states):
-            lines = [beside(caption("goal", LABEL, bold=True), *goals)]
+            lines = [hstack(caption("goal", LABEL, bold=True), *goals)]
             for name, row in pictures.items():
                 away = [caption(f"to go {distance[t]:.2f}", width) for distance in distances[name]]
-                lines += [beside(caption(name, LABEL, bold=True), *row[:, t]), beside(caption("", LABEL), *away)]
+                lines += [hstack(caption(name, LABEL, bold=True), *row[:, t]), hstack(caption("", LABEL), *away)]
             off = [f"{each:.2f} sd" for each in apart[:, t - 1].tolist()] if t else ["start"] * len(episodes)
-            lines.append(beside(caption("planned action is off by", LABEL), *(caption(text, width) for text in off)))
-            images.append(framed(above(caption(f"state {t + 1} of {num_states}", LABEL), *lines)))
+            lines.append(hstack(caption("planned action is off by", LABEL), *(caption(text, width) for text in off)))
+            images.append(pad(vstack(caption(f"state {t + 1} of {num_states}", LABEL), *lines)))
         return gif(images, [SECONDS] * (num_states - 1) + [3 * SECONDS])
 
     def imagine(self, module: Any, episodes: BufferedClips) -> tuple[dict[str, Tensor], Tensor]:

@@ -70,7 +70,7 @@ def blank(height: int, width: int) -> np.ndarray:
     return np.full((height, width, 3), WHITE, np.uint8)
 
 
-def beside(*images: np.ndarray, gap: int = GAP) -> np.ndarray:
+def hstack(*images: np.ndarray, gap: int = GAP) -> np.ndarray:
     """Images from left to right, their tops level."""
     height = max(len(image) for image in images)
     parts: list[np.ndarray] = []
@@ -79,7 +79,7 @@ def beside(*images: np.ndarray, gap: int = GAP) -> np.ndarray:
     return np.concatenate(parts[:-1], axis=1)
 
 
-def above(*images: np.ndarray, gap: int = GAP) -> np.ndarray:
+def vstack(*images: np.ndarray, gap: int = GAP) -> np.ndarray:
     """Images from top to bottom, their left sides level."""
     width = max(image.shape[1] for image in images)
     parts: list[np.ndarray] = []
@@ -92,10 +92,10 @@ def flow(images: Sequence[np.ndarray], gap: int, width: int = WIDTH) -> np.ndarr
     """Images of one width in lines, equally many a line, no line wider than asked for."""
     each = max(1, (width + gap) // (images[0].shape[1] + gap))
     each = -(-len(images) // -(-len(images) // each))
-    return above(*(beside(*images[start : start + each], gap=gap) for start in range(0, len(images), each)), gap=gap)
+    return vstack(*(hstack(*images[start : start + each], gap=gap) for start in range(0, len(images), each)), gap=gap)
 
 
-def framed(image: np.ndarray, margin: int = 2 * GAP) -> np.ndarray:
+def pad(image: np.ndarray, margin: int = 2 * GAP) -> np.ndarray:
     """The image with white around it."""
     return np.pad(image, ((margin, margin), (margin, margin), (0, 0)), constant_values=WHITE)
 

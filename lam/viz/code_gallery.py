@@ -10,13 +10,13 @@ from torch import Tensor
 from lam.metrics.entropy import symbols
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample
-from lam.viz.base import Board
-from lam.viz.canvas import GAP, above, beside, blank, caption, change, enlarge, framed, png
+from lam.viz.base import Visualization
+from lam.viz.canvas import GAP, blank, caption, change, enlarge, png
 
 COLUMNS = 11
 
 
-class CodeGalleryBoard(Board):
+class CodeGalleryVisualization(Visualization):
     """One step from a few start frames with each of the most frequent codes; of discrete latents only.
 
     Below each prediction stands its signed difference to the start frame, twice as strong: gray is no change. The z of a code
@@ -72,13 +72,13 @@ class CodeGalleryBoard(Board):
         for start in range(0, len(z), COLUMNS):
             line = range(start, min(start + COLUMNS, len(z)))
             texts = [f"{_name(tuples[k])}\n{100 * shares[k]:.1f} %" for k in line]
-            rows = [beside(caption("start\nframe", width), *(caption(text, width) for text in texts))]
+            rows = [hstack(caption("start\nframe", width), *(caption(text, width) for text in texts))]
             for s in range(len(starts)):
-                rows.append(beside(first[s], *(images[s, k] for k in line)))
-                rows.append(beside(caption("change x2", width), *(changes[s, k] for k in line)))
+                rows.append(hstack(first[s], *(images[s, k] for k in line)))
+                rows.append(hstack(caption("change x2", width), *(changes[s, k] for k in line)))
                 rows.append(blank(GAP, width))
-            blocks.append(above(*rows, gap=GAP // 2))
-        return png(framed(above(*blocks, gap=4 * GAP)))
+            blocks.append(vstack(*rows, gap=GAP // 2))
+        return png(pad(vstack(*blocks, gap=4 * GAP)))
 
 
 def _name(code: Tensor) -> str:

@@ -11,11 +11,11 @@ from torch import Tensor
 from lam.metrics.entropy import perplexity, symbols
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample
-from lam.viz.base import Board
+from lam.viz.base import Visualization
 from lam.viz.canvas import axes, figure_png
 
 
-class CodeUsageBoard(Board):
+class CodeUsageVisualization(Visualization):
     """Shares of all transitions that the codes take, most frequent first; of discrete latents only.
 
     A code is a whole tuple where several codes make a latent.

@@ -1,4 +1,4 @@
-"""The embedding board: latents in TensorBoard's projector, colored by their known causes."""
+"""The embedding board: latents in TensorVisualization's projector, colored by their known causes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample
-from lam.viz.base import Board
+from lam.viz.base import Visualization
 
 
-class EmbeddingBoard(Board):
+class EmbeddingVisualization(Visualization):
     """Fills the tab PROJECTOR with z of single transitions, their clip, source and known causes beside them.
 
     The tab shows one set of points a run: that of the last pass, in ``boards/embedding/``.  The summary writer's own

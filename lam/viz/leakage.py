@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from lam.viz.base import Board
-from lam.viz.canvas import GAP, above, beside, caption, enlarge, framed, png
+from lam.viz.base import Visualization
+from lam.viz.canvas import GAP, caption, enlarge, png
 
 COLUMNS = (
     "A before the cut",
@@ -18,7 +18,7 @@ COLUMNS = (
 )
 
 
-class LeakageBoard(Board):
+class LeakageVisualization(Visualization):
     """Clip A goes on as clip B in mid-clip; a latent that cannot copy the future fails to predict what comes then.
 
     Below each prediction stand its error and that of predicting no change, both at the cut alone. Where all clips come from
@@ -58,9 +58,9 @@ class LeakageBoard(Board):
             scores.append([f"error {e:.2f}\nno change {c:.2f}" for e, c in zip(errors.tolist(), copies.tolist(), strict=True)])
         images = enlarge(module.encoder.to_image(torch.stack(pictures, dim=1)), 144)
         width = images.shape[3]
-        rows = [above(beside(*(caption(text, width, bold=True) for text in COLUMNS), gap=2 * GAP))]
+        rows = [vstack(hstack(*(caption(text, width, bold=True) for text in COLUMNS), gap=2 * GAP))]
         for row, uncut, across in zip(images, *scores, strict=True):
             texts = ("", "", uncut, "", across)
-            cells = [above(image, caption(text, width), gap=GAP // 2) for image, text in zip(row, texts, strict=True)]
-            rows.append(beside(*cells, gap=2 * GAP))
-        return png(framed(above(*rows, gap=2 * GAP)))
+            cells = [vstack(image, caption(text, width), gap=GAP // 2) for image, text in zip(row, texts, strict=True)]
+            rows.append(hstack(*cells, gap=2 * GAP))
+        return png(pad(vstack(*rows, gap=2 * GAP)))

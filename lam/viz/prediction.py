@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from lam.viz.base import Board
-from lam.viz.canvas import above, beside, caption, change, enlarge, framed, png
+from lam.viz.base import Visualization
+from lam.viz.canvas import caption, change, enlarge, png
 
 COLUMNS = ("before", "came (true)", "predicted", "predicted - true, x2", "true - before, x2")
 
 
-class PredictionBoard(Board):
+class PredictionVisualization(Visualization):
     """The last transition of a few clips, one a row, each with its error and that of predicting no change.
 
     Differences are signed: gray is none, brighter is more, darker is less. Pictures are the encoder's view of its states.
@@ -45,9 +45,9 @@ class PredictionBoard(Board):
         columns = torch.stack([before, came, guess, change(guess, came), change(came, before)], dim=1)
         rows = [list(row) for row in enlarge(columns, 144)]
         width = rows[0][0].shape[1]
-        head = beside(*(caption(text, width, bold=True) for text in COLUMNS))
+        head = hstack(*(caption(text, width, bold=True) for text in COLUMNS))
         lines = [
-            beside(*row, caption(f"error {error:.2f}\nno change {copy:.2f}", width))
+            hstack(*row, caption(f"error {error:.2f}\nno change {copy:.2f}", width))
             for row, error, copy in zip(rows, errors.tolist(), copies.tolist(), strict=True)
         ]
-        return png(framed(above(head, *lines)))
+        return png(pad(vstack(head, *lines)))

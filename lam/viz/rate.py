@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 
 from lam.evals.rate import Rate
-from lam.viz.base import Board, callbacks_of
+from lam.viz.base import Visualization, callbacks_of
 from lam.viz.canvas import axes, figure_png
 
 
-class RateBoard(Board):
+class RateVisualization(Visualization):
     """The rate-error curve that the evaluation ``Rate`` measured in the same pass, one line a coder."""
 
     name: ClassVar[str] = "boards/rate"

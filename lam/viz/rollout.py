@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from lam.viz.base import Board
-from lam.viz.canvas import above, beside, caption, change, enlarge, framed, gif
+from lam.viz.base import Visualization
+from lam.viz.canvas import caption, change, enlarge, gif
 
 SECONDS = 0.4
 """Each state is shown for so long; the last one twice as long."""
 
 
-class RolloutBoard(Board):
+class RolloutVisualization(Visualization):
     """An animated picture of a few clips side by side: true, unrolled with inferred latents, and their difference.
 
     The prediction starts from the first true state and never sees another one. Below each clip stands its error at the state
@@ -53,9 +53,9 @@ class RolloutBoard(Board):
         num_states, width = states.shape[1], rows["true"].shape[3]
         images = []
         for t in range(num_states):
-            lines = [beside(caption(text, 112), *row[:, t]) for text, row in rows.items()]
+            lines = [hstack(caption(text, 112), *row[:, t]) for text, row in rows.items()]
             texts = [f"error {error:.2f}" for error in errors[:, t - 1].tolist()] if t else ["given"] * len(clips)
             scores = [caption(text, width) for text in texts]
-            lines.append(beside(caption(f"state {t + 1} of {num_states}", 112), *scores))
-            images.append(framed(above(*lines)))
+            lines.append(hstack(caption(f"state {t + 1} of {num_states}", 112), *scores))
+            images.append(pad(vstack(*lines)))
         return gif(images, [SECONDS] * (num_states - 1) + [2 * SECONDS])

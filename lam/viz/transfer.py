@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lam.viz.base import Board
-from lam.viz.canvas import GAP, above, beside, caption, enlarge, flow, framed, png, spread
+from lam.viz.base import Visualization
+from lam.viz.canvas import GAP, caption, enlarge, flow, png, spread
 
 CELL = 96  # six strips of a pair take two lines, or one for clips of two states
 
@@ -24,7 +24,7 @@ class Strip:
     scores: list[str]
 
 
-class TransferBoard(Board):
+class TransferVisualization(Visualization):
     """Pairs of a source clip A and a target clip B: what A's latents do to B, and whether they can be read off again.
 
     Predictions start from the first true state and are unrolled with latents alone: B with those of A, with its own, with
@@ -69,9 +69,9 @@ class TransferBoard(Board):
         for pair in range(len(a)):
             title = caption(f"Pair {pair + 1}", 6 * CELL, bold=True)
             strips_ = [_strip(strip, images[pair], strip.scores[pair]) for strip, images in zip(found, pictures, strict=True)]
-            blocks.append(above(title, flow(strips_, gap=4 * GAP)))
+            blocks.append(vstack(title, flow(strips_, gap=4 * GAP)))
         width = max(block.shape[1] for block in blocks)
-        return png(framed(above(caption(legend, width), *blocks, gap=6 * GAP)))
+        return png(pad(vstack(caption(legend, width), *blocks, gap=6 * GAP)))
 
 
 def strips(module: Any, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], random: Tensor) -> list[Strip]:
@@ -106,5 +106,5 @@ def strips(module: Any, source: tuple[Tensor, Tensor], target: tuple[Tensor, Ten
 
 def _strip(strip: Strip, images: np.ndarray, score: str) -> np.ndarray:
     """Images (t, H, W, 3) side by side, what they are above, their score below."""
-    row = beside(*images, gap=1)
-    return above(caption(strip.title, row.shape[1], bold=True), row, caption(score, row.shape[1]))
+    row = hstack(*images, gap=1)
+    return vstack(caption(strip.title, row.shape[1], bold=True), row, caption(score, row.shape[1]))

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample
-from lam.viz.base import Board
-from lam.viz.canvas import CELL, GAP, above, beside, caption, change, enlarge, framed, png
+from lam.viz.base import Visualization
+from lam.viz.canvas import CELL, GAP, caption, change, enlarge, png
 
 STEPS = (-2, -1, 0, 1, 2)
 """Standard deviations from the mean."""
 
 
-class TraversalBoard(Board):
+class TraversalVisualization(Visualization):
     """One step from the same start frames with z at -2 to 2 standard deviations along its principal directions.
 
     Of continuous latents that vary only. The L tokens of a transition are joined to one vector. To the right of each row
@@ -71,12 +71,12 @@ class TraversalBoard(Board):
         first = enlarge(module.encoder.to_image(starts)[:, 0])
         images, ends = enlarge(after), enlarge(change(after[:, :, -1], after[:, :, 0], gain=1.0))
         width = first.shape[2]
-        heads = [beside(*(caption(text, width) for text in _heads())) for _ in first]
-        rows = [beside(caption("", CELL), *heads, gap=6 * GAP)]
+        heads = [hstack(*(caption(text, width) for text in _heads())) for _ in first]
+        rows = [hstack(caption("", CELL), *heads, gap=6 * GAP)]
         for k, share in enumerate(shares):
-            parts = [beside(first[s], *images[s, k], ends[s, k]) for s in range(len(first))]
-            rows.append(beside(caption(f"direction {k + 1}\n{100 * share:.0f} % of the variance", CELL), *parts, gap=6 * GAP))
-        return png(framed(above(*rows)))
+            parts = [hstack(first[s], *images[s, k], ends[s, k]) for s in range(len(first))]
+            rows.append(hstack(caption(f"direction {k + 1}\n{100 * share:.0f} % of the variance", CELL), *parts, gap=6 * GAP))
+        return png(pad(vstack(*rows)))
 
 
 def _heads() -> list[str]:

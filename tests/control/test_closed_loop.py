@@ -12,7 +12,7 @@ import lam.control.episode_board
 import lam.simulators
 from lam.control import closed_loop
 from lam.control.closed_loop import EPISODES, ClosedLoop, Stage, draw_episode
-from lam.control.episode_board import EpisodeBoard
+from lam.control.episode_board import EpisodeVisualization
 from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.control.truth import Told, Truth
@@ -185,7 +185,7 @@ def test_a_simulator_that_does_not_exist_is_said_before_anything_is_done():
 
 def test_the_board_shows_what_was_acted_and_how_it_ended(monkeypatch):
     find(Lamp, monkeypatch)
-    one, board = loop(), EpisodeBoard()
+    one, board = loop(), EpisodeVisualization()
     one.compute(Model())
     board.loops = [one]
     said = read_captions(monkeypatch, lam.control.episode_board)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import lam.control.plan_board
-from lam.control.plan_board import PlanBoard
+from lam.control.plan_board import PlanVisualization
 from lam.control.planners import CEM
 from lam.control.planning import Planning
 from lam.control.policies import Search
@@ -59,7 +59,7 @@ def numbers(said, unit):
 
 
 def test_a_picture_a_state_and_no_numbers(tmp_path, said):
-    board = PlanBoard(num_episodes=3)
+    board = PlanVisualization(num_episodes=3)
     shown = images(validate(tmp_path, planning(), board, model=Acting(), data=moving()))
     file = (tmp_path / "boards" / "plan.gif").read_bytes()
     assert shown["boards/plan"][0].encoded_image_string == file
@@ -73,7 +73,7 @@ def test_a_picture_a_state_and_no_numbers(tmp_path, said):
 
 def test_distances_to_the_goal_are_those_of_a_world_that_is_known(tmp_path, said):
     data, count = moving(), 4
-    validate(tmp_path, planning(), PlanBoard(count), model=Acting(), data=data)
+    validate(tmp_path, planning(), PlanVisualization(count), model=Acting(), data=data)
     distances = torch.tensor(numbers(said, "to go ")).unflatten(0, (STEPS + 1, 3, count))  # state, row, episode
     recorded, planned, told = distances.unbind(dim=1)
     assert recorded[0].min() > 0.2  # there is a way to go
@@ -91,13 +91,13 @@ class Deaf(Acting):
 
 
 def test_a_controller_that_moves_nothing_is_seen_to_go_nowhere(tmp_path, said):
-    validate(tmp_path, planning(), PlanBoard(4), model=Deaf(), data=moving())
+    validate(tmp_path, planning(), PlanVisualization(4), model=Deaf(), data=moving())
     recorded, planned, told = torch.tensor(numbers(said, "to go ")).unflatten(0, (STEPS + 1, 3, 4)).unbind(dim=1)
     for imagined in (planned, told):
         torch.testing.assert_close(imagined, recorded[:1].expand_as(imagined))
 
 
-class Asked(PlanBoard):
+class Asked(PlanVisualization):
     """Keeps what is imagined."""
 
     def imagine(self, module, episodes):
@@ -122,12 +122,12 @@ def test_the_plan_is_the_one_that_the_evaluation_judges(tmp_path, said):
 
 
 def test_nothing_is_drawn_where_nothing_is_planned(tmp_path):
-    assert images(validate(tmp_path, PlanBoard(), model=Acting(), data=moving())) == {}
+    assert images(validate(tmp_path, PlanVisualization(), model=Acting(), data=moving())) == {}
     assert not (tmp_path / "boards").exists()
 
 
 def test_two_passes_draw_the_same_also_in_mixed_precision(tmp_path):
     for name in ("one", "other"):
-        validate(tmp_path / name, planning(), PlanBoard(2), model=Acting(), data=moving(), precision="bf16-mixed")
+        validate(tmp_path / name, planning(), PlanVisualization(2), model=Acting(), data=moving(), precision="bf16-mixed")
     files = [(tmp_path / name / "boards" / "plan.gif").read_bytes() for name in ("one", "other")]
     assert files[0] == files[1]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lam.viz.canvas import CELL, GAP, above, beside, blank, caption, change, enlarge, flow, framed, gif, png, spread
+from lam.viz.canvas import CELL, GAP, blank, caption, change, enlarge, flow, gif, png, spread
 
 
 def test_small_pictures_are_enlarged_without_blur():
@@ -44,7 +44,7 @@ def test_captions_are_drawn_and_stay_within_their_width():
 
 def test_images_of_different_sizes_are_laid_side_by_side_and_on_top_of_one_another():
     left, right = np.zeros((10, 20, 3), np.uint8), np.full((30, 5, 3), 7, np.uint8)
-    row = beside(left, right, gap=4)
+    row = hstack(left, right, gap=4)
     assert row.shape == (30, 29, 3)
     assert (
         (row[:10, :20] == 0).all()
@@ -52,7 +52,7 @@ def test_images_of_different_sizes_are_laid_side_by_side_and_on_top_of_one_anoth
         and (row[:, 20:24] == 255).all()
         and (row[:, 24:] == 7).all()
     )
-    column = above(left, right, gap=4)
+    column = vstack(left, right, gap=4)
     assert column.shape == (44, 20, 3)
     assert (
         (column[:10] == 0).all()
@@ -60,7 +60,7 @@ def test_images_of_different_sizes_are_laid_side_by_side_and_on_top_of_one_anoth
         and (column[14:, :5] == 7).all()
         and (column[14:, 5:] == 255).all()
     )
-    assert framed(left, 3).shape == (16, 26, 3)
+    assert pad(left, 3).shape == (16, 26, 3)
 
 
 @pytest.mark.parametrize(("width", "lines"), [(1000, 1), (650, 2), (649, 2), (340, 2), (339, 3), (120, 6), (50, 6)])

@@ -7,14 +7,14 @@ from google.protobuf import text_format
 from tensorboard.plugins.projector import ProjectorConfig
 
 from lam.viz import (
-    CodeGalleryBoard,
-    CodeUsageBoard,
-    EmbeddingBoard,
-    LeakageBoard,
-    PredictionBoard,
-    RolloutBoard,
-    TransferBoard,
-    TraversalBoard,
+    CodeGalleryVisualization,
+    CodeUsageVisualization,
+    EmbeddingVisualization,
+    LeakageVisualization,
+    PredictionVisualization,
+    RolloutVisualization,
+    TransferVisualization,
+    TraversalVisualization,
     code_gallery,
     code_usage,
     leakage,
@@ -48,7 +48,7 @@ def unrolled(states, z):
 
 def test_prediction(monkeypatch, tmp_path, model):
     texts = read_captions(monkeypatch, prediction)
-    validate(tmp_path, PredictionBoard(num_clips=3), model=model)
+    validate(tmp_path, PredictionVisualization(num_clips=3), model=model)
     states = model.clip_buffer.clips(3).states
     guess = states[:, -2] + latent(states)[:, -1]
     for n in range(3):
@@ -59,7 +59,7 @@ def test_prediction(monkeypatch, tmp_path, model):
 
 def test_rollout(monkeypatch, tmp_path, model):
     texts = read_captions(monkeypatch, rollout)
-    validate(tmp_path, RolloutBoard(num_clips=2), model=model, data=batches(frames=4))
+    validate(tmp_path, RolloutVisualization(num_clips=2), model=model, data=batches(frames=4))
     states = model.clip_buffer.clips(2).states
     errors = error(unrolled(states, latent(states)), states[:, 1:])
     assert [text for text in texts if text.startswith("error")] == [f"error {x:.2f}" for x in errors.T.flatten().tolist()]
@@ -69,7 +69,7 @@ def test_rollout(monkeypatch, tmp_path, model):
 
 def test_leakage(monkeypatch, tmp_path, model):
     texts = read_captions(monkeypatch, leakage)
-    validate(tmp_path, LeakageBoard(num_pairs=3, num_clips=20), model=model, data=batches(frames=5))
+    validate(tmp_path, LeakageVisualization(num_pairs=3, num_clips=20), model=model, data=batches(frames=5))
     clips = model.clip_buffer.clips(20)
     for row, place in enumerate((0, 2, 4)):
         a, b = clips.states[place], clips.states[clips.cross_source_pairs()[place]]
@@ -83,7 +83,7 @@ def test_leakage(monkeypatch, tmp_path, model):
 
 def test_transfer(monkeypatch, tmp_path, model):
     texts = read_captions(monkeypatch, transfer)
-    validate(tmp_path, TransferBoard(num_pairs=2, num_clips=20), model=model, data=batches(frames=7))
+    validate(tmp_path, TransferVisualization(num_pairs=2, num_clips=20), model=model, data=batches(frames=7))
     clips = model.clip_buffer.clips(20)
     assert texts.pop().startswith("Time runs to the right, states 0, 2, 3, 4, 6 of each clip.")
     for pair, place in enumerate((0, 3)):
@@ -113,7 +113,7 @@ def test_transfer(monkeypatch, tmp_path, model):
 def test_pairs_show_each_clip_once(tmp_path, monkeypatch, model):
     seen = {}
     monkeypatch.setattr(transfer, "strips", lambda module, a, b, c: seen.update(a=a, b=b, c=c) or original(module, a, b, c))
-    validate(tmp_path, TransferBoard(), model=model)
+    validate(tmp_path, TransferVisualization(), model=model)
     z = torch.cat([seen["a"][1], seen["b"][1], seen["c"]])
     assert len(torch.unique(z, dim=0)) == len(z) == 12
 
@@ -134,7 +134,7 @@ def test_gallery_and_usage_say_how_often_each_code_occurs(monkeypatch, tmp_path)
     texts = read_captions(monkeypatch, code_gallery)
     model, titles = Model(Signs(3, 1)), []
     monkeypatch.setattr(code_usage, "axes", lambda title, *rest: titles.append(title) or axes(title, *rest))
-    validate(tmp_path, CodeGalleryBoard(num_codes=5), CodeUsageBoard(), model=model)
+    validate(tmp_path, CodeGalleryVisualization(num_codes=5), CodeUsageVisualization(), model=model)
     codes = torch.cat([model.validation_step(batch).bottleneck_output.codes for batch in batches()]).flatten(0, 1)
     names, counts = torch.unique(codes, dim=0, return_counts=True)
     said = [text.split("\n") for text in texts if "%" in text]
@@ -154,7 +154,7 @@ def test_the_gallery_predicts_with_the_code_that_it_names(tmp_path):
     model = Model(Signs(3, 1))
     predict = model.predict
     model.predict = lambda states, z: asked.update(states=states, z=z) or predict(states, z)
-    validate(tmp_path, CodeGalleryBoard(num_codes=4, num_starts=2), model=model)
+    validate(tmp_path, CodeGalleryVisualization(num_codes=4, num_starts=2), model=model)
     model.predict = predict
     starts = model.clip_buffer.clips(2).states[:, :1]
     codes = torch.cat([model.validation_step(batch).bottleneck_output.codes for batch in batches()]).flatten(0, 1)
@@ -190,7 +190,7 @@ def test_traversals_leave_the_mean_by_standard_deviations(tmp_path):
     asked, model = {}, Model()
     predict = model.predict
     model.predict = lambda states, z: asked.update(states=states, z=z) or predict(states, z)
-    validate(tmp_path, TraversalBoard(num_directions=2, num_starts=3), model=model)
+    validate(tmp_path, TraversalVisualization(num_directions=2, num_starts=3), model=model)
     model.predict = predict
     z = torch.cat([model.validation_step(batch).bottleneck_output.z for batch in batches()]).flatten(0, 1)[:, 0]
     path = asked["z"][:, 0, 0].view(3, 2, 5, 3)
@@ -209,7 +209,7 @@ def test_rate_points_are_joined_coder_by_coder():
 
 def test_the_projector_finds_latents_and_causes_of_each_transition(tmp_path):
     model = Model()
-    validate(tmp_path, EmbeddingBoard(num_points=25), model=model)
+    validate(tmp_path, EmbeddingVisualization(num_points=25), model=model)
     (points,) = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig()).embeddings
     vectors = np.loadtxt(tmp_path / points.tensor_path, delimiter="\t")
     head, *lines = [line.split("\t") for line in (tmp_path / points.metadata_path).read_text().splitlines()]

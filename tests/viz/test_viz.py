@@ -8,12 +8,12 @@ from PIL import Image
 
 import lam.viz
 from lam.evals import Rate, Results
-from lam.viz import EmbeddingBoard, PredictionBoard, RateBoard, RolloutBoard
+from lam.viz import EmbeddingVisualization, PredictionVisualization, RateVisualization, RolloutVisualization
 from tests.evals.toy import ToyBottleneck
 from tests.processes import run_processes
 from tests.viz.toy import Model, Mute, Signs, batches, images, validate
 
-CATALOG = [getattr(lam.viz, name) for name in lam.viz.__all__ if name != "Board"]
+CATALOG = [getattr(lam.viz, name) for name in lam.viz.__all__ if name != "Visualization"]
 ALWAYS = {"boards/prediction", "boards/rollout", "boards/transfer", "boards/leakage"}
 
 
@@ -78,7 +78,7 @@ def test_what_an_earlier_pass_showed_goes_when_there_is_nothing_to_show_any_more
 
 
 def test_nothing_is_written_without_tensorboard_or_by_test(tmp_path):
-    validate(tmp_path, PredictionBoard(), EmbeddingBoard(), logger=False)
+    validate(tmp_path, PredictionVisualization(), EmbeddingVisualization(), logger=False)
     assert list(tmp_path.rglob("*")) == []
 
 
@@ -91,11 +91,11 @@ class TestModel(Model):
 
 
 def test_other_data_leave_the_boards_of_the_run_alone(tmp_path):
-    validate(tmp_path, PredictionBoard(), EmbeddingBoard(), model=TestModel(), method="test")
+    validate(tmp_path, PredictionVisualization(), EmbeddingVisualization(), model=TestModel(), method="test")
     assert not (tmp_path / "boards").exists() and not (tmp_path / "projector_config.pbtxt").exists()
 
 
-class Precise(PredictionBoard):
+class Precise(PredictionVisualization):
     """Notes in which precision the model is asked and whether gradients are off."""
 
     def draw(self, module):
@@ -136,7 +136,7 @@ def drawn(share: slice | None = None) -> dict:
 
     found = {}
     for kind in (ToyBottleneck, Signs):
-        model, boards = Model(kind(3, 1)).eval(), [board() for board in CATALOG if board is not EmbeddingBoard]
+        model, boards = Model(kind(3, 1)).eval(), [board() for board in CATALOG if board is not EmbeddingVisualization]
         for board in boards:
             board.prepare(model)
         model.on_validation_epoch_start()
@@ -158,7 +158,7 @@ def test_two_processes_draw_what_one_draws(tmp_path):
 
 
 def test_the_step_is_that_of_the_weights(tmp_path):
-    board = RolloutBoard()
+    board = RolloutVisualization()
     trainer = validate(tmp_path, board)
     board.on_load_checkpoint(trainer, trainer.lightning_module, {"global_step": 250})
     trainer.validate(Model(), batches(), verbose=False)
@@ -167,7 +167,7 @@ def test_the_step_is_that_of_the_weights(tmp_path):
 
 def test_rate_curves_of_an_earlier_pass_are_not_shown(tmp_path):
     rate = Curve()
-    trainer = validate(tmp_path, RateBoard(), rate)
+    trainer = validate(tmp_path, RateVisualization(), rate)
     rate.compute = lambda module: Results()
     trainer.validate(Model(), batches(), verbose=False)
     assert len(images(trainer)["boards/rate"]) == 1

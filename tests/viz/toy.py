@@ -70,7 +70,7 @@ def validate(folder, *callbacks, model=None, data=None, logger=True, precision="
 
 
 def images(trainer):
-    """What TensorBoard shows, by tag."""
+    """What TensorVisualization shows, by tag."""
     trainer.logger.experiment.flush()
     events = EventAccumulator(trainer.logger.log_dir)
     events.Reload()
