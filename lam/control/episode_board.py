@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lam.control.closed_loop import ClosedLoop, Outcome
 from lam.viz.base import Visualization, callbacks_of
-from lam.viz.canvas import caption, enlarge, gif
+from lam.viz.canvas import caption, enlarge, gif, hstack, pad, vstack
 from lam.viz.rollout import SECONDS
 
 LABEL = 176

@@ -14,7 +14,7 @@ from lam.control.policies import beginning, bounds, controller, searched
 from lam.models.clip_buffer import BufferedClips
 from lam.noise import splitmix64
 from lam.viz.base import Visualization, callbacks_of
-from lam.viz.canvas import caption, enlarge, gif
+from lam.viz.canvas import caption, enlarge, gif, hstack, pad, vstack
 from lam.viz.rollout import SECONDS
 
 LABEL = 176

@@ -82,7 +82,8 @@ class ControlledModel(WorldModel):
 
     All heads learn from the same labeled clips at once, so that what they reach can be compared: ``controller`` from action
     and last state to z, ``blind`` from the action alone (its foil), ``classifier``, where latents are codes, chooses one of
-    those that occurred, ``action_decoder`` goes from z and last state to the action and ``blind_action_decoder`` from z alone. z is what the
+    those that occurred, ``action_decoder`` goes from z and last state to the action and ``blind_action_decoder`` from z alone.
+    z is what the
     bottleneck lets through, without noise. ``clone`` is behavior cloning: from the first and the last state of a clip to
     its actions, without world model or latents, and the same whatever the bottleneck.
 

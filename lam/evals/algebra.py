@@ -16,8 +16,8 @@ from lam.models.clip_buffer import BufferedClips
 class Algebra(PairEvaluation):
     """Composes latents of a clip and compares with what the inverse model says of the composed movement.
 
-    z(a, b) is the latent after the bottleneck of the transition from state a to state b, less that of (a, a): a transition in which
-    nothing happens is the origin.
+    z(a, b) is the latent after the bottleneck of the transition from state a to state b, less that of (a, a): a transition
+    in which nothing happens is the origin.
 
     Keys: ``additivity``, mean |z(t, t+1) + z(t+1, t+2) - z(t, t+2)|² over the same with z(t, t+2) of another clip;
     ``reversibility``, mean |z(t, t+1) + z(t+1, t)|² over the same with z(t+1, t) of another clip: 0 where latents

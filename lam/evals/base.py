@@ -49,7 +49,7 @@ class Evaluation(pl.Callback, ABC):
         self._seconds = 0.0
 
     def prepare(self, module: WorldModel) -> None:
-        """Called once before the first pass; evaluations that use the clip buffer ask for room in ``module.clip_buffer`` here."""
+        """Prepare for the first pass; an evaluation that uses the clip buffer asks for room in ``module.clip_buffer`` here."""
 
     @abstractmethod
     def reset(self) -> None:

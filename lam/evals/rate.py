@@ -59,7 +59,7 @@ class Rate(Evaluation):
     forward model ignores begin to cost bits at a rise of 0.1 %.
 
     Args:
-        num_clips: Clips of the clip buffer, at most: of one half up to 512 transitions are coded and predicted, of the other up to
+        num_clips: Buffered clips, at most: of one half up to 512 transitions are coded and predicted, of the other up to
             256 tell the sensitivity.
         max_clips: Clips, at most, from which come, by half, the latents that coders are fitted on.
         batch: Clips at a time.

@@ -17,7 +17,7 @@ SHOWN = (
     *("eval/capacity/error", "eval/rate/bits_nominal", "eval/rate/bits_own@5", "eval/usage/codes_used"),
     *("eval/leakage/ratio", "eval/transfer/ratio", "eval/motion/slope/agent"),
 )
-"""Metrics beside the probes' gains that TensorVisualization compares runs by."""
+"""Metrics beside the probes' gains that TensorBoard compares runs by."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _write_clips(path: Path, evaluations: list[Evaluation], val_clip_sources: An
 
 
 def _log_hparams(trainer: pl.Trainer, provenance: Provenance, metrics: dict[str, float]) -> None:
-    """A flat record that TensorVisualization's HPARAMS tab compares runs by."""
+    """A flat record that TensorBoard's HPARAMS tab compares runs by."""
     from torch.utils.tensorboard.summary import hparams
 
     for logger in trainer.loggers:

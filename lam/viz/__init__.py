@@ -1,4 +1,4 @@
-"""Boards, one file each: pictures for TensorVisualization and the report; every one is a Lightning callback with a name of its own."""
+"""Visualizations for TensorBoard and the report, one file each; every one is a Lightning callback with a name of its own."""
 
 from lam.viz.base import Visualization
 from lam.viz.code_gallery import CodeGalleryVisualization

@@ -21,10 +21,10 @@ HINT = "Click on the picture, or check 'Show actual image size', to see it in fu
 class Visualization(Evaluation):
     """Draws one picture at the end of a validation pass; one subclass a file.
 
-    The picture goes to TensorVisualization under the board's name, ``boards/<what>``, and to the run's folder as
+    The picture goes to TensorBoard under the board's name, ``boards/<what>``, and to the run's folder as
     ``boards/<what>.png`` (``.gif`` where it moves), where the report finds it. A board that has nothing to show writes
     nothing and removes what an earlier pass left. It is drawn when all evaluations have computed, so the order of callbacks
-    does not matter. Without TensorVisualization, and in ``lam test``, which sees other data, nothing is drawn.
+    does not matter. Without TensorBoard, and in ``lam test``, which sees other data, nothing is drawn.
     """
 
     suffix = "png"
@@ -52,7 +52,7 @@ class Visualization(Evaluation):
         """
 
     def write(self, drawn: Any, logger: TensorBoardLogger, step: int) -> None:
-        """Writes the file of a picture, as it is, to the run's folder and to TensorVisualization."""
+        """Writes the file of a picture, as it is, to the run's folder and to TensorBoard."""
         path = self.path(logger)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(drawn)
@@ -100,7 +100,7 @@ def callbacks_of(trainer: pl.Trainer, kind: type[Kind]) -> list[Kind]:
 
 
 def add_file(logger: TensorBoardLogger, tag: str, file: bytes, step: int, description: str) -> None:
-    """Hands a PNG or GIF file to TensorVisualization, which shows both; its own video summary writes nothing without moviepy 1."""
+    """Hands a PNG or GIF file to TensorBoard, which shows both; its own video summary writes nothing without moviepy 1."""
     from PIL import Image
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 

@@ -11,7 +11,7 @@ from lam.metrics.entropy import symbols
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample
 from lam.viz.base import Visualization
-from lam.viz.canvas import GAP, blank, caption, change, enlarge, png
+from lam.viz.canvas import GAP, blank, caption, change, enlarge, hstack, pad, png, vstack
 
 COLUMNS = 11
 

@@ -1,4 +1,4 @@
-"""The embedding board: latents in TensorVisualization's projector, colored by their known causes."""
+"""The embedding board: latents in TensorBoard's projector, colored by their known causes."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from lam.viz.base import Visualization
-from lam.viz.canvas import GAP, caption, enlarge, png
+from lam.viz.canvas import GAP, caption, enlarge, hstack, pad, png, vstack
 
 COLUMNS = (
     "A before the cut",

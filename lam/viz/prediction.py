@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from lam.viz.base import Visualization
-from lam.viz.canvas import caption, change, enlarge, png
+from lam.viz.canvas import caption, change, enlarge, hstack, pad, png, vstack
 
 COLUMNS = ("before", "came (true)", "predicted", "predicted - true, x2", "true - before, x2")
 

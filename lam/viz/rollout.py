@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from lam.viz.base import Visualization
-from lam.viz.canvas import caption, change, enlarge, gif
+from lam.viz.canvas import caption, change, enlarge, gif, hstack, pad, vstack
 
 SECONDS = 0.4
 """Each state is shown for so long; the last one twice as long."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lam.viz.base import Visualization
-from lam.viz.canvas import GAP, caption, enlarge, flow, png, spread
+from lam.viz.canvas import GAP, caption, enlarge, flow, hstack, pad, png, spread, vstack
 
 CELL = 96  # six strips of a pair take two lines, or one for clips of two states
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample
 from lam.viz.base import Visualization
-from lam.viz.canvas import CELL, GAP, caption, change, enlarge, png
+from lam.viz.canvas import CELL, GAP, caption, change, enlarge, hstack, pad, png, vstack
 
 STEPS = (-2, -1, 0, 1, 2)
 """Standard deviations from the mean."""

@@ -8,7 +8,7 @@ import torch
 from torch.optim import Adam
 
 import lam.bottlenecks
-from lam.bottlenecks import NSVQ, Noisy
+from lam.bottlenecks import NSVQ, Noisy, NoLatent
 from lam.bottlenecks.base import Bottleneck
 
 CATALOGUE = [getattr(lam.bottlenecks, name) for name in lam.bottlenecks.__all__]
@@ -105,7 +105,7 @@ def test_gradient_reaches_the_input_and_every_parameter(bottleneck, z):
     out = bottleneck.train()(z)
     (out.z.square().sum() + out.loss).backward()
     assert z.grad is not None
-    assert (z.grad.abs().sum() > 0) != isinstance(bottleneck, Nothing)
+    assert (z.grad.abs().sum() > 0) != isinstance(bottleneck, NoLatent)
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in bottleneck.parameters())
     assert all(parameter.grad.abs().sum() > 0 for parameter in bottleneck.parameters())
 
@@ -152,7 +152,7 @@ def test_prior(bottleneck):
     assert first.isfinite().all()
     assert not first.requires_grad
     other = bottleneck.sample_prior(5, torch.Generator().manual_seed(4))
-    assert torch.equal(first, other) == isinstance(bottleneck, Nothing)
+    assert torch.equal(first, other) == isinstance(bottleneck, NoLatent)
 
 
 def test_noise_belongs_to_the_clip(bottleneck, z):

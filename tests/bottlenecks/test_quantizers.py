@@ -7,7 +7,7 @@ import torch
 from torch.optim import Adam
 
 from lam.bottlenecks import FSQ, NSVQ, RVQ, VQ
-from lam.bottlenecks.codebook import CODEBOOK_LR_SCALE, Usage, nearest, reset_dead_codes
+from lam.bottlenecks.codebook import CODEBOOK_LR_SCALE, Usage, kmeans_plus_plus, nearest, reset_dead_codes
 from lam.bottlenecks.nsvq import substitute_noise
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lam.viz.canvas import CELL, GAP, blank, caption, change, enlarge, flow, gif, png, spread
+from lam.viz.canvas import CELL, GAP, blank, caption, change, enlarge, flow, gif, hstack, pad, png, spread, vstack
 
 
 def test_small_pictures_are_enlarged_without_blur():

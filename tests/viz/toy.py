@@ -70,7 +70,7 @@ def validate(folder, *callbacks, model=None, data=None, logger=True, precision="
 
 
 def images(trainer):
-    """What TensorVisualization shows, by tag."""
+    """What TensorBoard shows, by tag."""
     trainer.logger.experiment.flush()
     events = EventAccumulator(trainer.logger.log_dir)
     events.Reload()

@@ -27,7 +27,7 @@ def masked(data):
     return struct.pack("<I", (turned + 0xA282EAD8) % 2**32)
 
 
-def pad(data):
+def framed(data):
     length = struct.pack("<Q", len(data))
     return length + masked(length) + data + masked(data)
 
@@ -88,7 +88,7 @@ def write(src, episodes, name="set-train.tfrecord-00000-of-00001", step=STEP):
     """Writes a file of episodes, each the features of its steps, and features.json beside it."""
     src.mkdir(parents=True, exist_ok=True)
     (src / "features.json").write_text(json.dumps(group(steps={"sequence": {"feature": step, "length": "-1"}})))
-    records = [pad(example(**{f"steps__{key}": value for key, value in episode.items()})) for episode in episodes]
+    records = [framed(example(**{f"steps__{key}": value for key, value in episode.items()})) for episode in episodes]
     (src / name).write_bytes(b"".join(records))
     return [len(record) for record in records]
 
@@ -114,7 +114,7 @@ def test_checksums_and_wire_format(tmp_path):
     first = example(f=numbers, i=[0, -1, 300, 2**62], b=[b"", b"\x00\xff" * 99])
     unpacked = field(1, b"".join(varint(1 << 3 | 5) + struct.pack("<f", value) for value in numbers))  # older writers
     second = field(1, field(1, field(1, b"f") + field(2, varint(2 << 3 | 2) + varint(15) + unpacked[2:])))
-    (tmp_path / "a.tfrecord").write_bytes(pad(first) + pad(second) + pad(b""))
+    (tmp_path / "a.tfrecord").write_bytes(framed(first) + framed(second) + framed(b""))
     records = list(find_records(tmp_path / "a.tfrecord"))
     assert records == [(0, len(first)), (len(first) + 16, len(second)), (len(first) + len(second) + 32, 0)]
     found = [read_record(tmp_path / "a.tfrecord", offset) for offset, _ in records]
@@ -123,7 +123,7 @@ def test_checksums_and_wire_format(tmp_path):
     assert list(found[0]["i"].int64_list.value) == [0, -1, 300, 2**62]
     assert list(found[0]["b"].bytes_list.value) == [b"", b"\x00\xff" * 99]
     assert found[2] == {}
-    (tmp_path / "a.tfrecord").write_bytes(pad(b"no protobuf"))
+    (tmp_path / "a.tfrecord").write_bytes(framed(b"no protobuf"))
     with pytest.raises(ValueError, match=r"byte 0 is not a tf.train.Example"):
         read_record(tmp_path / "a.tfrecord", 0)
 

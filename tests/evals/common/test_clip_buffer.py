@@ -1,4 +1,4 @@
-"""The shared sample of clips: bounded, the same for any order and number of processes, cross_source_pairs from other sources."""
+"""The clip buffer: bounded, the same for any order and number of processes, pairs from other sources."""
 
 import dataclasses
 
