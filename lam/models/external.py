@@ -49,7 +49,7 @@ class Adapter(nn.Module, ABC):
         return draw_normal((n, self.latent_dim), device, generator)
 
 
-class ForeignBottleneck(Bottleneck):
+class ExternalBottleneck(Bottleneck):
     """Lets latents of an adapter through as they are and says what their codes are.
 
     Args:
@@ -72,7 +72,7 @@ class ForeignBottleneck(Bottleneck):
         return self.adapter.sample_prior(n, generator)[:, None]
 
 
-class ForeignModel(WorldModel):
+class ExternalModel(WorldModel):
     """A model trained elsewhere as evaluations see it; its errors are measured in the setting's own states and unit.
 
     Args:
@@ -91,7 +91,7 @@ class ForeignModel(WorldModel):
             )
         super().__init__(encoder, distance)
         self.adapter = adapter.requires_grad_(False).eval()
-        self.bottleneck = ForeignBottleneck(adapter)
+        self.bottleneck = ExternalBottleneck(adapter)
 
     def on_validation_start(self) -> None:
         """Measures the unit of errors as training would have."""

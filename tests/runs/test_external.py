@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lam.runs.cli import SettingsError
-from lam.models.external import Adapter, ForeignModel
-from lam.runs.external import judge
+from lam.models.external import Adapter, ExternalModel
+from lam.runs.external import evaluate_external
 from lam.report import report
 from tests.tiny import EXPERIMENTS, arguments, make_world
 
@@ -74,7 +74,7 @@ def judged(world, adapter, name, *more):
     shards, runs = world
     ours = arguments(shards, runs, name=f"tiny/{name}")
     settings = [word for word in ours if not word.startswith("--config")]
-    judge("demo", *settings, "--adapter", f"foreign_adapters.{adapter}", *more, enable_progress_bar=False)
+    evaluate_external("demo", *settings, "--adapter", f"foreign_adapters.{adapter}", *more, enable_progress_bar=False)
     return json.loads((runs / "tiny" / name / "seed0" / "metrics.json").read_text())
 
 
@@ -178,4 +178,4 @@ def test_only_where_states_are_pixels():
 
     encoder = Autoencoder.__new__(Autoencoder)
     with pytest.raises(ValueError, match="Autoencoder"):
-        ForeignModel(Silent(), encoder, torch.nn.MSELoss(reduction="none"))
+        ExternalModel(Silent(), encoder, torch.nn.MSELoss(reduction="none"))
