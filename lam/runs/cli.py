@@ -25,14 +25,14 @@ from lam.models.latent_action import LatentActionModel
 from lam.runs.results import Provenance, code_revision, timing_summary, read_provenance, split_name, write_metrics, write_results
 from lam.runs.latent_file import LatentWriter
 
-SHAPES_WEIGHTS = (
+HASHED_TRAINER_KEYS = (
     *("precision", "max_steps", "max_epochs", "max_time", "accumulate_grad_batches"),
     *("gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches", "overfit_batches"),
 )
 """Trainer settings that change what a run learns; the rest changes only how fast, where and how loudly."""
 
 
-FAMILY_BRINGS = ("bottleneck", "inverse_model", "forward_model")
+FAMILY_KEYS = ("bottleneck", "inverse_model", "forward_model")
 """Settings of the model that a family's overlay may set; all others must be equal in the rows of one table."""
 
 
@@ -121,8 +121,8 @@ class LamCLI(LightningCLI):
         windows = data.pop("val_windows")
         for key in ("shards", "num_workers", "predict_split", "damaged_share", "decoder", "cache", "cache_gib", "labels"):
             data.pop(key)  # the data's hash stands for the shards, the inverse model for the labels
-        trainer = {key: settings["trainer"][key] for key in SHAPES_WEIGHTS}
-        shared = {key: value for key, value in model.items() if key not in FAMILY_BRINGS}
+        trainer = {key: settings["trainer"][key] for key in HASHED_TRAINER_KEYS}
+        shared = {key: value for key, value in model.items() if key not in FAMILY_KEYS}
         return Provenance(
             setting=setting,
             family=family,
