@@ -15,7 +15,7 @@ from typing import Any
 
 from lam.control.cli import ControlCLI, run
 from lam.runs.results import read_provenance, timing_summary
-from lam.runs.sweep import NothingToTrainError, Row, StepProgress, rows_of, rows_parser, sweep
+from lam.runs.sweep import NothingToTrainError, RunSpec, StepProgress, rows_of, rows_parser, sweep
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Controllers:
         labels: Clips whose actions may be seen.
     """
 
-    row: Row
+    row: RunSpec
     labels: int
 
     @property

@@ -44,7 +44,7 @@ class NothingToTrainError(Exception):
 
 
 @dataclass(frozen=True)
-class Row:
+class RunSpec:
     """One row of a table: a family at one value of its knob, with one seed.
 
     Attributes:
@@ -63,7 +63,7 @@ class Row:
     seed: int
 
     @classmethod
-    def parse(cls, setting: str, text: str, seed: int) -> Row:
+    def parse(cls, setting: str, text: str, seed: int) -> RunSpec:
         """Reads ``family`` or ``family:knob@value``."""
         head, _, value = text.partition("@")
         family, _, knob = head.partition(":")
@@ -146,7 +146,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def make_row(row: Row, extra: tuple[str, ...] = ()) -> str:
+def train_row(row: RunSpec, extra: tuple[str, ...] = ()) -> str:
     """Makes one row, as far as it is not made yet; returns what was done."""
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
     try:
@@ -228,9 +228,9 @@ def rows_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def rows_of(options: argparse.Namespace) -> list[Row]:
+def rows_of(options: argparse.Namespace) -> list[RunSpec]:
     """The rows that were asked for."""
-    return [Row.parse(options.setting, text, seed) for seed in options.seeds for text in options.rows]
+    return [RunSpec.parse(options.setting, text, seed) for seed in options.seeds for text in options.rows]
 
 
 def main() -> None:
@@ -239,7 +239,7 @@ def main() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.exit("lam.runs.sweep: rows are made side by side with --jobs; under torchrun or SLURM start each row with lam fit.")
     rows = rows_of(options)
-    failed = sweep(rows, tuple(extra), options.jobs, make_row)
+    failed = sweep(rows, tuple(extra), options.jobs, train_row)
     if failed:
         sys.exit("lam.runs.sweep: failed rows, left out of the table: " + ", ".join(f"{r.name} seed {r.seed}" for r in failed))
 

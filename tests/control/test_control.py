@@ -17,7 +17,7 @@ from lam.control.training import ControlledModel, load_run
 from lam.data.schema import ActionField
 from lam.runs.cli import SettingsError
 from lam.runs.cli import run as run_world
-from lam.runs.sweep import Row
+from lam.runs.sweep import RunSpec
 from tests.tiny import EXPERIMENTS, arguments, make_world
 
 SMALL = """
@@ -216,7 +216,7 @@ def test_a_sweep_makes_what_is_missing_and_nothing_twice(world, controlled, monk
             *(f"--model.run={world}", f"--model.labeled_clips={self.labels}", "--model.batch_size=32", *extra),
         ],
     )
-    row = Row("tiny", "row", "", "", 0)
+    row = RunSpec("tiny", "row", "", "", 0)
     before = (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert make_controllers(Controllers(row, 20)) == "up to date"
     fewer = world.parent / "fewer.yaml"
@@ -228,10 +228,10 @@ def test_a_sweep_makes_what_is_missing_and_nothing_twice(world, controlled, monk
 
 
 def test_what_a_sweep_types():
-    typed = Controllers(Row("pusht", "vq", "num_codes", "16", 2), 64).arguments("--x=1")
+    typed = Controllers(RunSpec("pusht", "vq", "num_codes", "16", 2), 64).arguments("--x=1")
     assert typed[:2] == ["--config=experiments/control.yaml", "--config=experiments/control/pusht.yaml"]
     assert {"--model.run=runs/pusht/vq@16/seed2", "--model.labeled_clips=64", "--seed_everything=2", "--x=1"} < set(typed)
-    assert "--config=experiments/control/arm.yaml" not in Controllers(Row("arm", "none", "", "", 0), 64).arguments()
+    assert "--config=experiments/control/arm.yaml" not in Controllers(RunSpec("arm", "none", "", "", 0), 64).arguments()
 
 
 def test_controllers_can_learn_and_plan_on_another_set_than_the_world_model(world, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lam.runs.sweep import Row, make_row, sweep
+from lam.runs.sweep import RunSpec, train_row, sweep
 from tests.tiny import EXPERIMENTS, KillAtStep3, KilledError, arguments, make_world
 
 STEPS = 3
@@ -32,15 +32,15 @@ def extra(shards: Path, runs: Path) -> tuple[str, ...]:
 
 
 def test_rows_are_read_from_their_text():
-    row = Row.parse("wild", "noisy:beta@1e-4", 2)
+    row = RunSpec.parse("wild", "noisy:beta@1e-4", 2)
     assert (row.family, row.knob, row.value, row.name) == ("noisy", "beta", "1e-4", "wild/noisy@1e-4")
-    assert Row.parse("wild", "none", 0).name == "wild/none"
+    assert RunSpec.parse("wild", "none", 0).name == "wild/none"
     with pytest.raises(ValueError, match="family:knob@value"):
-        Row.parse("wild", "noisy@1e-4", 0)
+        RunSpec.parse("wild", "noisy@1e-4", 0)
 
 
 def test_a_world_of_a_series_is_trained_on_as_its_series_says(tmp_path, monkeypatch):
-    first, *rest = Row.parse("texture-4", "none", 0).arguments("--trainer.max_steps=3")
+    first, *rest = RunSpec.parse("texture-4", "none", 0).arguments("--trainer.max_steps=3")
     assert first == "--config=experiments/base.yaml"
     assert rest[0] == "--config=experiments/texture.yaml" and rest[2] == "--data.shards=shards/texture-4"
     assert rest[-2:] == ["--name=texture-4/none", "--seed_everything=0"]
@@ -48,55 +48,55 @@ def test_a_world_of_a_series_is_trained_on_as_its_series_says(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "my-videos.yaml").touch()  # a setting of its own that happens to have a dash
-    own = Row.parse("my-videos", "none", 0).arguments()
+    own = RunSpec.parse("my-videos", "none", 0).arguments()
     assert own[1] == "--config=experiments/my-videos.yaml" and not any("data.shards" in argument for argument in own)
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # the other evaluations come without it
 def test_a_finished_row_is_left_alone_and_a_changed_one_is_made_again(shards, tmp_path):
-    row, settings = Row.parse("demo", "noisy:beta@1e-4", 0), extra(shards, tmp_path)
+    row, settings = RunSpec.parse("demo", "noisy:beta@1e-4", 0), extra(shards, tmp_path)
     folder = tmp_path / "demo" / "noisy@1e-4" / "seed0"
-    assert make_row(row, settings).startswith("trained")
+    assert train_row(row, settings).startswith("trained")
     first = (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     about = json.loads((folder / "run.json").read_text())
     assert (about["setting"], about["family"], about["knob"], about["seed"]) == ("demo", "noisy", "1e-4", 0)
 
-    assert make_row(row, settings) == "up to date"
-    assert make_row(row, (*settings, "--data.num_workers=1", "--trainer.log_every_n_steps=2")) == "up to date"
+    assert train_row(row, settings) == "up to date"
+    assert train_row(row, (*settings, "--data.num_workers=1", "--trainer.log_every_n_steps=2")) == "up to date"
     (folder / "metrics.json").unlink()  # only a new pass can bring it back
     new_evaluation = (*settings, "--trainer.callbacks=lam.evals.Capacity")
-    assert make_row(row, new_evaluation).startswith("validated again")
+    assert train_row(row, new_evaluation).startswith("validated again")
     assert "eval/probe/gain/agent_dx" not in json.loads((folder / "metrics.json").read_text())
     assert (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns == first
 
-    assert make_row(row, (*settings, "--model.warmup=0.5")).startswith("trained")
+    assert train_row(row, (*settings, "--model.warmup=0.5")).startswith("trained")
     assert (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns != first
 
 
 def test_new_data_makes_a_row_stale(shards, tmp_path):
-    row = Row.parse("demo", "none", 0)
-    assert make_row(row, extra(shards, tmp_path)).startswith("trained")
+    row = RunSpec.parse("demo", "none", 0)
+    assert train_row(row, extra(shards, tmp_path)).startswith("trained")
     other = make_world(tmp_path / "other", seed=1)
-    assert make_row(row, extra(other, tmp_path)).startswith("trained")
-    assert make_row(row, extra(other, tmp_path)) == "up to date"
+    assert train_row(row, extra(other, tmp_path)).startswith("trained")
+    assert train_row(row, extra(other, tmp_path)) == "up to date"
 
 
 def test_a_killed_row_goes_on_from_its_checkpoint(shards, tmp_path, monkeypatch):
-    row, settings = Row.parse("demo", "vq:num_codes@4", 0), (*extra(shards, tmp_path), "--trainer.max_steps=6")
+    row, settings = RunSpec.parse("demo", "vq:num_codes@4", 0), (*extra(shards, tmp_path), "--trainer.max_steps=6")
     folder = tmp_path / "demo" / "vq@4" / "seed0"
-    assert make_row(row, settings).startswith("trained")
+    assert train_row(row, settings).startswith("trained")
     undisturbed = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
     (folder / "run.json").unlink()
     (folder / "checkpoints" / "last.ckpt").unlink()
     monkeypatch.setattr("lam.runs.sweep.StepProgress", KillAtStep3)
     with pytest.raises(KilledError):
-        make_row(row, settings)
+        train_row(row, settings)
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
     monkeypatch.undo()
     monkeypatch.setattr(sys, "argv", sys.argv[:1])
     monkeypatch.chdir(EXPERIMENTS.parent)
-    assert make_row(row, settings).startswith("trained")
+    assert train_row(row, settings).startswith("trained")
     resumed = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert resumed["global_step"] == 6
     for key, value in undisturbed.items():
@@ -105,8 +105,8 @@ def test_a_killed_row_goes_on_from_its_checkpoint(shards, tmp_path, monkeypatch)
 
 @pytest.mark.slow
 def test_rows_side_by_side_and_one_that_fails(shards, tmp_path, capfd):
-    rows = [Row.parse("demo", text, 0) for text in ("none", "noisy:beta@-1", "identity")]
-    failed = sweep(rows, extra(shards, tmp_path), 2, make_row)
+    rows = [RunSpec.parse("demo", text, 0) for text in ("none", "noisy:beta@-1", "identity")]
+    failed = sweep(rows, extra(shards, tmp_path), 2, train_row)
     assert failed == [rows[1]]
     assert "beta is -1.0, expected 0 or more" in capfd.readouterr().err
     for name in ("none", "identity"):
