@@ -20,7 +20,7 @@ SOURCES = {
     "kitti": "data_prep.sources.kitti:Kitti",  # odometry
 }
 COMMANDS = {
-    "world": "data_prep.worlds:world",  # a generated world with known causes
+    "world": "data_prep.worlds:world",  # a generated world with ground-truth factors
     "sim": "data_prep.sim:sim",  # episodes of public simulators
     "shards": "data_prep.pipeline.convert:convert",  # shards again, stored otherwise
     "features": "data_prep.pipeline.cache_features:features",  # states of a frozen encoder
@@ -30,7 +30,7 @@ HELP = """Turns video and robot data into shards to train on.
 
   SOURCE SRC OUT           prepare: {sources}
   inspect SOURCE SRC       look at a source before anything is written
-  world OUT                generate a world with known causes
+  world OUT                generate a world with ground-truth factors
   sim ENV OUT              record episodes of a public simulator
   shards SRC OUT           store shards otherwise (mp4 or packed JPEG)
   features SRC OUT         run a frozen encoder once and store its states

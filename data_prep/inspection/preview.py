@@ -29,7 +29,7 @@ class Glance:
         whole: Whether it was read to its end.
         motion: Image motion between frames, (F-1, M).
         actions: Recorded actions: of the frames that were read, or more rows; None where there are none.
-        causes: Names of what else was recorded.
+        factors: Names of what else was recorded.
         pictures: Some of its frames, evenly spread over what was read.
     """
 
@@ -41,7 +41,7 @@ class Glance:
     whole: bool
     motion: np.ndarray
     actions: np.ndarray | None
-    causes: list[str]
+    factors: list[str]
     pictures: list[np.ndarray]
 
 
@@ -106,7 +106,7 @@ def glance(source: Source, recording: Recording, frames: int) -> Glance:
         whole=whole,
         motion=np.array(motions).reshape(-1, NUM_FEATURES),
         actions=actions,
-        causes=list(stream.causes),
+        factors=list(stream.factors),
         pictures=spread.pictures(),
     )
 

@@ -137,6 +137,6 @@ def say_actions(numbers: Sequence[Number], acted: Sequence[Glance], actions: Seq
         lines.append(f"  {each.name:{wide}} {each.join:4} {values} {shares}    {best}")
     if short := [e.name for e, rows in zip(acted, actions, strict=True) if len(rows) < len(e.times) - 1]:
         lines.append(f"! {len(short)} recordings have fewer rows of actions than steps between frames, the first {short[0]}.")
-    if acted[0].causes:
-        lines.append(f"  also recorded: {', '.join(acted[0].causes)}")
+    if acted[0].factors:
+        lines.append(f"  also recorded: {', '.join(acted[0].factors)}")
     return lines + [f"! {remark}" for remark in remarks(numbers, actions)]

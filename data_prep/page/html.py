@@ -47,7 +47,7 @@ def make_page(index: DataIndex, samples: Sequence[tuple[str, Sample]], pairs: tu
         _section("Clips", f'<div class="clips">{"".join(_clip(index, *each) for each in samples)}</div>') if samples else "",
         _section("How long samples are", draw_lengths(index)),
         _section("Actions", _actions(index)),
-        _section("Causes", _causes(index)),
+        _section("Causes", _factors(index)),
         _section("Left out", _left_out(index)),
         _section("Settings", f"<pre>{escape(json.dumps(index.settings, indent=1))}</pre>"),
     ]
@@ -131,11 +131,11 @@ def _actions(index: DataIndex) -> str:
     return _table(["number", "joined by", "mean", "deviation", "low", "high", "at low", "at high", ""], rows) + note
 
 
-def _causes(index: DataIndex) -> str:
+def _factors(index: DataIndex) -> str:
     """What else was recorded."""
-    if not index.causes:
+    if not index.factors:
         return '<p class="quiet">None were recorded.</p>'
-    rows = [[name, list(cause.shape) or "a number", cause.kind, cause.join] for name, cause in index.causes.items()]
+    rows = [[name, list(factor.shape) or "a number", factor.kind, factor.join] for name, factor in index.factors.items()]
     return _table(["cause", "shape", "kind", "joined by"], rows)
 
 

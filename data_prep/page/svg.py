@@ -17,7 +17,7 @@ _WIDTH, _ROW, _HISTOGRAM = 280, 26, 150
 
 
 def draw_traces(index: DataIndex, sample: Sample) -> str:
-    """Those numbers of actions and causes that change most over time; actions between the limits of the whole set."""
+    """Those numbers of actions and factors that change most over time; actions between the limits of the whole set."""
     rows = list_numbers(index, sample)
     changes = [-float(np.ptp(values)) / (high - low) if high > low else 0.0 for _, values, low, high in rows]
     chosen = sorted(np.argsort(changes, kind="stable")[:_TRACES].tolist())
@@ -45,8 +45,8 @@ def list_numbers(index: DataIndex, sample: Sample) -> list[tuple[str, np.ndarray
             found = index.action_statistics
             limits = (values.min(), values.max()) if found is None else (found.low[i], found.high[i])
             rows.append((name, values, *map(float, limits)))
-    for name, cause in sample.causes.items():
-        columns = cause.reshape(len(cause), -1).T
+    for name, factor in sample.factors.items():
+        columns = factor.reshape(len(factor), -1).T
         for i, values in enumerate(columns):
             label = name if len(columns) == 1 else f"{name}[{i}]"
             rows.append((label, values, float(values.min()), float(values.max())))

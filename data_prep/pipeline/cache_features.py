@@ -60,13 +60,13 @@ class Encode(Maker):
             if len(last) < 2:
                 drop(f"fewer than two states of {each} frames")
                 continue
-            joins = {name: self.index.causes[name].join for name in sample.causes}
+            joins = {name: self.index.factors[name].join for name in sample.factors}
             yield dataclasses.replace(
                 sample,
                 frames=self._states(sample.frames[: len(last) * each]),
                 times=sample.times[last],
                 actions=None if sample.actions is None else join_steps(sample.actions, last, self.index.action_joins),
-                causes={name: join_steps(steps, last, joins[name]) for name, steps in sample.causes.items()},
+                factors={name: join_steps(steps, last, joins[name]) for name, steps in sample.factors.items()},
             )
 
     def _states(self, frames: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ def features(
 ) -> int:
     """Runs a frozen encoder once over a set and stores its states, from which training then reads (encoder Cached).
 
-    Keys, splits, times, actions and causes stay. A state sees its sample from the beginning: for encoders that see frame by
+    Keys, splits, times, actions and factors stay. A state sees its sample from the beginning: for encoders that see frame by
     frame (Vision, Autoencoder) that changes nothing; VJEPA knows more of the past than in training on pictures, where a
     window's first state has none, and needs memory for a whole sample at once. Where several frames make a state, it has the
     time of the last one, and steps are joined as the set says.

@@ -140,7 +140,7 @@ def _frames(sample: Sample, part: slice) -> Sample:
         frames=sample.frames[part],
         times=np.asarray(times),
         actions=None if sample.actions is None else sample.actions[steps],
-        causes={name: value[steps] for name, value in sample.causes.items()},
+        factors={name: value[steps] for name, value in sample.factors.items()},
         first=sample.first if part.start == 0 else -1,
     )
 

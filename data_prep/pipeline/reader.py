@@ -61,8 +61,8 @@ def plan_again(index: DataIndex, listing: Listing, maker: Maker) -> Plan:
 
 def spec_again(index: DataIndex, **changed: Any) -> SetSpec:
     """What all samples of a set have in common, with some of it changed."""
-    joins = {name: cause.join for name, cause in index.causes.items()}
-    spec = SetSpec(index.height, index.width, index.storage, actions=index.actions, cause_joins=joins)
+    joins = {name: factor.join for name, factor in index.factors.items()}
+    spec = SetSpec(index.height, index.width, index.storage, actions=index.actions, factor_joins=joins)
     return dataclasses.replace(spec, **changed)
 
 
@@ -85,6 +85,6 @@ def read_samples(index: DataIndex, recording: Recording) -> Iterator[Sample]:
             frames=frames,
             times=shard.times(row),
             actions=labels.pop(ACTIONS, None),
-            causes=labels,
+            factors=labels,
             **more[row],
         )

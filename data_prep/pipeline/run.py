@@ -76,7 +76,7 @@ def prepare_source(
         width=preparation.size,
         storage=storage,
         actions=source.action_fields(),
-        cause_joins=source.cause_joins(),
+        factor_joins=source.factor_joins(),
         bytes_per_shard=int(output.shard_megabytes * 2**20),
     )
     settings = {**options, **dataclasses.asdict(preparation), **dataclasses.asdict(output), "storage": storage.name}

@@ -32,7 +32,7 @@ class Preparer(Maker):
     def __init__(self, source: Source, preparation: Preparation) -> None:
         self.source, self.preparation = source, preparation
         self.joins = [each.join for each in source.action_fields() for _ in range(each.dim)]
-        self.cause_joins = source.cause_joins()
+        self.factor_joins = source.factor_joins()
 
     def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
         """The samples of a recording, in order."""
@@ -57,7 +57,7 @@ class Preparer(Maker):
     def _sample(self, recording: Recording, stream: Stream, piece: _Piece) -> Sample:
         numbers, times = np.array(piece.numbers), np.array(piece.times)
         actions = None if stream.actions is None else join_steps(stream.actions, numbers, self.joins)
-        causes = {name: join_steps(value, numbers, self._join(name, value)) for name, value in stream.causes.items()}
+        factors = {name: join_steps(value, numbers, self._join(name, value)) for name, value in stream.factors.items()}
         name = "" if recording.name == recording.group else recording.name
         sample = Sample(
             key=clip_key(recording.group, piece.times[0], name),
@@ -66,14 +66,14 @@ class Preparer(Maker):
             frames=np.stack(piece.frames),
             times=times,
             actions=actions,
-            causes=causes,
+            factors=factors,
             first=int(numbers[0]),
         )
         sample.check_labels(len(self.joins))
         return sample
 
     def _join(self, name: str, value: np.ndarray) -> Join:
-        return self.cause_joins.get(name, "sum" if value.dtype.kind == "f" else "max")
+        return self.factor_joins.get(name, "sum" if value.dtype.kind == "f" else "max")
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 from data_prep.shards.duplicates import leave_out_duplicates
 from data_prep.shards.statistics import Tally
 from data_prep.shards.writer import PARTS, PartRecord, SetSpec, end_record, part_records
-from lam.data.schema import SPLITS, CauseInfo, DataIndex, Quarantined, ShardInfo, Split
+from lam.data.schema import SPLITS, FactorInfo, DataIndex, Quarantined, ShardInfo, Split
 
 _LISTED = 100  # quarantined items in index.json; the rest is in quarantined.txt
 
@@ -38,20 +38,20 @@ def assemble(
         duplicates_below: Segments whose thumbnails differ by less than this many of 255 levels are kept once; 0 keeps all.
 
     Raises:
-        ValueError: There are no samples, or the jobs recorded different causes.
+        ValueError: There are no samples, or the jobs recorded different factors.
     """
     tally = Tally(quarantined=list(unreadable or []))
     shards: dict[Split, list[ShardInfo]] = {split: [] for split in SPLITS}
-    causes: dict[str, CauseInfo] | None = None
+    factors: dict[str, FactorInfo] | None = None
     for split, count in jobs.items():
         for job in range(count):
             for record in [*part_records(out, split, job), PartRecord.load(end_record(out, split, job))]:
                 tally.merge(record.tally)
                 if record.shard is not None:
                     shards[split].append(record.shard)
-                if None not in (causes, record.causes) and record.causes != causes:
-                    raise ValueError(f"{out}: some samples recorded {record.causes}, others {causes}. Prepare them apart.")
-                causes = record.causes if causes is None else causes
+                if None not in (factors, record.factors) and record.factors != factors:
+                    raise ValueError(f"{out}: some samples recorded {record.factors}, others {factors}. Prepare them apart.")
+                factors = record.factors if factors is None else factors
     if duplicates_below > 0:
         shards, found = leave_out_duplicates(out, shards, duplicates_below)
         tally.dropped.update({"near-duplicate": found} if found else {})
@@ -59,7 +59,7 @@ def assemble(
         reasons = [f"{name}: {reason}" for name, reason in tally.quarantined]
         reasons += [f"{count} segments: {reason}" for reason, count in tally.dropped.items()]
         raise ValueError(f"Nothing usable was found. {'; '.join(reasons[:5])}.")
-    index = _index(out, spec, tally, shards, causes or {}, settings)
+    index = _index(out, spec, tally, shards, factors or {}, settings)
     if tally.quarantined:
         (out / "quarantined.txt").write_text("".join(f"{name}\t{reason}\n" for name, reason in tally.quarantined))
     index.save()
@@ -72,7 +72,7 @@ def _index(
     spec: SetSpec,
     tally: Tally,
     shards: dict[Split, list[ShardInfo]],
-    causes: dict[str, CauseInfo],
+    factors: dict[str, FactorInfo],
     settings: dict[str, Any],
 ) -> DataIndex:
     mean, std = tally.pixel_moments()
@@ -87,7 +87,7 @@ def _index(
         splits={split: shards[split] for split in SPLITS},
         actions=list(spec.actions),
         action_statistics=tally.actions.statistics(),
-        causes=causes,
+        factors=factors,
         features=spec.features,
         settings=settings,
         dropped=dict(sorted(tally.dropped.items())),

@@ -23,7 +23,7 @@ class Sample:
         frames: Pixels, (F, H, W, 3) uint8; or states of a feature cache, (F, N, D) uint16, the bits of bfloat16.
         times: When each frame was taken, (F,) seconds from the start of the source, increasing.
         actions: Recorded actions between frames, (F-1, U).
-        causes: Recorded causes between frames by name, each (F-1, ...), float (continuous) or integer (discrete).
+        factors: Recorded factors between frames by name, each (F-1, ...), float (continuous) or integer (discrete).
         first: Which of the source's own frames it begins with.
     """
 
@@ -33,7 +33,7 @@ class Sample:
     frames: np.ndarray
     times: np.ndarray
     actions: np.ndarray | None = None
-    causes: dict[str, np.ndarray] = field(default_factory=dict)
+    factors: dict[str, np.ndarray] = field(default_factory=dict)
     first: int = 0
 
     def check_labels(self, action_dim: int) -> None:
@@ -45,7 +45,7 @@ class Sample:
         Raises:
             ValueError: It does not.
         """
-        labels = self.causes if self.actions is None else {**self.causes, "actions": self.actions}
+        labels = self.factors if self.actions is None else {**self.factors, "actions": self.actions}
         for name, value in labels.items():
             if len(value) != len(self.times) - 1:
                 raise ValueError(f"{name} has {len(value)} steps, expected {len(self.times) - 1}, one between two frames")

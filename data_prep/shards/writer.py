@@ -22,7 +22,7 @@ from data_prep.shards.tar_writer import OpenShard
 from data_prep.shards.statistics import Tally
 from data_prep.shards.thumbnails import sample_thumbnail
 from lam.data.join import Join
-from lam.data.schema import SPLITS, ActionField, CauseInfo, FeatureInfo, ShardInfo, Split, Storage, pack_states
+from lam.data.schema import SPLITS, ActionField, FactorInfo, FeatureInfo, ShardInfo, Split, Storage, pack_states
 
 PARTS = ".parts"
 _KEY = re.compile(r"[A-Za-z0-9_/-]{1,90}")  # a dot ends the key in WebDataset, and plain tar names have 100 characters
@@ -37,7 +37,7 @@ class SetSpec:
         width: Width of the frames, pixels.
         storage: How to store frames.
         actions: What recorded actions consist of; empty where none are recorded.
-        cause_joins: How several steps of a cause become one, if not the sum of continuous and the largest of discrete ones.
+        factor_joins: How several steps of a factor become one, if not the sum of continuous and the largest of discrete ones.
         features: Which encoder made the states, for storage states.
         samples_per_shard: A shard is closed after this many samples.
         bytes_per_shard: A shard is closed after this many bytes.
@@ -47,7 +47,7 @@ class SetSpec:
     width: int
     storage: Storage
     actions: Sequence[ActionField] = ()
-    cause_joins: dict[str, Join] = field(default_factory=dict)
+    factor_joins: dict[str, Join] = field(default_factory=dict)
     features: FeatureInfo | None = None
     samples_per_shard: int = 2000
     bytes_per_shard: int = 256 * 2**20
@@ -61,7 +61,7 @@ class PartRecord:
         split: Split of the job.
         shard: The shard; None for the end of the job.
         tally: What was counted since the record before.
-        causes: Recorded causes, None before the first sample.
+        factors: Recorded factors, None before the first sample.
         recording: Which recording of the job to go on with.
         clip: Which of its clips to go on with.
     """
@@ -69,7 +69,7 @@ class PartRecord:
     split: Split
     shard: ShardInfo | None
     tally: Tally
-    causes: dict[str, CauseInfo] | None
+    factors: dict[str, FactorInfo] | None
     recording: int
     clip: int
 
@@ -84,12 +84,12 @@ class PartRecord:
     def load(cls, path: Path) -> PartRecord:
         """Reads a record."""
         record = json.loads(path.read_text())
-        shard, causes = record.pop("shard"), record.pop("causes")
+        shard, factors = record.pop("shard"), record.pop("causes")
         if shard:
             shard = ShardInfo(**{**shard, "lengths": tuple(shard["lengths"]), "counts": tuple(shard["counts"])})
-        if causes is not None:
-            causes = {name: CauseInfo(**{**cause, "shape": tuple(cause["shape"])}) for name, cause in causes.items()}
-        return cls(shard=shard, causes=causes, tally=Tally.from_json(record.pop("tally")), **record)
+        if factors is not None:
+            factors = {name: FactorInfo(**{**factor, "shape": tuple(factor["shape"])}) for name, factor in factors.items()}
+        return cls(shard=shard, factors=factors, tally=Tally.from_json(record.pop("tally")), **record)
 
 
 def part_records(out: Path, split: Split, job: int) -> list[PartRecord]:
@@ -123,7 +123,7 @@ class JobWriter:
         self.recording, self.clip = (records[-1].recording, records[-1].clip) if records else (0, 0)
         self.tally = Tally()
         self._parts = len(records)
-        self._causes = records[-1].causes if records else None
+        self._factors = records[-1].factors if records else None
         self._open: OpenShard | None = None
         self._keys: set[str] = set()
 
@@ -176,7 +176,7 @@ class JobWriter:
         self.tally = Tally()
 
     def _record(self, shard: ShardInfo | None) -> PartRecord:
-        return PartRecord(self.split, shard, self.tally, self._causes, self.recording, self.clip)
+        return PartRecord(self.split, shard, self.tally, self._factors, self.recording, self.clip)
 
     def _check(self, sample: Sample) -> None:
         """Raises ValueError where a sample does not fit the set."""
@@ -192,11 +192,11 @@ class JobWriter:
         if times.shape != (len(frames),) or not (np.diff(times) > 0).all():
             raise ValueError(f"times {times.shape} must be increasing, one for each of {len(frames)} frames")
         sample.check_labels(sum(each.dim for each in spec.actions))
-        causes = {name: _cause_info(name, value, spec.cause_joins) for name, value in sample.causes.items()}
-        if self._causes is None:
-            self._causes = causes
-        if causes != self._causes:
-            raise ValueError(f"causes are {causes}, those before {self._causes}; all samples of a set record the same")
+        factors = {name: _factor_info(name, value, spec.factor_joins) for name, value in sample.factors.items()}
+        if self._factors is None:
+            self._factors = factors
+        if factors != self._factors:
+            raise ValueError(f"causes are {factors}, those before {self._factors}; all samples of a set record the same")
 
     def _members(self, sample: Sample) -> dict[str, bytes]:
         """Bytes of each member of a sample by its name in the tar."""
@@ -211,8 +211,8 @@ class JobWriter:
         members = {self.spec.storage.value: _video(sample, self.spec), "json": json.dumps(record).encode()}
         if sample.actions is not None:
             members["actions.npy"] = encode_npy(sample.actions)
-        if sample.causes:
-            members["causes.npz"] = encode_npz(sample.causes)
+        if sample.factors:
+            members["causes.npz"] = encode_npz(sample.factors)
         return members
 
 
@@ -270,15 +270,15 @@ def _video(sample: Sample, spec: SetSpec) -> bytes:
 def _with_types(sample: Sample) -> Sample:
     """The sample with the types that shards hold."""
     actions = None if sample.actions is None else np.ascontiguousarray(sample.actions, dtype=np.float32)
-    causes = {
+    factors = {
         name: np.ascontiguousarray(value, dtype=np.float32 if value.dtype.kind == "f" else np.int64)
-        for name, value in sample.causes.items()
+        for name, value in sample.factors.items()
     }
-    return Sample(**{**vars(sample), "times": np.asarray(sample.times, dtype=np.float64), "actions": actions, "causes": causes})
+    return Sample(**{**vars(sample), "times": np.asarray(sample.times, dtype=np.float64), "actions": actions, "causes": factors})
 
 
-def _cause_info(name: str, value: np.ndarray, joins: dict[str, Join]) -> CauseInfo:
+def _factor_info(name: str, value: np.ndarray, joins: dict[str, Join]) -> FactorInfo:
     continuous = value.dtype.kind == "f"
-    return CauseInfo(
+    return FactorInfo(
         value.shape[1:], "continuous" if continuous else "discrete", joins.get(name, "sum" if continuous else "max")
     )

@@ -95,5 +95,5 @@ class Episodes(Maker):
             played.pictures,
             np.arange(self.frames) / simulator.fps,
             played.actions,
-            played.causes,
+            played.factors,
         )

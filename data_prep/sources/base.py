@@ -67,12 +67,12 @@ class Stream:
         pictures: Time in seconds, increasing from 0, and picture of each frame; read on demand, so that a long recording
             needs no more memory than a short one.
         actions: Recorded actions, (frames - 1, U) float32 or more rows: row i is what was done from frame i to frame i + 1.
-        causes: What else was recorded from frame to frame, by name, each (frames - 1, ...) or more rows.
+        factors: What else was recorded from frame to frame, by name, each (frames - 1, ...) or more rows.
     """
 
     pictures: Iterator[tuple[float, av.VideoFrame]]
     actions: np.ndarray | None = None
-    causes: dict[str, np.ndarray] = field(default_factory=dict)
+    factors: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Source(ABC):
@@ -107,8 +107,8 @@ class Source(ABC):
         """What the actions consist of, known after ``find``; empty where the source has none."""
         return []
 
-    def cause_joins(self) -> dict[str, Join]:
-        """How several steps of a cause become one, if not the sum of continuous and the largest of discrete ones."""
+    def factor_joins(self) -> dict[str, Join]:
+        """How several steps of a factor become one, if not the sum of continuous and the largest of discrete ones."""
         return {}
 
 

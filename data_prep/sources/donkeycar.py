@@ -93,10 +93,10 @@ class DonkeyCar(Source):
         tub, place = Tub.load(Path(recording.place["tub"])), recording.place
         records = {record.index: record for catalog in place["catalogs"] for record in tub.read(catalog)}
         frames = [records[index] for index in range(place["first"], place["last"] + 1)]
-        causes = [records[frame.index - self.lag] for frame in frames]
+        factors = [records[frame.index - self.lag] for frame in frames]
         times = [(frame.milliseconds - frames[0].milliseconds) / 1000 for frame in frames]
         files = [tub.folder / "images" / frame.image for frame in frames]
-        return Stream(read_images(files, times), as_actions(np.array([cause.action for cause in causes])))
+        return Stream(read_images(files, times), as_actions(np.array([factor.action for factor in factors])))
 
 
 def drives(records: Iterable[Record], max_gap: float) -> list[list[Record]]:

@@ -1,4 +1,4 @@
-"""Generated worlds: video whose causes are known, because no real video says what an action was."""
+"""Generated worlds: video whose factors are known, because no real video says what an action was."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def world(
     jobs: int | None = None,
     **dials: Unpack[Dials],
 ) -> int:
-    """Generates a world with recorded causes; experiments/worlds/ holds those of the benchmark, for --config.
+    """Generates a world with recorded factors; experiments/worlds/ holds those of the benchmark, for --config.
 
     Args:
         out: Folder for the shards: new, or of the same command before, which then goes on.
@@ -56,7 +56,7 @@ def world(
         width=settings.size,
         storage=storage,
         actions=[] if first.actions is None else [ActionField("command", first.actions.shape[1], "sum")],
-        cause_joins={name: "first" for name in first.causes if name.endswith(("_x", "_y"))},
+        factor_joins={name: "first" for name in first.factors if name.endswith(("_x", "_y"))},
     )
     return write_generated(out, _Clips(settings, seed), spec, (train, val), settings.frames, record, jobs)
 
@@ -72,4 +72,4 @@ class _Clips(Maker):
         made = make_clip(self.settings, self.seed, recording.place["split"], recording.place["clip"])
         times = np.arange(self.settings.frames) / self.settings.fps
         name = recording.name
-        yield Sample(name, name, name, made.frames, times, made.actions, made.causes)
+        yield Sample(name, name, name, made.frames, times, made.actions, made.factors)

@@ -30,7 +30,7 @@ Causes = dict[str, np.ndarray]
 
 
 def vector_cause(name: str, steps: np.ndarray, settings: WorldSettings) -> Causes:
-    """Movements (F-1, 2) in shares of the picture as two causes in pixels, ``name_dx`` to the right and ``name_dy`` down."""
+    """Movements (F-1, 2) in shares of the picture as two factors in pixels, ``name_dx`` to the right and ``name_dy`` down."""
     pixels = (steps * settings.size).astype(np.float32)
     return {f"{name}_dx": pixels[:, 0], f"{name}_dy": pixels[:, 1]}
 
@@ -43,7 +43,7 @@ def numbered(name: str, number: int) -> str:
 def balls(settings: WorldSettings, streams: Streams, motion: Motion) -> tuple[list[Sprite], Causes]:
     """Things that keep their velocity over the ground; each is in the picture in at least one frame."""
     sprites: list[Sprite] = []
-    causes: Causes = {}
+    factors: Causes = {}
     for number in range(settings.balls):
         generator = streams.of("ball", number)
         angle, speed = generator.uniform(0, 2 * math.pi), settings.ball_speed * generator.uniform(0.5, 1)
@@ -52,8 +52,8 @@ def balls(settings: WorldSettings, streams: Streams, motion: Motion) -> tuple[li
         clock = (np.arange(settings.frames) - seen_at)[:, None]
         ground = generator.random(2) + motion.camera[seen_at] + clock * velocity
         sprites.append(Sprite(0, BALL_COLOR, BALL_RADIUS, ground - motion.camera))
-        causes |= vector_cause(numbered("ball", number), np.tile(velocity, (settings.frames - 1, 1)), settings)
-    return sprites, causes
+        factors |= vector_cause(numbered("ball", number), np.tile(velocity, (settings.frames - 1, 1)), settings)
+    return sprites, factors
 
 
 def entrance(settings: WorldSettings, streams: Streams, motion: Motion) -> tuple[list[Sprite], Causes]:
@@ -70,17 +70,17 @@ def entrance(settings: WorldSettings, streams: Streams, motion: Motion) -> tuple
         int(generator.integers(count)) for count in (4, ENTRANCE_ROWS, len(SHAPES), len(ENTRANCE_COLORS), settings.frames - 1)
     )
     what = {"entrance": 0, "entrance_side": side, "entrance_row": row, "entrance_shape": shape, "entrance_color": color}
-    causes = {name: np.zeros(settings.frames - 1, dtype=np.int64) for name in what}
+    factors = {name: np.zeros(settings.frames - 1, dtype=np.int64) for name in what}
     if not happens:
-        return [], causes
+        return [], factors
     for name, value in what.items():
-        causes[name][step] = value + 1
+        factors[name][step] = value + 1
     inward, along = INWARD[side], (row + 0.5) / ENTRANCE_ROWS - 0.5
     border = 0.5 - inward * (0.5 - ENTRANCE_RADIUS) + along * np.abs(inward[::-1])
     clock = (np.arange(settings.frames) - (step + 1))[:, None]
     path = border + clock * ENTRANCE_SPEED * inward + motion.camera[step + 1] - motion.camera
     visible = (clock[:, 0] >= 0).astype(np.float32)
-    return [Sprite(shape, ENTRANCE_COLORS[color], ENTRANCE_RADIUS, path, visible)], causes
+    return [Sprite(shape, ENTRANCE_COLORS[color], ENTRANCE_RADIUS, path, visible)], factors
 
 
 def distractors(settings: WorldSettings, streams: Streams, motion: Motion) -> tuple[list[Sprite], Causes]:
@@ -111,7 +111,7 @@ def distractors(settings: WorldSettings, streams: Streams, motion: Motion) -> tu
 
 
 def flicker(settings: WorldSettings, streams: Streams) -> tuple[np.ndarray, Causes]:
-    """Brightness of each patch, (F, rows, columns) float32; the cause is its change, (F-1, rows * columns)."""
+    """Brightness of each patch, (F, rows, columns) float32; the factor is its change, (F-1, rows * columns)."""
     shape = (settings.frames, settings.flicker_grid, settings.flicker_grid)
     if settings.flicker == 0:
         return np.zeros(shape, dtype=np.float32), {}

@@ -26,12 +26,12 @@ class WorldClip(NamedTuple):
         actions: Executed commands, (F-1, U) float32: the first agent's two numbers where there are agents, then the
             camera's two where it pans. 1 is a full step; less where a wall stopped the agent, and an agent that the border
             of a moving picture pushed along may have more. None where nothing acts.
-        causes: Recorded causes by name, (F-1, ...): movements over the ground in pixels, right and down.
+        factors: Recorded factors by name, (F-1, ...): movements over the ground in pixels, right and down.
     """
 
     frames: np.ndarray
     actions: np.ndarray | None
-    causes: Causes
+    factors: Causes
 
 
 def make_clip(settings: WorldSettings, seed: int, split: int, clip: int) -> WorldClip:
@@ -39,7 +39,7 @@ def make_clip(settings: WorldSettings, seed: int, split: int, clip: int) -> Worl
     streams = Streams(seed, split, clip)
     motion = move(settings, streams)
     sprites: list[Sprite] = []
-    causes = _agent_causes(settings, motion)
+    factors = _agent_causes(settings, motion)
     for layer, found in (
         distractors(settings, streams, motion),
         (_base(settings, motion), {}),
@@ -49,11 +49,11 @@ def make_clip(settings: WorldSettings, seed: int, split: int, clip: int) -> Worl
         (_agents(settings, motion), {}),
     ):
         sprites += layer
-        causes |= found
+        factors |= found
     brightness, flickered = flicker(settings, streams)
     colors, camera = ground(settings, streams, motion)
     scene = Scene(colors, camera, sprites, brightness)
-    return WorldClip(render(scene, settings.size), _actions(settings, motion), causes | flickered)
+    return WorldClip(render(scene, settings.size), _actions(settings, motion), factors | flickered)
 
 
 def _actions(settings: WorldSettings, motion: Motion) -> np.ndarray | None:
@@ -66,31 +66,31 @@ def _actions(settings: WorldSettings, motion: Motion) -> np.ndarray | None:
 def _agent_causes(settings: WorldSettings, motion: Motion) -> Causes:
     """Causes that come from the policy: agents, their bodies and pose, the camera."""
     steps = settings.frames - 1
-    causes: Causes = vector_cause("pan", motion.pan, settings) if settings.pan else {}
+    factors: Causes = vector_cause("pan", motion.pan, settings) if settings.pan else {}
     for number in range(settings.agents):
         name = numbered("agent", number)
-        causes |= vector_cause(name, motion.displacements[:, number], settings)
+        factors |= vector_cause(name, motion.displacements[:, number], settings)
         if settings.locations:
             before = (motion.positions[:-1, number] * settings.size).astype(np.float32)
-            causes |= {f"{name}_x": before[:, 0], f"{name}_y": before[:, 1]}
+            factors |= {f"{name}_x": before[:, 0], f"{name}_y": before[:, 1]}
         if settings.embodiments > 1:
-            causes[f"{name}_body"] = np.full(steps, motion.bodies[number], dtype=np.int64)
+            factors[f"{name}_body"] = np.full(steps, motion.bodies[number], dtype=np.int64)
     if settings.poses > 1:
-        causes["pose"] = np.full(steps, motion.pose, dtype=np.int64)
-    return causes
+        factors["pose"] = np.full(steps, motion.pose, dtype=np.int64)
+    return factors
 
 
 def _blocks(settings: WorldSettings, motion: Motion) -> tuple[list[Sprite], Causes]:
     """Blocks, their movements, and ``block_contact``: 0 none, otherwise the side of the deflection."""
     sprites: list[Sprite] = []
-    causes: Causes = {}
+    factors: Causes = {}
     for number in range(settings.blocks):
         name = numbered("block", number)
         color = BLOCK_COLORS[number % len(BLOCK_COLORS)]
         sprites.append(Sprite(0, color, BLOCK_RADIUS, motion.blocks[:, number]))
-        causes |= vector_cause(name, motion.block_displacements[:, number], settings)
-        causes[f"{name}_contact"] = motion.contacts[:, number]
-    return sprites, causes
+        factors |= vector_cause(name, motion.block_displacements[:, number], settings)
+        factors[f"{name}_contact"] = motion.contacts[:, number]
+    return sprites, factors
 
 
 def _base(settings: WorldSettings, motion: Motion) -> list[Sprite]:

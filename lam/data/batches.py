@@ -38,7 +38,7 @@ class TrainingBatches(Dataset[Batch]):
         order: Which window is at which position.
         each: Windows for each process.
         rank: Which process this is.
-        labels: Whether to read recorded actions and causes.
+        labels: Whether to read recorded actions and factors.
     """
 
     def __init__(self, reader: SplitReader, order: TrainingOrder, each: int, rank: int, labels: bool = False) -> None:
@@ -69,7 +69,7 @@ class WindowBatches(Dataset[Batch]):
         batch_size: Windows in a batch, all processes' together.
         slices: How batches are shared out: part of each batch, in validation,
         turns: or whole batches in turn, in prediction.
-        labels: Whether to read recorded actions and causes.
+        labels: Whether to read recorded actions and factors.
         replace: Whether other windows take the place of damaged ones.
     """
 
@@ -110,17 +110,17 @@ class WindowBatches(Dataset[Batch]):
 def pack(batch: Any) -> Any:
     """A clip with all but its frames as arrays: a tensor that changes process costs a connection, an array some bytes."""
     clip, damages = batch
-    causes = {name: value.numpy() for name, value in clip.causes.items()}
+    factors = {name: value.numpy() for name, value in clip.factors.items()}
     actions = None if clip.actions is None else clip.actions.numpy()
     return (
-        *(clip.frames, clip.times.numpy(), clip.position.numpy(), clip.key, clip.source, actions, causes, clip.joins),
+        *(clip.frames, clip.times.numpy(), clip.position.numpy(), clip.key, clip.source, actions, factors, clip.joins),
         [tuple(vars(damage).values()) for damage in damages],
     )
 
 
 def unpack(parcel: Any) -> Batch:
     """The clip again."""
-    frames, times, position, key, source, actions, causes, joins, damages = parcel
+    frames, times, position, key, source, actions, factors, joins, damages = parcel
     clip = Clip(
         frames=frames,
         times=torch.from_numpy(times),
@@ -128,7 +128,7 @@ def unpack(parcel: Any) -> Batch:
         key=list(key),
         source=list(source),
         actions=None if actions is None else torch.from_numpy(actions),
-        causes={name: torch.from_numpy(value) for name, value in causes.items()},
+        factors={name: torch.from_numpy(value) for name, value in factors.items()},
         joins=joins,
     )
     return clip, [Damage(*damage) for damage in damages]

@@ -24,9 +24,9 @@ class Clip:
         key: Name of the sample that each window was cut from, unique in the data set, length B.
         source: The video or episode each sample came from, length B; splits and probes keep it together.
         actions: Recorded actions between frames, (B, F-1, U) float32, or None where none were recorded or asked for.
-        causes: Recorded causes between frames by name, each (B, F-1, ...): float32 for continuous causes, int64 for
+        factors: Recorded factors between frames by name, each (B, F-1, ...): float32 for continuous factors, int64 for
             discrete ones.
-        joins: How several steps of each cause, and of each number of an ``action``, become one.
+        joins: How several steps of each factor, and of each number of an ``action``, become one.
     """
 
     frames: Tensor
@@ -35,7 +35,7 @@ class Clip:
     key: list[str]
     source: list[str]
     actions: Tensor | None = None
-    causes: dict[str, Tensor] = field(default_factory=dict)
+    factors: dict[str, Tensor] = field(default_factory=dict)
     joins: dict[str, Join | list[Join]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -50,7 +50,7 @@ class Clip:
             times=self.times.to(device, non_blocking=True),
             position=self.position.to(device, non_blocking=True),
             actions=None if self.actions is None else self.actions.to(device, non_blocking=True),
-            causes={name: value.to(device, non_blocking=True) for name, value in self.causes.items()},
+            factors={name: value.to(device, non_blocking=True) for name, value in self.factors.items()},
         )
 
     def pin_memory(self) -> Clip:
@@ -66,7 +66,7 @@ class Clip:
         ``joins`` says. Step i leads from frame i to frame i + 1; the steps from the last frame of state t to the last frame
         of state t + 1 belong to transition t. Recorded actions appear under the name ``action``.
         """
-        recorded = dict(self.causes) if self.actions is None else {**self.causes, "action": self.actions}
+        recorded = dict(self.factors) if self.actions is None else {**self.factors, "action": self.actions}
         if frames_per_state == 1:
             return recorded
         bounds = np.arange(frames_per_state - 1, self.times.shape[1], frames_per_state)

@@ -157,7 +157,7 @@ class ClipDataModule(pl.LightningDataModule):
 
         Args:
             n: How many.
-            labels: Whether to read recorded actions and causes.
+            labels: Whether to read recorded actions and factors.
         """
         reader = self._reader("train")
         parts = [(reader, spread_windows(reader.lengths, self.frames, self.stride, n))]

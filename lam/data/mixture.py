@@ -129,7 +129,7 @@ def _merge(indices: list[DataIndex], weights: list[float]) -> DataIndex:
         splits={split: [info for index in indices for info in index.splits[split]] for split in SPLITS},
         actions=first.actions if same["actions"] else [],
         action_statistics=None,
-        causes=first.causes if same["causes"] else {},
+        factors=first.factors if same["causes"] else {},
         settings={},
         dropped={},
         quarantined=[],

@@ -13,7 +13,7 @@ states     states of a frozen encoder (storage states): uint32 CRC-32 of each fr
            C order
 json       fps, times (seconds, one a frame), source, episode, height, width
 actions.npy  recorded actions between frames, (F-1, U) float32, optional
-causes.npz   recorded causes between frames by name, (F-1, ...) float32 (continuous) or int64 (discrete), optional
+causes.npz   recorded factors between frames by name, (F-1, ...) float32 (continuous) or int64 (discrete), optional
 ========== ===========================================================================================================
 
 A side index has a row a sample: key, source, episode, frames, times, first (which of the source's own frames it begins
@@ -61,12 +61,12 @@ class Storage(str, Enum):
 
 
 @dataclass(frozen=True)
-class CauseInfo:
-    """One recorded cause.
+class FactorInfo:
+    """One recorded factor.
 
     Attributes:
         shape: Shape of one step of it, () for a number.
-        kind: Continuous causes are float32, discrete ones int64.
+        kind: Continuous factors are float32, discrete ones int64.
         join: What several steps of it become when frames between are left out.
     """
 
@@ -183,7 +183,7 @@ class DataIndex:
         splits: Shards of each split.
         actions: What recorded actions consist of, in order; empty where none were recorded.
         action_statistics: Their statistics, None where none were recorded.
-        causes: Recorded causes by name.
+        factors: Recorded factors by name.
         features: Which encoder made the states, None where there are pictures.
         settings: What the set was made with.
         dropped: How many segments were left out, by reason.
@@ -202,7 +202,7 @@ class DataIndex:
     splits: dict[str, list[ShardInfo]]
     actions: list[ActionField] = field(default_factory=list)
     action_statistics: ActionStatistics | None = None
-    causes: dict[str, CauseInfo] = field(default_factory=dict)
+    factors: dict[str, FactorInfo] = field(default_factory=dict)
     features: FeatureInfo | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
@@ -278,7 +278,7 @@ class DataIndex:
                 pixel_std=tuple(record.pop("pixel_std")),
                 actions=[ActionField(**each) for each in record.pop("actions")],
                 action_statistics=None if statistics is None else ActionStatistics(**statistics),
-                causes={name: CauseInfo(**{**c, "shape": tuple(c["shape"])}) for name, c in record.pop("causes").items()},
+                factors={name: FactorInfo(**{**c, "shape": tuple(c["shape"])}) for name, c in record.pop("causes").items()},
                 features=None if features is None else FeatureInfo(**features),
                 splits=_read_shards(shards),
                 quarantined=[Quarantined(**item) for item in record.pop("quarantined")],

@@ -20,7 +20,7 @@ from lam.data.decode import Decoder, decode_frames
 from lam.data.files import ChangedFileError, Files
 from lam.data.schema import MEMBERS, DataIndex, ShardInfo, Storage, side_index_name
 
-ACTIONS = "\0actions"  # no cause can have this name
+ACTIONS = "\0actions"  # no factor can have this name
 
 
 class OpenShard:
@@ -124,8 +124,8 @@ class OpenShard:
         if self._labels[0] != row:
             found: dict[str, np.ndarray] = {}
             try:
-                if causes := self.checked("causes.npz", row):
-                    with np.load(io.BytesIO(causes), allow_pickle=False) as arrays:
+                if factors := self.checked("causes.npz", row):
+                    with np.load(io.BytesIO(factors), allow_pickle=False) as arrays:
                         found.update(arrays)
                 if actions := self.checked("actions.npy", row):
                     found[ACTIONS] = np.load(io.BytesIO(actions), allow_pickle=False)

@@ -64,7 +64,7 @@ class SplitReader:
 
         Args:
             windows: Which ones.
-            labels: Whether to read recorded actions and causes.
+            labels: Whether to read recorded actions and factors.
             replace: What to read instead of damaged windows; without it the first one is an error.
             damages: Gets what was found damaged and replaced.
 
@@ -143,7 +143,7 @@ class _Batch:
     Args:
         reader: Who reads it.
         windows: What it will hold.
-        labels: Whether to read recorded actions and causes.
+        labels: Whether to read recorded actions and factors.
     """
 
     def __init__(self, reader: SplitReader, windows: Windows, labels: bool) -> None:
@@ -154,7 +154,7 @@ class _Batch:
         self.times = np.empty((len(windows), self._cut.frames))
         self.positions = windows.positions.copy()
         self.keys, self.sources = [""] * len(windows), [""] * len(windows)
-        self._joins: dict[str, Any] = {name: cause.join for name, cause in self._index.causes.items()}
+        self._joins: dict[str, Any] = {name: factor.join for name, factor in self._index.factors.items()}
         if self._index.actions:
             self._joins[ACTIONS] = self._index.action_joins
         self._labels: list[dict[str, np.ndarray]] = [{} for _ in range(len(windows))] if labels else []
@@ -209,7 +209,7 @@ class _Batch:
             key=self.keys,
             source=self.sources,
             actions=joined.pop(ACTIONS, None),
-            causes=joined,
+            factors=joined,
             joins={("action" if name == ACTIONS else name): join for name, join in self._joins.items()},
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from lam.evals.base import Evaluation, Results
-from lam.evals.common.factors import Continuous, known_causes
+from lam.evals.common.factors import Continuous, ground_truth_factors
 from lam.evals.common.split import HOLD_BACK, Split, fit_half
 from lam.metrics.linear_model import fit_linear_model
 from lam.metrics.probes import ridge
@@ -19,9 +19,9 @@ from lam.models.base import Observation
 
 
 class Distractors(Evaluation):
-    """Predicts continuous causes from the principal components of the state's change, with no model at all.
+    """Predicts continuous factors from the principal components of the state's change, with no model at all.
 
-    Keys: ``linear_r2@<k>/<cause>``, R² by ridge regression of what k numbers tell, directions and regression fitted on half
+    Keys: ``linear_r2@<k>/<factor>``, R² by ridge regression of what k numbers tell, directions and regression fitted on half
     of the sources and scored on the other half; they have values of single test clips, whose mean is the key. The same for
     all runs on the same states. Curves: ``variances``, the share of the change's variance along each direction.
 
@@ -62,16 +62,16 @@ class Distractors(Evaluation):
         if split.num_clips < HOLD_BACK or not len(split.test):
             return Results()
         labels = {name: value[ascending].flatten(0, 1) for name, value in clips.labels.items()}
-        causes = [cause for cause in known_causes(labels, split.order, split.test) if isinstance(cause, Continuous)]
+        factors = [factor for factor in ground_truth_factors(labels, split.order, split.test) if isinstance(factor, Continuous)]
         model = fit_linear_model(changes[split.order], max(self.sizes))
         total = changes[split.order].double().var(dim=0, correction=0).sum()
         results = Results(curves={"variances": (model.variances / total).tolist()})
         for k in self.sizes:
             z = model.latents(changes, k)
-            for cause in causes:
-                rows = cause.rows(ridge(z, cause.columns, split.order, split.test), split.test)
+            for factor in factors:
+                rows = factor.rows(ridge(z, factor.columns, split.order, split.test), split.test)
                 of_clips = rows.view(len(split.test_clips), -1).sum(dim=1) * len(split.test_clips)
-                key = f"linear_r2@{k}/{cause.name}"
+                key = f"linear_r2@{k}/{factor.name}"
                 results.metrics[key] = rows.sum().item()
                 results.clips[key] = (position[split.test_clips], of_clips)
         return results

@@ -56,7 +56,7 @@ class Motion(PairEvaluation):
         self.threshold = threshold
 
     def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
-        """Movements (b, T-1, 2) by name: true ones of A, those that its z causes, and those that other z cause."""
+        """Movements (b, T-1, 2) by name: true ones of A, those that its z factors, and those that other z factor."""
         a = clips.take(places, module.device)
         b = clips.take(clips.cross_source_pairs()[places], module.device)
         still = torch.stack([a.states[:, :-1]] * 2, dim=2).flatten(0, 1)

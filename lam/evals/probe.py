@@ -1,4 +1,4 @@
-"""E5, probe: which known causes can be read from z, beyond what one state already tells.
+"""E5, probe: which ground-truth factors can be read from z, beyond what one state already tells.
 
 A probe number alone is worth nothing: where the action is a function of the state, z predicts it by copying the state.
 So the gain over the state comes first, and controls say what the number would be if z carried nothing, or everything.
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from torch import Tensor
 
 from lam.evals.base import Evaluation, Results
-from lam.evals.common.factors import known_causes
+from lam.evals.common.factors import ground_truth_factors
 from lam.evals.common.probe_fits import ProbeFits, ProbeScores, inputs
 from lam.evals.common.split import HOLD_BACK, Split, fit_half, fit_values
 from lam.metrics.sketch import count_sketch
@@ -27,33 +27,33 @@ T = TypeVar("T")
 
 
 class Probe(Evaluation):
-    """Predicts known causes from z and from controls; fitted on half of the sources, scored on the other half.
+    """Predicts ground-truth factors from z and from controls; fitted on half of the sources, scored on the other half.
 
     Sources, sorted by the hash of their name, go to the two halves in turn. Probes are linear (ridge regression) or
-    nonlinear (a small network on top of ridge regression). The score is R² for continuous causes (of a field of more than
+    nonlinear (a small network on top of ridge regression). The score is R² for continuous factors (of a field of more than
     16 numbers their mean R²), for discrete ones the balanced accuracy. States are reduced to principal components of the
     fitting half.
 
-    Keys, each followed by ``/<cause>``: ``r2_linear`` and ``r2_mlp`` from z (``accuracy_linear``, ``accuracy_mlp`` for
-    discrete causes); ``gain``, the nonlinear score of state and z together minus that of the state, or of the best
-    constant where that is better (R² 0, or one in the number of classes). These three also as ``<key>@<labels>/<cause>``
+    Keys, each followed by ``/<factor>``: ``r2_linear`` and ``r2_mlp`` from z (``accuracy_linear``, ``accuracy_mlp`` for
+    discrete factors); ``gain``, the nonlinear score of state and z together minus that of the state, or of the best
+    constant where that is better (R² 0, or one in the number of classes). These three also as ``<key>@<labels>/<factor>``
     with fewer labels, of which those held back to stop early are part. Controls, nonlinear with all labels: ``state``,
     ``next_state``, ``shuffled`` (z of other transitions), ``projection`` (random directions of the pair of states, as
     many as z has) and ``pair`` (state and difference: the ceiling of such probes). ``nmi``, for discrete latents:
-    normalized mutual information of code tuple and cause (continuous causes in eight bins); it grows by chance as
+    normalized mutual information of code tuple and factor (continuous factors in eight bins); it grows by chance as
     tuples grow rare. The first three keys have values of single test clips, whose mean is the key.
 
     Where a domain is recorded the linear scores and the gain come once more as ``<kind>_transferred``, fitted on clips of
     some bodies, cameras or scenes and tested on clips of others, by the same split of sources: what still holds there does
     not depend on the looks of the place.
 
-    There are no keys where clips have no labels or come from too few sources; a cause that does not vary has none.
+    There are no keys where clips have no labels or come from too few sources; a factor that does not vary has none.
 
     Args:
         components: Principal components of a state.
         budgets: Numbers of labels to try besides all; those that are not there are left out.
         max_clips: Clips used, at most.
-        domains: Names of discrete causes that say which body, camera or scene a clip shows; the first that is recorded counts.
+        domains: Names of discrete factors that say which body, camera or scene a clip shows; the first that is recorded counts.
     """
 
     name: ClassVar[str] = "probe"
@@ -117,19 +117,19 @@ class Probe(Evaluation):
         split = Split(positions, fit, test, values["z"].shape[1])
         if split.num_clips < HOLD_BACK or not len(split.test):
             return None
-        causes = known_causes({name: value.flatten(0, 1) for name, value in labels.items()}, split.order, split.test)
-        if not causes:
+        factors = ground_truth_factors({name: value.flatten(0, 1) for name, value in labels.items()}, split.order, split.test)
+        if not factors:
             return None
         kinds = inputs(values["state"], values["z"], split.order, self.components)
         budgets: list[int | None] = [budget for budget in self.budgets if budget < len(split.order)]
-        return ProbeScores(ProbeFits(kinds, split, causes, [*budgets, None]), positions[split.test_clips])
+        return ProbeScores(ProbeFits(kinds, split, factors, [*budgets, None]), positions[split.test_clips])
 
     def _transferred(self, positions: Tensor, values: dict[str, Tensor], labels: dict[str, Tensor], name: str) -> Results:
         """Linear scores and gains on bodies, cameras or scenes that were not fitted on."""
         domain = labels[name][:, 0]
         if (labels[name] != domain[:, None]).any():
             raise ValueError(
-                f"The cause {name!r} changes within clips, so it is no domain. Leave it out of the probe's domains."
+                f"The factor {name!r} changes within clips, so it is no domain. Leave it out of the probe's domains."
             )
         known, half = fit_values(domain), fit_half(values["source"])
         scores = self._scores(positions, values, labels, known & half, ~known & ~half)

@@ -1,7 +1,7 @@
 """Many small networks fitted at once: the nonlinear probes of an evaluation.
 
 One batched product a layer serves all probes, and each draws its own minibatches, so the cost does not grow with the
-number of labels. Labels held back do not train a probe, they choose for each cause when it should have stopped.
+number of labels. Labels held back do not train a probe, they choose for each factor when it should have stopped.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ class Fitted(NamedTuple):
 
     Attributes:
         predicted: Predictions of the test rows, (P, m, Q).
-        loss: Mean square error of each cause on the labels held back, by which settings may be chosen, (P, G).
+        loss: Mean square error of each factor on the labels held back, by which settings may be chosen, (P, G).
     """
 
     predicted: Tensor
     loss: Tensor
 
 
-def fit_mlps(inputs: Tensor, targets: Tensor, labels: list[Labels], cause: Tensor, test: Tensor) -> Fitted:
+def fit_mlps(inputs: Tensor, targets: Tensor, labels: list[Labels], factor: Tensor, test: Tensor) -> Fitted:
     """Fits P networks with one hidden layer, each to all Q target columns, by least squares.
 
     Args:
         inputs: What each probe sees, (P, n, d), about standardized, zero where a probe has fewer than d inputs.
         targets: What each probe should say, (P, n, Q), about standardized; a network starts out saying 0.
         labels: Which labels each probe may use, P of them.
-        cause: Which of G causes each column belongs to, (Q,), each number from 0 to G-1 at least once.
+        factor: Which of G factors each column belongs to, (Q,), each number from 0 to G-1 at least once.
         test: Places of the rows to predict, (m,).
     """
     with torch.inference_mode(False), torch.enable_grad():  # validation passes run in inference mode
-        inputs, targets, cause = inputs.clone(), targets.clone(), cause.clone()
+        inputs, targets, factor = inputs.clone(), targets.clone(), factor.clone()
         generator = Generator().manual_seed(0)
         batches = torch.stack([_batches(own.train, generator) for own in labels], dim=1)  # (steps, P, batch)
         networks = _Networks(inputs, targets.shape[2], generator)
@@ -63,18 +63,18 @@ def fit_mlps(inputs: Tensor, targets: Tensor, labels: list[Labels], cause: Tenso
         schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.1)
         best = Fitted(
             torch.zeros(len(inputs), len(test), targets.shape[2]),
-            torch.full((len(inputs), int(cause.max()) + 1), torch.inf),
+            torch.full((len(inputs), int(factor.max()) + 1), torch.inf),
         )
         probe = torch.arange(len(inputs))[:, None]
         for step, rows in enumerate(batches):
             if step % CHECK_EVERY == 0:
-                _keep_better(best, networks, inputs, targets, labels, cause, test)
+                _keep_better(best, networks, inputs, targets, labels, factor, test)
             loss = (networks(inputs[probe, rows]) - targets[probe, rows]).square().mean(dim=1).sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        _keep_better(best, networks, inputs, targets, labels, cause, test)
+        _keep_better(best, networks, inputs, targets, labels, factor, test)
     return best
 
 
@@ -102,18 +102,18 @@ def _keep_better(
     inputs: Tensor,
     targets: Tensor,
     labels: list[Labels],
-    cause: Tensor,
+    factor: Tensor,
     test: Tensor,
 ) -> None:
     """Updates the best predictions so far where the labels held back favor the networks as they are now."""
     for p, (_, held) in enumerate(labels):
         probe = slice(p, p + 1)
         columns = (networks(inputs[probe, held], probe)[0] - targets[p, held]).square().mean(dim=0)
-        loss = F.one_hot(cause).to(columns).T @ columns / torch.bincount(cause)
+        loss = F.one_hot(factor).to(columns).T @ columns / torch.bincount(factor)
         better = loss < best.loss[p]
         if better.any():
             best.loss[p] = torch.where(better, loss, best.loss[p])
-            best.predicted[p] = torch.where(better[cause], networks(inputs[probe, test], probe)[0], best.predicted[p])
+            best.predicted[p] = torch.where(better[factor], networks(inputs[probe, test], probe)[0], best.predicted[p])
 
 
 def _batches(rows: Tensor, generator: Generator) -> Tensor:

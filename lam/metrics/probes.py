@@ -43,21 +43,21 @@ def ridge(inputs: Tensor, targets: Tensor, train: Tensor, places: Tensor) -> Ten
     return predicted.view(len(places), -1)
 
 
-def fit_probes(probes: list[Probe], targets: Tensor, cause: Tensor, test: Tensor) -> Fitted:
+def fit_probes(probes: list[Probe], targets: Tensor, factor: Tensor, test: Tensor) -> Fitted:
     """Predictions (P, m, Q) of nonlinear probes: ridge regression plus a network fitted to its residuals.
 
     So a nonlinear probe is never blind to what a linear one sees, which a network alone is with few labels and many
-    correlated inputs. The network stops, for each cause, where it does best on the labels held back, possibly at once.
+    correlated inputs. The network stops, for each factor, where it does best on the labels held back, possibly at once.
 
     Args:
         probes: What each probe sees and may learn from.
         targets: Target columns, (n, Q), about standardized.
-        cause: Which cause each column belongs to, (Q,).
+        factor: Which factor each column belongs to, (Q,).
         test: Places of the rows to predict, (m,).
     """
     everywhere = torch.arange(len(targets))
     linear = torch.stack([ridge(probe.inputs, targets, probe.labels.train, everywhere) for probe in probes])
     width = max(probe.inputs.shape[1] for probe in probes)
     inputs = torch.stack([F.pad(probe.inputs, (0, width - probe.inputs.shape[1])) for probe in probes])
-    residual = fit_mlps(inputs, targets - linear, [probe.labels for probe in probes], cause, test)
+    residual = fit_mlps(inputs, targets - linear, [probe.labels for probe in probes], factor, test)
     return Fitted(linear[:, test] + residual.predicted, residual.loss)

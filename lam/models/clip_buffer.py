@@ -30,7 +30,7 @@ class BufferedClips:
         frames: Pixels, (n, F, 3, H, W) uint8; of a feature cache its states, (n, F, N, D).
         states: Encoded states, (n, T, N, D).
         z: Limited latents, (n, T-1, L, A).
-        labels: Known causes of each transition by name, (n, T-1, ...).
+        labels: Ground-truth factors of each transition by name, (n, T-1, ...).
     """
 
     position: Tensor
@@ -95,7 +95,7 @@ class ClipBuffer:
         self._clips: BufferedClips | None = None
 
     def add(self, observation: Observation, labels: dict[str, Tensor]) -> None:
-        """Takes in a validation batch with its known causes, each (B, T-1, ...)."""
+        """Takes in a validation batch with its ground-truth factors, each (B, T-1, ...)."""
         if not self._max_clips:
             return
         values = {
@@ -146,7 +146,9 @@ class ClipSample:
         if not names:
             return empty, {}
         if own and sorted(own) != names:
-            raise ValueError(f"One process saw {sorted(own)}, another {names}. All validation clips must have the same causes.")
+            raise ValueError(
+                f"One process saw {sorted(own)}, another {names}. All validation clips must have the same factors."
+            )
         # positions first, so that no process sends clips that are not kept
         kept = self._bound({"position": gather(own.get("position", empty))[0]})["position"]
         if own:
@@ -163,7 +165,7 @@ class ClipSample:
         for row in self._rows:
             if sorted(row) != names:
                 raise ValueError(
-                    f"One batch has {names}, another {sorted(row)}. All validation clips must have the same causes."
+                    f"One batch has {names}, another {sorted(row)}. All validation clips must have the same factors."
                 )
         return {name: torch.cat([row[name] for row in self._rows]) for name in names}
 

@@ -62,7 +62,7 @@ class Simulator(ABC):
 
     @abstractmethod
     def step(self, action: np.ndarray) -> tuple[np.ndarray, dict[str, float | int]]:
-        """Acts; returns the action as it is recorded, (U,), and what changed: causes by name."""
+        """Acts; returns the action as it is recorded, (U,), and what changed: factors by name."""
 
 
 @dataclass
@@ -72,13 +72,13 @@ class Played:
     Attributes:
         pictures: (F, H, W, 3) uint8.
         actions: As recorded, (F-1, U) float32.
-        causes: What changed, by name, (F-1,) each: int64 if discrete, else float32.
+        factors: What changed, by name, (F-1,) each: int64 if discrete, else float32.
         states: To return to, (F, S) float64.
     """
 
     pictures: np.ndarray
     actions: np.ndarray
-    causes: dict[str, np.ndarray]
+    factors: dict[str, np.ndarray]
     states: np.ndarray
 
 
@@ -92,15 +92,15 @@ def play(simulator: Simulator, generator: np.random.Generator, steps: int, polic
         policy_entropy: Share of steps whose action ignores the state; the others follow the habit.
     """
     simulator.reset(int(generator.integers(2**31)))
-    pictures, states, actions, causes = [simulator.picture()], [simulator.state()], [], []
+    pictures, states, actions, factors = [simulator.picture()], [simulator.state()], [], []
     for _ in range(steps):
         free, ignores = simulator.random(generator), generator.random() < policy_entropy
         action, caused = simulator.step(free if ignores else simulator.habit())
         pictures.append(simulator.picture())
         states.append(simulator.state())
         actions.append(action)
-        causes.append(caused)
-    columns = {name: _column([step[name] for step in causes]) for name in causes[0]}
+        factors.append(caused)
+    columns = {name: _column([step[name] for step in factors]) for name in factors[0]}
     return Played(np.stack(pictures), np.array(actions, dtype=np.float32), columns, np.stack(states))
 
 

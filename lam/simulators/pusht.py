@@ -75,15 +75,15 @@ class PushT(Simulator):
         return np.clip((self._state[2:4] - self._state[:2]) / REACH, -1, 1)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, dict[str, float | int]]:
-        """Moves; causes are in pixels to the right and down, the T's turn in radians."""
+        """Moves; factors are in pixels to the right and down, the T's turn in radians."""
         before = self._state
         target = np.clip(before[:2] + REACH * action, 0, SIDE)
         self._world.pull(float(target[0]), float(target[1]), 10 * self.hold)
         self.restore(self._read())
         moved = (self._state[:4] - before[:4]) * self.size / SIDE
-        causes: dict[str, float | int] = dict(zip(("agent_dx", "agent_dy", "block_dx", "block_dy"), moved, strict=True))
-        causes["block_turn"] = math.remainder(self._state[4] - before[4], 2 * math.pi)
-        return (target - before[:2]) / REACH, causes
+        factors: dict[str, float | int] = dict(zip(("agent_dx", "agent_dy", "block_dx", "block_dy"), moved, strict=True))
+        factors["block_turn"] = math.remainder(self._state[4] - before[4], 2 * math.pi)
+        return (target - before[:2]) / REACH, factors
 
     def _read(self) -> np.ndarray:
         agent, block = self._world.agent, self._world.block

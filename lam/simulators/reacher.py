@@ -82,7 +82,7 @@ class Reacher(Simulator):
         return np.clip(np.linalg.solve(damped, jacobian.T @ (self.state()[4:] - finger)) / REACH, -1, 1)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, dict[str, float | int]]:
-        """Moves; causes are radians of both joints, and centimeters of the finger to the right and away from the viewer."""
+        """Moves; factors are radians of both joints, and centimeters of the finger to the right and away from the viewer."""
         before = self.state()
         target = before[:2] + REACH * np.clip(action, -1, 1)
         target[1] = np.clip(target[1], *self._range)
@@ -90,8 +90,8 @@ class Reacher(Simulator):
         mujoco.mj_step(self._model, self._data, HOLD)
         now = self.state()
         turned, moved = now[:2] - before[:2], 100 * (joints(now) - joints(before))[1]
-        causes = {"shoulder_turn": turned[0], "wrist_turn": turned[1], "finger_dx": moved[0], "finger_dy": moved[1]}
-        return (target - before[:2]) / REACH, causes
+        factors = {"shoulder_turn": turned[0], "wrist_turn": turned[1], "finger_dx": moved[0], "finger_dy": moved[1]}
+        return (target - before[:2]) / REACH, factors
 
 
 class ReacherTilted(Reacher):

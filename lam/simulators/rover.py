@@ -112,7 +112,7 @@ class Rover(Simulator):
         return np.array([0.0, 1.0]) if free < CLEAR else np.array([1.0, 0.0])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, dict[str, float | int]]:
-        """Drives; causes are the way ahead and to the left in room units, and the turn to the left in radians."""
+        """Drives; factors are the way ahead and to the left in room units, and the turn to the left in radians."""
         drive, before = np.clip(action, self.low, self.high), self._data.qpos.copy()
         speed, spin = drive * np.array([AHEAD, TURN]) / (HOLD * TICK)
         for _ in range(HOLD):

@@ -1,4 +1,4 @@
-"""The embedding board: latents in TensorBoard's projector, colored by their known causes."""
+"""The embedding board: latents in TensorBoard's projector, colored by their ground-truth factors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lam.viz.base import Visualization
 
 
 class EmbeddingVisualization(Visualization):
-    """Fills the tab PROJECTOR with z of single transitions, their clip, source and known causes beside them.
+    """Fills the tab PROJECTOR with z of single transitions, their clip, source and ground-truth factors beside them.
 
     The tab shows one set of points a run: that of the last pass, in ``boards/embedding/``.  The summary writer's own
     ``add_embedding`` would keep one for each pass and show the first.
@@ -37,7 +37,7 @@ class EmbeddingVisualization(Visualization):
         self.sample = ClipSample(self.num_points)
 
     def observe(self, observation: Observation, module: Any) -> None:
-        """Keeps z and causes."""
+        """Keeps z and factors."""
         labels = observation.clip.labels(module.encoder.frames_per_state)
         values = {f"cause/{name}": value for name, value in labels.items()}
         self.sample.add(observation.clip.position, values | {"z": observation.bottleneck_output.z.float()})
@@ -87,7 +87,7 @@ class EmbeddingVisualization(Visualization):
 
 
 def _columns(name: str, value: Tensor) -> dict[str, list[str]]:
-    """One column for each number of a cause (n, ...)."""
+    """One column for each number of a factor (n, ...)."""
     value = value.flatten(1) if value.ndim > 1 else value[:, None]
     names = [name] if value.shape[1] == 1 else [f"{name}_{k}" for k in range(value.shape[1])]
     return {name: [f"{number:.4g}" for number in column.tolist()] for name, column in zip(names, value.T, strict=True)}

@@ -53,7 +53,7 @@ def moving():
     clip = clips(COUNT, frames=STEPS + 1)
     generator = torch.Generator().manual_seed(3)
     actions = 0.4 * torch.rand(COUNT, STEPS, 3, generator=generator) - 0.2
-    clip.causes = {"action": actions}
+    clip.factors = {"action": actions}
     base = 0.2 * torch.rand(COUNT, 1, 3, 8, 8, generator=generator)
     path = torch.cat([torch.zeros(COUNT, 1, 3), actions.cumsum(dim=1)], dim=1)
     clip.frames = (127.5 * (1 + base + path[..., None, None])).round().to(torch.uint8)

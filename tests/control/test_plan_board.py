@@ -38,7 +38,7 @@ def moving(count=8, width=(0.2, 0.2, 0.0)):
     """Clips that move as their actions say."""
     generator = torch.Generator().manual_seed(3)
     actions = (2 * torch.rand(count, STEPS, 3, generator=generator) - 1) * torch.tensor(width)
-    clip = clips(count, frames=STEPS + 1, causes={"action": actions})
+    clip = clips(count, frames=STEPS + 1, factors={"action": actions})
     base = 0.2 * torch.rand(count, 1, 3, 8, 8, generator=generator)
     path = torch.cat([torch.zeros(count, 1, 3), actions.cumsum(dim=1)], dim=1)
     clip.frames = (127.5 * (1 + base + path[..., None, None])).round().to(torch.uint8)

@@ -41,7 +41,7 @@ def write_set(
                 frames=np.stack([picture(sample, frame) for frame in range(length)]),
                 times=np.arange(length) / 4 + 0.01 * sample,
                 actions=np.stack([steps, steps * 10], axis=1) if labels else None,
-                causes={"dx": steps + 0.5, "enters": steps % 3} if labels else {},
+                factors={"dx": steps + 0.5, "enters": steps % 3} if labels else {},
             )
             writer.add("train" if sample - first < len(train) else "val", made)
     return out

@@ -89,8 +89,8 @@ def test_validation_sees_every_window_once_and_equally_many_batches_a_process(fo
 def test_validation_has_labels_and_training_has_none(folder):
     data = ClipDataModule(folder, frames=3, batch_size=4, num_workers=0)
     train, val = next(iter(data.train_dataloader())), next(iter(data.val_dataloader()))
-    assert train.actions is None and not train.causes
-    assert val.actions.shape == (4, 2, 2) and set(val.causes) == {"dx", "enters"}
+    assert train.actions is None and not train.factors
+    assert val.actions.shape == (4, 2, 2) and set(val.factors) == {"dx", "enters"}
 
 
 def test_prediction_covers_both_splits_in_time(folder):

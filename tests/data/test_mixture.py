@@ -40,7 +40,7 @@ def test_validation_and_prediction_see_all_sets(folders):
     data = mixed(folders, batch_size=4)
     val = list(data.val_dataloader())
     assert np.bincount(samples(val), minlength=23)[[3, 4, 22]].tolist() == [3, 2, 3]
-    assert val[0].actions is not None and set(val[0].causes) == {"dx", "enters"}
+    assert val[0].actions is not None and set(val[0].factors) == {"dx", "enters"}
     positions = np.concatenate([clip.position.numpy() for clip in data.predict_dataloader()])
     assert sorted(positions) == list(range(len(positions)))
     assert set(samples(data.predict_dataloader())) == {0, 1, 2, 3, 4, 20, 21, 22}
@@ -63,11 +63,11 @@ def test_the_common_index(folders):
 
 def test_labels_only_where_all_record_the_same(folders, tmp_path):
     bare = write_set(tmp_path / "bare", train=[9], val=[9], labels=False)
-    with pytest.warns(UserWarning, match=r"record different (actions|causes): none are read") as caught:
+    with pytest.warns(UserWarning, match=r"record different (actions|factors): none are read") as caught:
         data = ClipDataModule({str(folders[0]): 1, str(bare): 1}, frames=3, batch_size=4, num_workers=0)
     assert len(caught) == 2
     val = next(iter(data.val_dataloader()))
-    assert val.actions is None and val.causes == {} and data.index.action_dim is None
+    assert val.actions is None and val.factors == {} and data.index.action_dim is None
 
 
 def test_other_sizes_and_states_do_not_mix(folders, tmp_path):

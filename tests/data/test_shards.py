@@ -67,7 +67,7 @@ def test_windows_hold_the_frames_times_and_names_asked_for(storage, tmp_path):
     torch.testing.assert_close(clip.times, torch.tensor([[2.78, 3.78, 4.78], [0.51, 1.51, 2.51]], dtype=torch.float64))
     assert clip.key == ["clip/003", "clip/001"] and clip.source == ["source 1", "source 0"]
     assert clip.position.tolist() == [100, 101]
-    assert clip.actions is None and clip.causes == {}
+    assert clip.actions is None and clip.factors == {}
 
 
 @pytest.mark.parametrize("storage", [Storage.jpeg, Storage.mp4])
@@ -77,7 +77,7 @@ def test_windows_of_one_sample_in_any_order(storage, tmp_path):
     starts = [20, 3, 2, 4, 20]
     expected = [[(s, start + 2 * i) for i in range(3)] for s, start in zip([0, 1, 0, 0, 0], starts, strict=True)]
     np.testing.assert_array_equal(frame_of(clip.frames.numpy()), expected)
-    torch.testing.assert_close(clip.causes["dx"][:, 0], torch.tensor([2.0 * start + 2 for start in starts]))
+    torch.testing.assert_close(clip.factors["dx"][:, 0], torch.tensor([2.0 * start + 2 for start in starts]))
 
 
 def test_states_of_a_feature_cache(tmp_path):
@@ -91,8 +91,8 @@ def test_states_of_a_feature_cache(tmp_path):
 def test_labels_between_frames(folder):
     clip = reader(folder).read(windows([1, 3], [2, 0], 3), labels=True)
     torch.testing.assert_close(clip.actions, torch.tensor([[[2, 20], [3, 30]], [[0, 0], [1, 10]]]).float())
-    torch.testing.assert_close(clip.causes["dx"], torch.tensor([[2.5, 3.5], [0.5, 1.5]]))
-    assert clip.causes["enters"].tolist() == [[2, 0], [0, 1]] and clip.causes["enters"].dtype == torch.int64
+    torch.testing.assert_close(clip.factors["dx"], torch.tensor([[2.5, 3.5], [0.5, 1.5]]))
+    assert clip.factors["enters"].tolist() == [[2, 0], [0, 1]] and clip.factors["enters"].dtype == torch.int64
 
 
 def test_labels_join_like_those_between_states(folder):
@@ -101,7 +101,7 @@ def test_labels_join_like_those_between_states(folder):
     # steps from frame 3 on in groups of three: the first number adds up, of the second the last counts
     groups = dense.actions.unflatten(1, (4, 3))
     torch.testing.assert_close(strided.actions, torch.stack([groups[..., 0].sum(dim=2), groups[..., -1, 1]], dim=-1))
-    assert torch.equal(strided.causes["enters"], dense.causes["enters"].unflatten(1, (4, 3)).amax(dim=2))
+    assert torch.equal(strided.factors["enters"], dense.factors["enters"].unflatten(1, (4, 3)).amax(dim=2))
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,13 @@ def episode(env, entropy, clip=0, seed=0, split=0, frames=8, size=16):
 def test_frames_actions_and_causes_belong_together(counter):
     sample = episode("any", 0.5)
     numbers = sample.frames[:, 0, 0, 0].astype(int)
-    assert np.diff(numbers).tolist() == sample.actions[:, 0].tolist() == sample.causes["moved"].tolist()
-    assert sample.causes["up"].tolist() == (sample.actions[:, 0] > 0).astype(int).tolist()
-    assert (sample.causes["up"].dtype, sample.causes["moved"].dtype, sample.actions.dtype) == (np.int64, np.float32, np.float32)
+    assert np.diff(numbers).tolist() == sample.actions[:, 0].tolist() == sample.factors["moved"].tolist()
+    assert sample.factors["up"].tolist() == (sample.actions[:, 0] > 0).astype(int).tolist()
+    assert (sample.factors["up"].dtype, sample.factors["moved"].dtype, sample.actions.dtype) == (
+        np.int64,
+        np.float32,
+        np.float32,
+    )
     assert sample.times.tolist() == [frame / 2 for frame in range(8)]
 
 
@@ -54,7 +58,7 @@ def test_shards_hold_the_episodes_and_the_index_all_settings(counter, tmp_path):
     assert main(["sim", "pusht", str(tmp_path / "out"), *options]) == 0
     index = DataIndex.load(tmp_path / "out")
     assert index.settings["env"] == "pusht" and index.settings["policy_entropy"] == 0.5
-    assert set(index.causes) == {"moved", "up"} and index.action_dim == 1
+    assert set(index.factors) == {"moved", "up"} and index.action_dim == 1
     assert sorted(samples(tmp_path / "out", "val")) == ["val-000000", "val-000001"]
 
 
@@ -96,16 +100,16 @@ def test_pusht_moves_as_recorded(real):
     sample = episode("pusht", 1.0, size=128, frames=12)
     assert sample.frames.shape == (12, 128, 128, 3) and sample.actions.shape == (11, 2)
     agent = np.array([center(picture, (65, 105, 225)) for picture in sample.frames])
-    causes = np.stack([sample.causes["agent_dx"], sample.causes["agent_dy"]], axis=1)
-    np.testing.assert_allclose(np.diff(agent, axis=0), causes, atol=1.0)
-    assert np.corrcoef(sample.actions.ravel(), causes.ravel())[0, 1] > 0.8
+    factors = np.stack([sample.factors["agent_dx"], sample.factors["agent_dy"]], axis=1)
+    np.testing.assert_allclose(np.diff(agent, axis=0), factors, atol=1.0)
+    assert np.corrcoef(sample.actions.ravel(), factors.ravel())[0, 1] > 0.8
     assert not (np.abs(sample.frames.astype(int) - (255, 0, 0)).sum(axis=3) < 60).any()  # no cross at the target
 
 
 @SIMULATION
 @pytest.mark.slow
 def test_pusht_habit_pushes_the_block(real):
-    moved = [np.abs(episode("pusht", 0.0, clip=i).causes["block_dx"]).max() > 0.1 for i in range(8)]
+    moved = [np.abs(episode("pusht", 0.0, clip=i).factors["block_dx"]).max() > 0.1 for i in range(8)]
     assert np.mean(moved) > 0.5
 
 
@@ -114,12 +118,12 @@ def test_pusht_habit_pushes_the_block(real):
 def test_minigrid_moves_as_recorded(real):
     sample = episode("minigrid", 1.0, size=64, frames=40)
     arrow = np.array([center(picture, (255, 0, 0)) for picture in sample.frames])
-    causes = np.stack([sample.causes["agent_dx"], sample.causes["agent_dy"]], axis=1)
+    factors = np.stack([sample.factors["agent_dx"], sample.factors["agent_dy"]], axis=1)
     # an arrow's middle is up to 1.5 pixels off its cell's, to the side where it looks
-    np.testing.assert_allclose(np.diff(arrow, axis=0), causes, atol=3.0)
-    assert np.array_equal(sample.actions.argmax(axis=1), sample.causes["move"])
-    assert ((sample.causes["agent_turn"] == 0) == (sample.causes["move"] == 2)).all()
-    assert (np.abs(causes).sum(axis=1)[sample.causes["move"] != 2] == 0).all() and set(np.abs(causes).ravel()) == {0.0, 8.0}
+    np.testing.assert_allclose(np.diff(arrow, axis=0), factors, atol=3.0)
+    assert np.array_equal(sample.actions.argmax(axis=1), sample.factors["move"])
+    assert ((sample.factors["agent_turn"] == 0) == (sample.factors["move"] == 2)).all()
+    assert (np.abs(factors).sum(axis=1)[sample.factors["move"] != 2] == 0).all() and set(np.abs(factors).ravel()) == {0.0, 8.0}
     with pytest.raises(ValueError, match="multiple of 8"):
         find_simulator("minigrid")(60)
 

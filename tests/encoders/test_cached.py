@@ -84,8 +84,8 @@ def test_states_are_those_of_the_encoder_up_to_rounding(made):
         assert (pictures.key, pictures.source) == (stored.key, stored.source)
         assert torch.equal(pictures.times, stored.times)
         assert torch.equal(pictures.position, stored.position)
-        assert pictures.causes.keys() == stored.causes.keys()
-        assert all(torch.equal(pictures.causes[name], stored.causes[name]) for name in pictures.causes)
+        assert pictures.factors.keys() == stored.factors.keys()
+        assert all(torch.equal(pictures.factors[name], stored.factors[name]) for name in pictures.factors)
         states = cached(stored.frames)
         assert states.dtype == torch.float32
         torch.testing.assert_close(states, encoder(pictures.frames), rtol=2**-8, atol=1e-5)

@@ -11,7 +11,7 @@ CLIPS, STEPS, STATE = 400, 2, 12
 
 
 def world(strength, correlation=0.0, noise=0.1, seed=0):
-    """States whose change is B a + strength C d + noise, with corr(a, d) as asked for, B and C orthonormal, and its causes."""
+    """States whose change is B a + strength C d + noise, with corr(a, d) as asked for, B and C orthonormal, and its factors."""
     generator = torch.Generator().manual_seed(seed)
     directions = torch.linalg.qr(torch.randn(STATE, 2, generator=generator))[0]
     action, own = (torch.randn(CLIPS, STEPS, generator=generator) for _ in range(2))
@@ -24,19 +24,19 @@ def world(strength, correlation=0.0, noise=0.1, seed=0):
 
 
 def metrics(strength, correlation=0.0, noise=0.1, **keywords):
-    states, causes = world(strength, correlation, noise)
-    found = evaluate(Distractors(sizes=(1, 2, 4), **keywords), observed(torch.zeros(CLIPS, STEPS, 1), states, causes))
+    states, factors = world(strength, correlation, noise)
+    found = evaluate(Distractors(sizes=(1, 2, 4), **keywords), observed(torch.zeros(CLIPS, STEPS, 1), states, factors))
     assert set(found.metrics) == {f"linear_r2@{k}/{name}" for k in (1, 2, 4) for name in ("agent_dx", "distractor_dx")}
     return found.metrics
 
 
 def expected(strength, correlation, noise, k):
     """Population R^2 of the action and the distractor from the k largest directions, in the plane of B and C."""
-    causes = torch.tensor([[1.0, correlation], [correlation, 1.0]]).double()
+    factors = torch.tensor([[1.0, correlation], [correlation, 1.0]]).double()
     mix = torch.diag(torch.tensor([1.0, strength])).double()
-    covariance = mix @ causes @ mix + noise**2 * torch.eye(2)
+    covariance = mix @ factors @ mix + noise**2 * torch.eye(2)
     leading = torch.linalg.eigh(covariance)[1].flip(1)[:, :k]
-    shared = causes @ mix @ leading  # covariance of causes and latents
+    shared = factors @ mix @ leading  # covariance of factors and latents
     return (shared @ torch.linalg.inv(leading.T @ covariance @ leading) @ shared.T).diagonal().tolist()
 
 
@@ -62,8 +62,8 @@ def test_larger_distractors_take_the_place_of_the_action_and_correlation_gives_i
 
 
 def test_clips_average_to_the_keys_come_in_order_and_are_those_for_testing():
-    states, causes = world(0.5)
-    found = evaluate(Distractors(sizes=(2,)), observed(torch.zeros(CLIPS, STEPS, 1), states, causes))
+    states, factors = world(0.5)
+    found = evaluate(Distractors(sizes=(2,)), observed(torch.zeros(CLIPS, STEPS, 1), states, factors))
     positions, values = found.clips["linear_r2@2/agent_dx"]
     assert values.mean().item() == pytest.approx(found.metrics["linear_r2@2/agent_dx"])
     sources = source_ids([f"source{i}" for i in range(CLIPS)])

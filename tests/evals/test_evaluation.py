@@ -23,7 +23,7 @@ def trainer(folder, *callbacks, logger=True, precision="32-true"):
 
 
 def loader(count=40):
-    clip = clips(count, causes={"dx": torch.randn(count, 2, generator=torch.Generator().manual_seed(0))})
+    clip = clips(count, factors={"dx": torch.randn(count, 2, generator=torch.Generator().manual_seed(0))})
     batches = [part(clip, start, min(start + 16, count)) for start in range(0, count, 16)]
     return torch.utils.data.DataLoader(batches, batch_size=None)
 

@@ -34,7 +34,7 @@ def world(settings: WorldSettings) -> Clip:
         position=torch.arange(COUNT),
         key=names,
         source=names,
-        causes={name: torch.from_numpy(np.stack([clip.causes[name] for clip in made])) for name in made[0].causes},
+        factors={name: torch.from_numpy(np.stack([clip.factors[name] for clip in made])) for name in made[0].factors},
     )
 
 
@@ -53,7 +53,7 @@ class Mover(ToyModel):
         self.strength, self.near = strength, near
         self.states = self.encoder(clip.frames)
         names = ("agent_dx", "agent_dy", "agent_x", "agent_y")
-        self.known = torch.stack([clip.causes[name] for name in names], dim=-1)
+        self.known = torch.stack([clip.factors[name] for name in names], dim=-1)
 
     def find(self, states, known):
         """Rows of what is known, (b, t, ...), for states (b, t, N, D)."""
@@ -189,13 +189,13 @@ def test_movements_are_over_the_ground_in_worlds_whose_camera_moves(settings):
     for thing in ["pan", "agent"] if settings.agents else ["pan"]:
         assert metrics[f"self/{thing}"] == metrics[f"measured/{thing}"] == pytest.approx(1, abs=0.05)
         assert abs(metrics[f"slope/{thing}"]) < 0.35  # B's own movement, which has nothing to do with A's
-        recorded = torch.stack([clip.causes[f"{thing}_dx"], clip.causes[f"{thing}_dy"]], dim=-1).double()
+        recorded = torch.stack([clip.factors[f"{thing}_dx"], clip.factors[f"{thing}_dy"]], dim=-1).double()
         assert (found[f"self/{thing}"] - recorded).norm(dim=-1).median() < 0.25
     assert not any(key.startswith("slope_near/pan") for key in metrics)
 
 
 def test_nothing_is_said_without_places_or_pixels(clip):
-    unknown = dataclasses.replace(clip, causes={n: v for n, v in clip.causes.items() if n not in ("agent_x", "agent_y")})
+    unknown = dataclasses.replace(clip, factors={n: v for n, v in clip.factors.items() if n not in ("agent_x", "agent_y")})
     assert measured(unknown, Mover(clip)).metrics == {}
     model = Mover(clip)
     model.encoder.shows_pixels = False

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lam.evals import Probe
-from lam.evals.common.factors import Continuous, Discrete, known_causes
+from lam.evals.common.factors import Continuous, Discrete, ground_truth_factors
 from lam.evals.common.probe_fits import CONTROLS
 from tests.evals.toy import ToyModel, clips, evaluate, observed, part
 
@@ -28,8 +28,8 @@ def world(entropy):
     return shown.unflatten(2, (4, 6)), torch.stack(actions, dim=1), torch.stack(places[:-1], dim=1)
 
 
-def probe(z, states, causes, budgets=(), **keywords):
-    return evaluate(Probe(components=8, budgets=budgets), observed(z, states, causes, **keywords))
+def probe(z, states, factors, budgets=(), **keywords):
+    return evaluate(Probe(components=8, budgets=budgets), observed(z, states, factors, **keywords))
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +38,14 @@ def free():
     states, actions, _ = world(entropy=1.0)
     z = torch.cat([actions, normal(COUNT, STEPS, 4)], dim=2) @ normal(6, 6)
     hit = (actions[..., 0] > 0.5).long()
-    causes = {
+    factors = {
         "dx": actions[..., 0],
         "dy": actions[..., 1],
         "hit": hit,
         "never": torch.zeros_like(hit),
         "other": normal(COUNT, STEPS),
     }
-    return probe(z, states, causes, budgets=(16, 64, 10_000))
+    return probe(z, states, factors, budgets=(16, 64, 10_000))
 
 
 def test_a_latent_that_is_the_action_has_it_all(free):
@@ -119,28 +119,28 @@ def test_without_labels_there_are_no_keys():
 
 
 def test_one_source_or_few_clips_give_no_keys():
-    causes = {"dx": normal(20, 2)}
-    observation = observed(normal(20, 2, 3), causes=causes)
+    factors = {"dx": normal(20, 2)}
+    observation = observed(normal(20, 2, 3), factors=factors)
     observation.clip.source = ["the same"] * 20
     assert evaluate(Probe(), observation).metrics == {}
-    assert evaluate(Probe(), observed(normal(4, 2, 3), causes={"dx": normal(4, 2)})).metrics == {}
+    assert evaluate(Probe(), observed(normal(4, 2, 3), factors={"dx": normal(4, 2)})).metrics == {}
 
 
 def test_labels_follow_frames_per_state_and_actions_are_causes():
-    clip = clips(40, frames=6, causes={"dx": normal(40, 5)})
+    clip = clips(40, frames=6, factors={"dx": normal(40, 5)})
     clip = dataclasses.replace(clip, actions=normal(40, 5, 2), joins={"dx": "sum", "action": ["sum", "last"]})
     model = ToyModel(frames_per_state=2)
     evaluation = Probe(budgets=())
     found = evaluate(evaluation, model.validation_step(clip), model=model).metrics
     assert {"gain/dx", "gain/action_0", "gain/action_1"} <= set(found)
     kept = evaluation.sample.gather()[1]["label/dx"]
-    torch.testing.assert_close(kept, torch.stack([clip.causes["dx"][:, 1:3].sum(1), clip.causes["dx"][:, 3:5].sum(1)], dim=1))
+    torch.testing.assert_close(kept, torch.stack([clip.factors["dx"][:, 1:3].sum(1), clip.factors["dx"][:, 3:5].sum(1)], dim=1))
     kept = evaluation.sample.gather()[1]["label/action"][..., 1]
     torch.testing.assert_close(kept, clip.actions[:, [2, 4], 1])
 
 
 def test_batches_do_not_matter_and_the_global_generator_is_left_alone():
-    clip, model = clips(40, causes={"dx": normal(40, 2)}), ToyModel()
+    clip, model = clips(40, factors={"dx": normal(40, 2)}), ToyModel()
     before = torch.get_rng_state()
     whole, halves = (
         evaluate(Probe(budgets=()), *(model.validation_step(part(clip, *ends)) for ends in shares))
@@ -154,18 +154,18 @@ def test_discrete_causes_are_answered_by_risen_odds_not_by_the_majority():
     # class 1 has frequency 0.1; where its probability is 0.3 it is the better answer under balanced accuracy
     values = torch.tensor([0] * 90 + [1] * 10)
     everywhere = torch.arange(100)
-    cause = Discrete("flag", values, everywhere)
+    factor = Discrete("flag", values, everywhere)
     hinted = torch.zeros(100, dtype=torch.bool)
     hinted[:21] = hinted[-9:] = True  # 9 of 30 are of class 1
-    expected = torch.where(hinted[:, None], cause.columns[hinted].mean(dim=0), cause.columns[~hinted].mean(dim=0))
-    score = cause.rows(expected, everywhere).sum()
+    expected = torch.where(hinted[:, None], factor.columns[hinted].mean(dim=0), factor.columns[~hinted].mean(dim=0))
+    score = factor.rows(expected, everywhere).sum()
     assert score.item() == pytest.approx((69 / 90 + 9 / 10) / 2)
-    assert cause.constant_rows(everywhere).sum().item() == pytest.approx(0.5)
+    assert factor.constant_rows(everywhere).sum().item() == pytest.approx(0.5)
 
 
 def test_constant_answer_of_a_continuous_cause_has_r2_zero():
-    cause = Continuous("dx", normal(30, 1), torch.arange(20))
-    assert cause.constant_rows(torch.arange(20, 30)).sum().item() == pytest.approx(0, abs=1e-9)
+    factor = Continuous("dx", normal(30, 1), torch.arange(20))
+    assert factor.constant_rows(torch.arange(20, 30)).sum().item() == pytest.approx(0, abs=1e-9)
 
 
 def test_causes_that_do_not_vary_in_fitting_or_testing_are_skipped():
@@ -176,19 +176,19 @@ def test_causes_that_do_not_vary_in_fitting_or_testing_are_skipped():
         "c": torch.tensor([1, 2, 3, 3]),
         "v": torch.stack([varies, varies], 1),
     }
-    found = known_causes(labels, torch.tensor([0, 1]), torch.tensor([2, 3]))
-    assert [cause.name for cause in found] == ["a", "v_0", "v_1"]
+    found = ground_truth_factors(labels, torch.tensor([0, 1]), torch.tensor([2, 3]))
+    assert [factor.name for factor in found] == ["a", "v_0", "v_1"]
 
 
 def test_a_field_of_numbers_is_one_cause_with_their_mean_score():
     field = normal(12, 20)
-    (cause,) = known_causes({"flicker": field}, torch.arange(6), torch.arange(6, 12))
-    predicted = cause.columns[6:] + 0.3
+    (factor,) = ground_truth_factors({"flicker": field}, torch.arange(6), torch.arange(6, 12))
+    predicted = factor.columns[6:] + 0.3
     single = [
         Continuous("one", field[:, [i]], torch.arange(6)).rows(predicted[:, [i]], torch.arange(6, 12)).sum() for i in range(20)
     ]
-    assert cause.name == "flicker"
-    assert cause.rows(predicted, torch.arange(6, 12)).sum().item() == pytest.approx((sum(single) / 20).item())
+    assert factor.name == "flicker"
+    assert factor.rows(predicted, torch.arange(6, 12)).sum().item() == pytest.approx((sum(single) / 20).item())
 
 
 def bodies(turned: bool):
@@ -196,8 +196,8 @@ def bodies(turned: bool):
     states, actions, _ = world(entropy=1.0)
     body = (torch.arange(COUNT) % 2)[:, None].expand(-1, STEPS)
     z = torch.where((body == 1)[..., None] & turned, -actions, actions)
-    causes = {"dx": actions[..., 0], "body": body}
-    return evaluate(Probe(components=8, budgets=(64,), domains=["body"]), observed(z, states, causes))
+    factors = {"dx": actions[..., 0], "body": body}
+    return evaluate(Probe(components=8, budgets=(64,), domains=["body"]), observed(z, states, factors))
 
 
 def test_an_action_code_transfers_to_another_body():

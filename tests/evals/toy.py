@@ -66,7 +66,7 @@ class ToyModel(WorldModel):
         return Observation(clip, states, latent, bottleneck_output, predicted, error, copy_error)
 
 
-def clips(count: int, frames: int = 3, size: int = 8, seed: int = 0, causes: dict[str, Tensor] | None = None) -> Clip:
+def clips(count: int, frames: int = 3, size: int = 8, seed: int = 0, factors: dict[str, Tensor] | None = None) -> Clip:
     """Clips of random pixels, every one from a source of its own."""
     generator = torch.Generator().manual_seed(seed)
     return Clip(
@@ -75,7 +75,7 @@ def clips(count: int, frames: int = 3, size: int = 8, seed: int = 0, causes: dic
         position=torch.arange(count),
         key=[f"clip{i}" for i in range(count)],
         source=[f"source{i}" for i in range(count)],
-        causes=causes or {},
+        factors=factors or {},
     )
 
 
@@ -87,19 +87,19 @@ def part(clip: Clip, start: int, stop: int) -> Clip:
         position=clip.position[start:stop],
         key=clip.key[start:stop],
         source=clip.source[start:stop],
-        causes={name: value[start:stop] for name, value in clip.causes.items()},
+        factors={name: value[start:stop] for name, value in clip.factors.items()},
     )
 
 
 def observed(
     z: Tensor,
     states: Tensor | None = None,
-    causes: dict[str, Tensor] | None = None,
+    factors: dict[str, Tensor] | None = None,
     codes: Tensor | None = None,
     bits: float = 0,
 ) -> Observation:
     """What an evaluation sees of a model whose z, (n, T-1, A), is given."""
-    clip = clips(len(z), z.shape[1] + 1, size=PATCH, causes=causes)
+    clip = clips(len(z), z.shape[1] + 1, size=PATCH, factors=factors)
     states = torch.zeros(len(z), z.shape[1] + 1, 1, 1) if states is None else states
     rate = None if codes is None else torch.full(z.shape[:2], float(bits))
     bottleneck_output = BottleneckOutput(z[:, :, None], torch.zeros(()), codes, rate)

@@ -15,9 +15,9 @@ def test_pictures_states_actions_and_causes_belong_together():
     assert played.pictures.shape == (21, 4, 4, 3) and played.states.shape == (21, 1) and played.actions.shape == (20, 1)
     assert np.array_equal(played.pictures[:, 0, 0, 0], played.states[:, 0])
     assert np.array_equal(np.diff(played.states[:, 0]), played.actions[:, 0])
-    assert np.array_equal(played.causes["moved"], played.actions[:, 0])
-    assert np.array_equal(played.causes["up"], played.actions[:, 0] > 0) and set(played.causes["up"]) == {0, 1}
-    dtypes = (played.actions.dtype, played.states.dtype, played.causes["moved"].dtype, played.causes["up"].dtype)
+    assert np.array_equal(played.factors["moved"], played.actions[:, 0])
+    assert np.array_equal(played.factors["up"], played.actions[:, 0] > 0) and set(played.factors["up"]) == {0, 1}
+    dtypes = (played.actions.dtype, played.states.dtype, played.factors["moved"].dtype, played.factors["up"].dtype)
     assert dtypes == (np.float32, np.float64, np.float32, np.int64)
 
 

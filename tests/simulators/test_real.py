@@ -37,11 +37,11 @@ def free_actions(simulator, seed, count=10):
 
 
 def future(simulator, actions):
-    """States, pictures, recorded actions and causes that follow, as bytes."""
+    """States, pictures, recorded actions and factors that follow, as bytes."""
     steps = []
     for action in actions:
-        recorded, causes = simulator.step(action)
-        steps.append((simulator.state().tobytes(), simulator.picture().tobytes(), recorded.tobytes(), causes))
+        recorded, factors = simulator.step(action)
+        steps.append((simulator.state().tobytes(), simulator.picture().tobytes(), recorded.tobytes(), factors))
     return steps
 
 
@@ -235,17 +235,17 @@ def test_rover_stays_out_of_walls_and_boxes(make):
         assert np.abs(places).max() < 2 - 0.12 + 0.01
         beyond = np.maximum(np.abs(places[:, None] - boxes) - 0.2, 0)  # from the boxes' sides
         assert np.linalg.norm(beyond, axis=-1).min() > 0.12 - 0.015
-        blocked += list(played.causes["way_ahead"] < 0.3 * played.actions[:, 0] - 0.1)
+        blocked += list(played.factors["way_ahead"] < 0.3 * played.actions[:, 0] - 0.1)
     assert 0.01 < np.mean(blocked) < 0.5
 
 
 def test_rover_drives_an_arc_where_nothing_is_in_its_way(make):
     simulator = make("rover")
     simulator.restore(np.array([-1.5, 0, 0.3, -1.5, -1.5, 1.5, 1.5, 1.5, -1.5, -1.5, 1.5]))
-    _, causes = simulator.step(np.array([1.0, 0.6]))
+    _, factors = simulator.step(np.array([1.0, 0.6]))
     turn = 0.6 * 0.5
     expected = (0.3 * math.sin(turn) / turn, 0.3 * (1 - math.cos(turn)) / turn, turn)
-    assert tuple(causes.values()) == pytest.approx(expected, abs=0.003)
+    assert tuple(factors.values()) == pytest.approx(expected, abs=0.003)
     assert simulator.distance(simulator.state() + np.eye(11)[0] * 0.15) == pytest.approx(1)
     assert simulator.distance(simulator.state() + np.eye(11)[2] * (2 * math.pi + math.radians(30))) == pytest.approx(2)
 

@@ -218,10 +218,10 @@ def test_the_projector_finds_latents_and_causes_of_each_transition(tmp_path):
     assert points.tensor_path.startswith("boards/") and points.metadata_path.startswith("boards/")
     found = [model.validation_step(batch) for batch in batches()]
     z = torch.cat([each.bottleneck_output.z for each in found])[:, :, 0]
-    dx = torch.cat([each.clip.causes["dx"] for each in found])
+    dx = torch.cat([each.clip.factors["dx"] for each in found])
     assert len({(clip, step) for clip, _, step, *_ in lines}) == 25
-    for vector, (clip, source, step, *causes) in zip(vectors, lines, strict=True):
+    for vector, (clip, source, step, *factors) in zip(vectors, lines, strict=True):
         place, step = int(clip.removeprefix("clip")), int(step)
         assert source == f"source{place}"
         np.testing.assert_allclose(vector, z[place, step], rtol=1e-4)
-        assert causes == [f"{x:.4g}" for x in dx[place, step].tolist()]
+        assert factors == [f"{x:.4g}" for x in dx[place, step].tolist()]

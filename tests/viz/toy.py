@@ -44,9 +44,9 @@ class Model(ToyModel):
 
 
 def batches(count=40, frames=3, sources=None):
-    """Batches of random clips with a cause."""
-    causes = {"dx": torch.randn(count, frames - 1, 2, generator=torch.Generator().manual_seed(0))}
-    clip = clips(count, frames, causes=causes)
+    """Batches of random clips with a factor."""
+    factors = {"dx": torch.randn(count, frames - 1, 2, generator=torch.Generator().manual_seed(0))}
+    clip = clips(count, frames, factors=factors)
     clip.source = sources or clip.source
     parts = [part(clip, start, min(start + 16, count)) for start in range(0, count, 16)]
     return torch.utils.data.DataLoader(parts, batch_size=None)

@@ -33,7 +33,7 @@ class LeRobot(Source):
         deltas: Names of numbers, groups or whole columns of the actions that are changes, which add up when frames are left
             out. All others are targets, of which the last counts, unless meta/modality.json says "absolute": false.
         rates: Names of those that are rates, such as velocities, which are averaged.
-        state: Whether to record observation.state, of which row i is that of frame i + 1, as cause "state".
+        state: Whether to record observation.state, of which row i is that of frame i + 1, as factor "state".
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class LeRobot(Source):
             )
         return [part.field(self.deltas, self.rates) for part in self._parts]
 
-    def cause_joins(self) -> dict[str, Join]:
+    def factor_joins(self) -> dict[str, Join]:
         """Of states the last counts."""
         return {"state": "last"} if self.state else {}
 

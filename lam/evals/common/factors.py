@@ -1,4 +1,4 @@
-"""A known cause, as something that probes predict and are scored on."""
+"""A ground-truth factor, as something that probes predict and are scored on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from lam.metrics.scores import balanced_rows, r2_rows, recall_weights
 
 MANY = 16
-"""A continuous cause with more components is a field (the brightness of every patch), scored as one."""
+"""A continuous factor with more components is a field (the brightness of every patch), scored as one."""
 
 
-class Cause(ABC):
-    """One known cause of n transitions.
+class GroundTruthFactor(ABC):
+    """One ground-truth factor of n transitions.
 
     Attributes:
         name: Its name in keys.
@@ -38,10 +38,10 @@ class Cause(ABC):
 
     @abstractmethod
     def bins(self) -> Tensor:
-        """The cause as few symbols, (n,) int64."""
+        """The factor as few symbols, (n,) int64."""
 
 
-class Continuous(Cause):
+class Continuous(GroundTruthFactor):
     """One number or a field of numbers, scored by R², of a field the mean R² of its numbers.
 
     Args:
@@ -71,7 +71,7 @@ class Continuous(Cause):
         return torch.bucketize(values, torch.quantile(values, torch.linspace(0, 1, 9)[1:-1]).unique())
 
 
-class Discrete(Cause):
+class Discrete(GroundTruthFactor):
     """One of several classes, scored by balanced accuracy, the mean recall over the classes that occur.
 
     The columns are the classes seen in fitting, 1 / frequency - 1 where a transition is of the class, else -1: what least
@@ -106,24 +106,26 @@ class Discrete(Cause):
         return self.values
 
 
-def known_causes(labels: dict[str, Tensor], fit: Tensor, test: Tensor) -> list[Cause]:
-    """The causes that vary both in fitting and in testing, in the order of their names.
+def ground_truth_factors(labels: dict[str, Tensor], fit: Tensor, test: Tensor) -> list[GroundTruthFactor]:
+    """The factors that vary both in fitting and in testing, in the order of their names.
 
     Args:
-        labels: Labels by name, (n, ...). Integers are discrete causes. Floating point is continuous; of up to ``MANY``
-            components each is a cause, ``<name>_<component>``.
+        labels: Labels by name, (n, ...). Integers are discrete factors. Floating point is continuous; of up to ``MANY``
+            components each is a factor, ``<name>_<component>``.
         fit: Places of the transitions for fitting.
         test: Places of the transitions for testing.
     """
-    causes: list[Cause] = []
+    factors: list[GroundTruthFactor] = []
     for name, values in sorted(labels.items()):
         flat = values.flatten(1) if values.ndim > 1 else values[:, None]
         varies = (flat[fit] != flat[fit[0]]).any(dim=0) & (flat[test] != flat[test[0]]).any(dim=0)
         if values.is_floating_point() and flat.shape[1] > MANY:
-            causes += [Continuous(name, flat[:, varies], fit)] if varies.any() else []
+            factors += [Continuous(name, flat[:, varies], fit)] if varies.any() else []
             continue
         for component in varies.nonzero()[:, 0].tolist():
             full = name if flat.shape[1] == 1 else f"{name}_{component}"
             column = flat[:, component]
-            causes.append(Continuous(full, column[:, None], fit) if values.is_floating_point() else Discrete(full, column, fit))
-    return causes
+            factors.append(
+                Continuous(full, column[:, None], fit) if values.is_floating_point() else Discrete(full, column, fit)
+            )
+    return factors

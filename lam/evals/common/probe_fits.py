@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from lam.evals.base import Results
-from lam.evals.common.factors import Cause
+from lam.evals.common.factors import GroundTruthFactor
 from lam.evals.common.split import Split
 from lam.metrics import probes
 from lam.metrics.entropy import symbols
@@ -55,10 +55,12 @@ def _standardized(x: Tensor, fit: Tensor) -> Tensor:
 class ProbeFits:
     """All probes of a pass, fitted at once."""
 
-    def __init__(self, kinds: dict[str, list[Tensor]], split: Split, causes: list[Cause], budgets: list[int | None]) -> None:
-        self.kinds, self.split, self.causes, self.budgets = kinds, split, causes, budgets
-        self.targets = torch.cat([cause.columns for cause in causes], dim=1)
-        self.columns = torch.cat([torch.full((cause.columns.shape[1],), g) for g, cause in enumerate(causes)])
+    def __init__(
+        self, kinds: dict[str, list[Tensor]], split: Split, factors: list[GroundTruthFactor], budgets: list[int | None]
+    ) -> None:
+        self.kinds, self.split, self.factors, self.budgets = kinds, split, factors, budgets
+        self.targets = torch.cat([factor.columns for factor in factors], dim=1)
+        self.columns = torch.cat([torch.full((factor.columns.shape[1],), g) for g, factor in enumerate(factors)])
         self.places: dict[tuple[str, int | None], list[int]] = {}
         wanted: list[probes.Probe] = []
         for budget in budgets:
@@ -70,10 +72,10 @@ class ProbeFits:
         self.fitted = probes.fit_probes(wanted, self.targets, self.columns, split.test)
 
     def nonlinear(self, kind: str, budget: int | None, g: int) -> Tensor:
-        """What each test row adds to the score of cause g, (m,)."""
+        """What each test row adds to the score of factor g, (m,)."""
         places = self.places[kind, budget]
         best = places[int(self.fitted.loss[places, g].argmin())]
-        return self.causes[g].rows(self.fitted.predicted[best][:, self.columns == g], self.split.test)
+        return self.factors[g].rows(self.fitted.predicted[best][:, self.columns == g], self.split.test)
 
     def linear(self, budget: int | None) -> Tensor:
         """Predictions from z by ridge regression on all labels of a budget, (m, Q)."""
@@ -90,32 +92,32 @@ class ProbeScores:
         """The three probes of z with so many labels."""
         linear = self.fits.linear(budget)
         at = "" if budget is None else f"@{budget}"
-        for g, cause in enumerate(self.fits.causes):
+        for g, factor in enumerate(self.fits.factors):
             state = self.fits.nonlinear("state", budget, g)
-            constant = cause.constant_rows(self.fits.split.test)
+            constant = factor.constant_rows(self.fits.split.test)
             foil = state if state.sum() > constant.sum() else constant
             rows = {
-                f"{cause.score}_linear": cause.rows(linear[:, self.fits.columns == g], self.fits.split.test),
-                f"{cause.score}_mlp": self.fits.nonlinear("z", budget, g),
+                f"{factor.score}_linear": factor.rows(linear[:, self.fits.columns == g], self.fits.split.test),
+                f"{factor.score}_mlp": self.fits.nonlinear("z", budget, g),
                 "gain": self.fits.nonlinear("state_z", budget, g) - foil,
             }
             for key, value in rows.items():
-                self.results.metrics[f"{key}{at}/{cause.name}"] = value.sum().item()
+                self.results.metrics[f"{key}{at}/{factor.name}"] = value.sum().item()
                 if budget is None:
                     of_clips = value.view(len(self.positions), -1).sum(dim=1) * len(self.positions)
-                    self.results.clips[f"{key}/{cause.name}"] = (self.positions, of_clips)
+                    self.results.clips[f"{key}/{factor.name}"] = (self.positions, of_clips)
 
     def score_controls(self) -> None:
         """What the same probes say where the answer is known."""
-        for g, cause in enumerate(self.fits.causes):
+        for g, factor in enumerate(self.fits.factors):
             for kind in CONTROLS:
-                self.results.metrics[f"{kind}/{cause.name}"] = self.fits.nonlinear(kind, None, g).sum().item()
+                self.results.metrics[f"{kind}/{factor.name}"] = self.fits.nonlinear(kind, None, g).sum().item()
 
     def score_codes(self, codes: Tensor) -> None:
-        """Mutual information of codes (n, C) and causes."""
+        """Mutual information of codes (n, C) and factors."""
         from sklearn.metrics import normalized_mutual_info_score
 
         tuples = symbols(codes).numpy()
-        for cause in self.fits.causes:
-            score = normalized_mutual_info_score(cause.bins().numpy(), tuples)
-            self.results.metrics[f"nmi/{cause.name}"] = float(score)
+        for factor in self.fits.factors:
+            score = normalized_mutual_info_score(factor.bins().numpy(), tuples)
+            self.results.metrics[f"nmi/{factor.name}"] = float(score)

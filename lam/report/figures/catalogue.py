@@ -66,8 +66,8 @@ FIGURES = {
     ),
     "probe": Drawing(
         draw_probe,
-        "Which causes the latent tells beyond what the state already says, at which bits. Gain 0 is a latent that adds "
-        "nothing about that cause; causes that rise on the left are what a tight latent spends its first bits on.",
+        "Which factors the latent tells beyond what the state already says, at which bits. Gain 0 is a latent that adds "
+        "nothing about that factor; factors that rise on the left are what a tight latent spends its first bits on.",
     ),
     "codes": Drawing(
         draw_codes,

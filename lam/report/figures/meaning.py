@@ -35,16 +35,16 @@ def draw_transfer(comparison: Comparison) -> Figure | None:
 
 
 def draw_probe(comparison: Comparison) -> Figure | None:
-    """What z adds to the state about each cause, against operational bits (gap closed where there are none)."""
-    causes = probed_causes(comparison)
+    """What z adds to the state about each factor, against operational bits (gap closed where there are none)."""
+    factors = probed_causes(comparison)
     along = next((key for key in (BITS, GAP_CLOSED) if has_any(comparison, key)), "")
-    if not causes or not along:
+    if not factors or not along:
         return None
-    figure, panels = small_panels(len(causes), 2 if len(causes) == 4 else 3, (2.7, 2.5))
-    for axis, cause in zip(panels, causes, strict=True):
-        scatter(axis, comparison, along, GAIN + cause)
+    figure, panels = small_panels(len(factors), 2 if len(factors) == 4 else 3, (2.7, 2.5))
+    for axis, factor in zip(panels, factors, strict=True):
+        scatter(axis, comparison, along, GAIN + factor)
         axis.axhline(0, color="#444444", linewidth=0.8)
-        axis.set_title(cause, fontsize=10)
+        axis.set_title(factor, fontsize=10)
         if along == BITS:
             bits_axis(axis)
     figure.supxlabel("operational bits a transition (@5%)" if along == BITS else "gap closed", fontsize=9)

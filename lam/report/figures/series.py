@@ -25,7 +25,7 @@ from lam.report.stats.rows import ANCHORS, Comparison
 from lam.report.stats.runs import read_runs
 
 KEYS = ("eval/probe/gain/agent_dx", "eval/probe/gain/distractor_dx", LEAKAGE + "ratio")
-LINEAR = "eval/distractors/linear_r2@{size}/{cause}"
+LINEAR = "eval/distractors/linear_r2@{size}/{factor}"
 LINEAR_SIZES = {2: ":", 8: "-."}
 """Sizes of the linear latent action model to draw, with their dashes."""
 
@@ -112,7 +112,7 @@ def draw_dials(worlds: list[World], table: pd.DataFrame, keys: tuple[str, ...] =
 
 
 def _curves(axis: Axes, worlds: list[World], here: pd.DataFrame, key: str, dial: str) -> None:
-    """A curve a row, and what the linear model of the same clips would carry of the cause."""
+    """A curve a row, and what the linear model of the same clips would carry of the factor."""
     comparison = worlds[0].comparison
     for row in comparison.unlabeled:
         points = here[(here["key"] == key) & (here["row"] == row.name)]
@@ -126,7 +126,7 @@ def _curves(axis: Axes, worlds: list[World], here: pd.DataFrame, key: str, dial:
         half = np.nan_to_num(points["half"].to_numpy())
         axis.errorbar(points[dial], points["value"], half, elinewidth=1, capsize=2, alpha=0.9, **style)
     for size, dashes in LINEAR_SIZES.items() if "/gain/" in key else ():
-        linear = here[here["key"] == LINEAR.format(size=size, cause=key.rsplit("/", 1)[-1])]
+        linear = here[here["key"] == LINEAR.format(size=size, factor=key.rsplit("/", 1)[-1])]
         mean = linear.groupby(dial)["value"].mean()  # every row logs the same
         if len(mean):
             axis.plot(mean.index, mean.to_numpy(), dashes, color="#222222", linewidth=1, label=f"linear, {size} numbers (R²)")

@@ -60,10 +60,10 @@ def probed_causes(comparison: Comparison) -> list[str]:
 
     Recorded actions, ``action_0`` and on, are shown only where no movement is recorded by name: they would say the same.
     """
-    causes = [key.removeprefix(GAIN) for key in comparison.keys if key.startswith(GAIN)]
-    if any(cause.startswith(("agent_d", "pan_d")) for cause in causes):
-        causes = [cause for cause in causes if not cause.startswith("action")]
-    return sorted(causes, key=lambda name: (not name.startswith("agent_d"), not name.startswith("pan"), name))[:MAX_CAUSES]
+    factors = [key.removeprefix(GAIN) for key in comparison.keys if key.startswith(GAIN)]
+    if any(factor.startswith(("agent_d", "pan_d")) for factor in factors):
+        factors = [factor for factor in factors if not factor.startswith("action")]
+    return sorted(factors, key=lambda name: (not name.startswith("agent_d"), not name.startswith("pan"), name))[:MAX_CAUSES]
 
 
 def columns(comparison: Comparison) -> list[Column]:
@@ -72,8 +72,8 @@ def columns(comparison: Comparison) -> list[Column]:
     Leakage and transfer as ratios are no contest here: a latent that says nothing has the best of them. The matched table
     compares them.
     """
-    causes = probed_causes(comparison)
-    first, budget = causes[:2], main_budget(comparison)
+    factors = probed_causes(comparison)
+    first, budget = factors[:2], main_budget(comparison)
     shown = [
         Column("error", ERROR, better=-1),
         Column("gap closed", GAP_CLOSED, better=1),
@@ -90,8 +90,8 @@ def columns(comparison: Comparison) -> list[Column]:
         Column("error after transfer", TRANSFER + "cycle", digits=2, brief=False),
         Column("transfer normalized", TRANSFER + "normalized", digits=2, better=-1, brief=False),
         Column("retention", TRANSFER + "retention", digits=2, brief=False),
-        *(Column(f"gain {cause}", GAIN + cause, digits=2, better=1, brief=cause in first[:1]) for cause in causes),
-        *(Column(f"R² of z {cause}", LINEAR + cause, digits=2, better=1, brief=False) for cause in first),
+        *(Column(f"gain {factor}", GAIN + factor, digits=2, better=1, brief=factor in first[:1]) for factor in factors),
+        *(Column(f"R² of z {factor}", LINEAR + factor, digits=2, better=1, brief=False) for factor in first),
         Column("auc", AUC, digits=2, brief=False),
         Column("codes used", CODES_USED, digits=2, brief=False),
         Column("controller error", f"{CONTROLLER}error@{budget}", better=-1, brief=False),
@@ -104,7 +104,7 @@ def columns(comparison: Comparison) -> list[Column]:
 
 def matched_columns(comparison: Comparison, along: str) -> list[Column]:
     """Number columns of the matched table along gap closed or bits; at equal information every one is a contest."""
-    causes, budget = probed_causes(comparison)[:2], main_budget(comparison)
+    factors, budget = probed_causes(comparison)[:2], main_budget(comparison)
     shown = [
         Column("bits @5%", BITS, digits=1, better=-1) if along == GAP_CLOSED else Column("error", ERROR, better=-1),
         Column("leakage ratio", LEAKAGE + "ratio", digits=2, better=1),
@@ -112,8 +112,8 @@ def matched_columns(comparison: Comparison, along: str) -> list[Column]:
         Column("transfer ratio", TRANSFER + "ratio", digits=2, better=-1),
         Column("transfer normalized", TRANSFER + "normalized", digits=2, better=-1, brief=False),
         Column("retention", TRANSFER + "retention", digits=2, better=1, brief=False),
-        *(Column(f"gain {cause}", GAIN + cause, digits=2, better=1) for cause in causes),
-        *(Column(f"R² of z {cause}", LINEAR + cause, digits=2, better=1, brief=False) for cause in causes),
+        *(Column(f"gain {factor}", GAIN + factor, digits=2, better=1) for factor in factors),
+        *(Column(f"R² of z {factor}", LINEAR + factor, digits=2, better=1, brief=False) for factor in factors),
         Column("auc", AUC, digits=2, better=-1, brief=False),
         Column("controller ratio", f"{CONTROLLER}ratio@{budget}", digits=2, better=-1, brief=False),
         Column("planning error", f"{PLANNING}normalized@{budget}", digits=2, better=-1, brief=False),

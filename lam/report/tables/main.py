@@ -30,8 +30,8 @@ are latents of a random clip; *normalized* puts the ratio between these two (0 t
 harm). *retention*: share of transfers whose prediction stays with the target clip. A latent that says nothing has the best
 ratios, so they compare only at matched capacity (`matched.md`).
 
-*gain*: R² (balanced accuracy where a cause is discrete) of a cause from state and latent action together less that from the
-state alone; `table.csv` has all causes. *R² of z*: the same cause from the latent action alone, linearly. *auc*: how well a
+*gain*: R² (balanced accuracy where a factor is discrete) of a factor from state and latent action together less that from the
+state alone; `table.csv` has all factors. *R² of z*: the same factor from the latent action alone, linearly. *auc*: how well a
 classifier tells inferred latents from the prior's, 0.5 not at all. *codes used*: share of the codebook that occurred on
 held-out clips. *flags*: the latent is `ignored` by the prediction, `copies` the next state, has `collapsed`, or the code
 `peeks` at what comes later; `none` is the first and the third by construction. {DASH} means that there is no such number.

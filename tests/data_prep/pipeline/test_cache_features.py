@@ -45,7 +45,7 @@ def source(tmp_path_factory):
                     frames=rng.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8),
                     times=np.arange(count) / 4 + 0.01 * i,
                     actions=np.stack([10.0**steps, steps], axis=1),
-                    causes={"turn": 2.0 * steps, "hit": steps % 3},
+                    factors={"turn": 2.0 * steps, "hit": steps % 3},
                     first=50 + i,
                 )
                 writer.add(split, sample)
@@ -147,9 +147,9 @@ def test_where_two_frames_make_a_state_times_are_the_last_and_steps_are_joined(s
     found = members(tmp_path / "out", "train")["train/0"]
     actions = np.load(io.BytesIO(found["actions.npy"]))
     np.testing.assert_array_equal(actions, [[10 + 100, 2], [1000 + 10000, 4]])  # steps 1, 2 and steps 3, 4
-    causes = np.load(io.BytesIO(found["causes.npz"]))
-    np.testing.assert_array_equal(causes["turn"], [3, 7])
-    np.testing.assert_array_equal(causes["hit"], [2, 1])
+    factors = np.load(io.BytesIO(found["causes.npz"]))
+    np.testing.assert_array_equal(factors["turn"], [3, 7])
+    np.testing.assert_array_equal(factors["hit"], [2, 1])
 
 
 class Encoded(FrozenEncoder):

@@ -43,7 +43,7 @@ def source(tmp_path):
                         frames=moving_texture(frames, i),
                         times=np.cumsum(rng.uniform(0.1, 0.3, frames)),
                         actions=rng.normal(size=(frames - 1, 3)).astype(np.float32),
-                        causes={"turn": rng.normal(size=(frames - 1, 2)), "hit": rng.integers(0, 3, frames - 1)},
+                        factors={"turn": rng.normal(size=(frames - 1, 2)), "hit": rng.integers(0, 3, frames - 1)},
                         first=100 + i,
                     ),
                 )
@@ -69,9 +69,9 @@ def same_but_pixels(one, other):
         assert (a.key, a.source, a.joins) == (b.key, b.source, b.joins)
         for name in ("times", "position", "actions"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-        assert a.causes.keys() == b.causes.keys() == {"turn", "hit"}
-        for name in a.causes:
-            np.testing.assert_array_equal(a.causes[name], b.causes[name])
+        assert a.factors.keys() == b.factors.keys() == {"turn", "hit"}
+        for name in a.factors:
+            np.testing.assert_array_equal(a.factors[name], b.factors[name])
     return pairs
 
 

@@ -40,7 +40,7 @@ def test_actions_follow_the_frames_that_are_kept():
     """At 8 frames a second and 3 kept, by hand: the frames on show at k/3 s, and what was done between them."""
     fields = [ActionField("move", 1, "sum"), ActionField("target", 1, "last"), ActionField("rate", 1, "mean")]
     rows = RNG.normal(size=(40, 3)).astype(np.float32)
-    source = Made([40], fields=fields, labels=lambda steps: rows, causes=lambda n: {"hit": np.arange(n) % 5})
+    source = Made([40], fields=fields, labels=lambda steps: rows, factors=lambda n: {"hit": np.arange(n) % 5})
     options = Preparation(size=16, fps=3, max_seconds=2, min_frames=4)
     samples = list(Preparer(source, options).samples(source.find().recordings[0], print))
     kept = [int(np.floor(k / 3 * 8 + 1e-9)) for k in range(15)]
@@ -50,7 +50,7 @@ def test_actions_follow_the_frames_that_are_kept():
         np.testing.assert_allclose(sample.actions[:, 0], [rows[a:b, 0].sum() for a, b in pairs], rtol=1e-5)
         np.testing.assert_array_equal(sample.actions[:, 1], [rows[b - 1, 1] for _, b in pairs])
         np.testing.assert_allclose(sample.actions[:, 2], [rows[a:b, 2].mean() for a, b in pairs], rtol=1e-5)
-        np.testing.assert_array_equal(sample.causes["hit"], [(np.arange(a, b) % 5).max() for a, b in pairs])
+        np.testing.assert_array_equal(sample.factors["hit"], [(np.arange(a, b) % 5).max() for a, b in pairs])
 
 
 def test_pieces_are_dropped_with_a_reason():

@@ -8,7 +8,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from data_prep.shards.sample import Sample
 from data_prep.shards.writer import SetSpec, ShardWriter
-from lam.data.schema import ActionField, CauseInfo, DataIndex, Storage, pack_row, unpack_row
+from lam.data.schema import ActionField, FactorInfo, DataIndex, Storage, pack_row, unpack_row
 from tests.data.shards import write_set
 
 RNG = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def test_index_says_what_is_there(tmp_path):
     index = DataIndex.load(folder)
     assert (index.storage, index.height, index.width, index.fps) == (Storage.jpeg, 16, 16, 4.0)
     assert index.action_dim == 2
-    assert index.causes == {"dx": CauseInfo((), "continuous", "sum"), "enters": CauseInfo((), "discrete", "max")}
+    assert index.factors == {"dx": FactorInfo((), "continuous", "sum"), "enters": FactorInfo((), "discrete", "max")}
     found = {split: [(s.name, s.samples, s.frames) for s in shards] for split, shards in index.splits.items()}
     assert found == {
         "train": [("train-000000-000.tar", 3, 18), ("train-000000-001.tar", 1, 8)],

@@ -45,12 +45,12 @@ class Made(Source):
         fps: Their rate.
         fields: What their actions consist of.
         labels: Makes the actions of a recording of so many frames.
-        causes: Makes its causes.
+        factors: Makes its factors.
     """
 
-    def __init__(self, lengths, fps=8.0, fields=(), labels=None, causes=None):
+    def __init__(self, lengths, fps=8.0, fields=(), labels=None, factors=None):
         self.lengths, self.fps, self.fields = lengths, fps, list(fields)
-        self.labels, self.causes = labels, causes
+        self.labels, self.factors = labels, factors
         self.opened = []
 
     def find(self):
@@ -61,7 +61,7 @@ class Made(Source):
         self.opened.append(recording.name)
         steps = abs(recording.place["n"])
         actions = None if self.labels is None else self.labels(steps)
-        return Stream(self._pictures(recording), actions, {} if self.causes is None else self.causes(steps))
+        return Stream(self._pictures(recording), actions, {} if self.factors is None else self.factors(steps))
 
     def _pictures(self, recording):
         rng = np.random.default_rng(int(recording.name[1:]))

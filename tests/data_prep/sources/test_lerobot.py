@@ -163,7 +163,7 @@ def test_v3_reads_each_episode_out_of_the_joined_files(tmp_path):
         np.testing.assert_allclose(times, np.arange(LENGTHS[i]) / FPS)
         actions, states = numbers(i, LENGTHS[i])
         np.testing.assert_array_equal(stream.actions, actions[:-1])
-        np.testing.assert_array_equal(stream.causes["state"], states[1:])
+        np.testing.assert_array_equal(stream.factors["state"], states[1:])
     sizes = {name: sum(each.size for each in listing.recordings if name in each.name) for name in (TOP, WRIST)}
     for name, size in sizes.items():
         assert size == pytest.approx(
@@ -204,7 +204,7 @@ def test_v21_names_of_actions_deltas_and_rates(tmp_path):
         times, pictures, stream = read(source, recording)
         np.testing.assert_array_equal(pictures, decode(tmp_path / f"set/videos/chunk-000/{TOP}/episode_{i:06d}.mp4"))
         np.testing.assert_array_equal(stream.actions, numbers(i, LENGTHS[i])[0][:-1])
-        assert len(times) == LENGTHS[i] and stream.causes == {}
+        assert len(times) == LENGTHS[i] and stream.factors == {}
     with pytest.raises(ValueError, match="no actions 'z' to be deltas or rates, expected: action, x, y, gripper"):
         LeRobot(tmp_path / "set", deltas=["z"]).find()
     with pytest.raises(ValueError, match=r"no column 'actions' of numbers, expected one of: action, observation.state"):
@@ -375,7 +375,7 @@ def test_real_sets(shared_data, name, camera, frames, dim):
         stream = source.open(recording)
         frame = pd.read_parquet(src / f"data/chunk-000/{file.stem}.parquet")
         np.testing.assert_array_equal(stream.actions, np.stack(frame["action"]).astype(np.float32)[:-1])
-        np.testing.assert_array_equal(stream.causes["state"], np.stack(frame["observation.state"]).astype(np.float32)[1:])
+        np.testing.assert_array_equal(stream.factors["state"], np.stack(frame["observation.state"]).astype(np.float32)[1:])
         total += len(frame)
         with av.open(str(file)) as container:
             for (time, picture), other, stamp in zip(

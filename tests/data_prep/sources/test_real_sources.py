@@ -109,4 +109,4 @@ def test_lerobot(shared_data, tmp_path, name, fps):
         row = np.array(table["action"][5 * (length - 1) - 1].as_py(), dtype=np.float32)  # of targets the last counts
         want.append((length, len(row)))
     assert sorted(length for length, _ in ends) == sorted(length for length, _ in want)
-    assert index.action_dim <= want[0][1] and index.causes["state"].join == "last"
+    assert index.action_dim <= want[0][1] and index.factors["state"].join == "last"

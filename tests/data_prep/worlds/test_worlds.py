@@ -25,8 +25,8 @@ def equal(a, b):
     return (
         np.array_equal(a.frames, b.frames)
         and np.array_equal(a.actions, b.actions)
-        and a.causes.keys() == b.causes.keys()
-        and all(np.array_equal(a.causes[name], b.causes[name]) for name in a.causes)
+        and a.factors.keys() == b.factors.keys()
+        and all(np.array_equal(a.factors[name], b.factors[name]) for name in a.factors)
     )
 
 
@@ -46,7 +46,7 @@ def test_a_clip_is_a_function_of_seed_split_and_number(name):
         assert not np.array_equal(clip.frames, make_clip(settings, *other).frames)
     assert clip.frames.shape == (settings.frames, settings.size, settings.size, 3)
     assert clip.frames.dtype == np.uint8
-    for value in clip.causes.values():
+    for value in clip.factors.values():
         assert len(value) == settings.frames - 1 and value.dtype in (np.float32, np.int64)
 
 
@@ -59,8 +59,8 @@ def test_one_dial_leaves_the_other_factors_alone():
 
 def test_a_second_agent_leaves_each_agent_its_way():
     one, two = (make_clip(WorldSettings(agents=n, start=0.9), 0, 0, 1) for n in (1, 2))
-    ways = [two.causes[f"{name}_dx"].tolist() for name in ("agent", "agent2")]
-    assert one.causes["agent_dx"].tolist() in ways
+    ways = [two.factors[f"{name}_dx"].tolist() for name in ("agent", "agent2")]
+    assert one.factors["agent_dx"].tolist() in ways
 
 
 def test_shards_read_back_what_was_generated(tmp_path):
@@ -72,10 +72,10 @@ def test_shards_read_back_what_was_generated(tmp_path):
         for i, (key, sample) in enumerate(sorted(found.items())):
             expected = make_clip(settings, 5, number, i)
             np.testing.assert_array_equal(np.load(io.BytesIO(sample["actions.npy"])), expected.actions)
-            causes = np.load(io.BytesIO(sample["causes.npz"]))
-            assert set(causes) == set(expected.causes)
-            for name in causes:
-                np.testing.assert_array_equal(causes[name], expected.causes[name])
+            factors = np.load(io.BytesIO(sample["causes.npz"]))
+            assert set(factors) == set(expected.factors)
+            for name in factors:
+                np.testing.assert_array_equal(factors[name], expected.factors[name])
             record = json.loads(sample["json"])
             assert record["source"] == record["episode"] == key
             assert record["times"] == [frame / 4 for frame in range(8)]
@@ -108,7 +108,7 @@ def test_flags_replace_values_of_the_file_and_the_index_records_all(tmp_path):
     expected = replace(world_settings("nav"), size=16, frames=3, balls=1)
     assert {name: index.settings[name] for name in asdict(expected)} == asdict(expected)
     assert index.settings["train"] == 2 and index.settings["seed"] == 0
-    assert set(index.causes) == {"pan_dx", "pan_dy", "ball_dx", "ball_dy"}
+    assert set(index.factors) == {"pan_dx", "pan_dy", "ball_dx", "ball_dy"}
     assert index.action_dim == 2
 
 
@@ -162,8 +162,8 @@ def test_every_setting_is_a_dial_with_an_explanation(capsys):
 
 def test_places_of_joined_steps_are_those_before_and_movements_add_up(tmp_path):
     world(tmp_path / "set", train=2, val=1, size=16, locations=True, jobs=1)
-    causes = json.loads((tmp_path / "set" / "index.json").read_text())["causes"]
-    assert {name: about["join"] for name, about in causes.items()} == {
+    factors = json.loads((tmp_path / "set" / "index.json").read_text())["causes"]
+    assert {name: about["join"] for name, about in factors.items()} == {
         "agent_dx": "sum",
         "agent_dy": "sum",
         "agent_x": "first",

@@ -24,7 +24,7 @@ def centroids(frames):
 
 
 def vectors(clip, name):
-    return np.stack([clip.causes[f"{name}_dx"], clip.causes[f"{name}_dy"]], axis=1)
+    return np.stack([clip.factors[f"{name}_dx"], clip.factors[f"{name}_dy"]], axis=1)
 
 
 @pytest.mark.parametrize("body", range(len(EMBODIMENTS)))
@@ -32,12 +32,12 @@ def vectors(clip, name):
 def test_agent_displacement_is_that_of_the_picture(body, step):
     settings = replace(PLAIN, embodiments=len(EMBODIMENTS), step=step, locations=True)
     clips = [make_clip(settings, 0, 0, i) for i in range(25)]
-    clips = [clip for clip in clips if clip.causes["agent_body"][0] == body]
+    clips = [clip for clip in clips if clip.factors["agent_body"][0] == body]
     assert len(clips) > 3
     for clip in clips:
         seen = centroids(clip.frames)
         np.testing.assert_allclose(np.diff(seen, axis=0), vectors(clip, "agent"), atol=0.15)
-        places = np.stack([clip.causes["agent_x"], clip.causes["agent_y"]], axis=1)
+        places = np.stack([clip.factors["agent_x"], clip.factors["agent_y"]], axis=1)
         np.testing.assert_allclose(seen[:-1] - places, (seen[0] - places[0])[None].repeat(5, axis=0), atol=0.15)
         full_step = EMBODIMENTS[body].gain * step * settings.size
         np.testing.assert_allclose(clip.actions * full_step, vectors(clip, "agent"), rtol=1e-5, atol=1e-5)
@@ -47,7 +47,7 @@ def test_agents_stay_inside_walls_and_the_executed_command_is_recorded():
     settings = replace(PLAIN, step=0.5, frames=20, locations=True)
     for i in range(5):
         clip = make_clip(settings, 0, 0, i)
-        x = clip.causes["agent_x"] / settings.size
+        x = clip.factors["agent_x"] / settings.size
         radius = EMBODIMENTS[0].radius
         assert x.min() >= radius - 1e-6 and x.max() <= 1 - radius + 1e-6
         assert (np.isclose(x, radius, atol=1e-6) | np.isclose(x, 1 - radius, atol=1e-6)).any()  # a wall was met
@@ -120,25 +120,25 @@ def test_something_enters_exactly_where_it_is_recorded():
         clip = make_clip(settings, 0, 0, i)
         without = make_clip(replace(settings, entrances=0.0), 0, 0, i)
         new = (clip.frames != without.frames).any(axis=3)  # (F, 64, 64)
-        (step,) = np.flatnonzero(clip.causes["entrance"])
+        (step,) = np.flatnonzero(clip.factors["entrance"])
         assert not new[: step + 1].any() and new[step + 1].any()
-        side, row = (clip.causes[f"entrance_{name}"][step] - 1 for name in ("side", "row"))
+        side, row = (clip.factors[f"entrance_{name}"][step] - 1 for name in ("side", "row"))
         rows, columns = np.nonzero(new[step + 1])
         gap = {0: columns.min(), 1: 63 - columns.max(), 2: rows.min(), 3: 63 - rows.max()}
         assert gap[side] <= 3
         along = (rows if side < 2 else columns).mean() / 64
         assert abs(along - (row + 0.5) / ENTRANCE_ROWS) < ENTRANCE_RADIUS
-        color = ENTRANCE_COLORS[clip.causes["entrance_color"][step] - 1]
+        color = ENTRANCE_COLORS[clip.factors["entrance_color"][step] - 1]
         middle = clip.frames[step + 1, round(rows.mean()), round(columns.mean())]
         # the agent is drawn in front
         agent = np.abs(middle / 255 - EMBODIMENTS[0].color).max() < 0.02
         assert agent or np.abs(middle / 255 - color).max() < 0.01
-        assert 1 <= clip.causes["entrance_shape"][step] <= 3
+        assert 1 <= clip.factors["entrance_shape"][step] <= 3
 
 
 def test_entrances_happen_as_often_as_asked():
     settings = replace(PLAIN, size=8, flicker_grid=1, frames=3, entrances=0.3)
-    happened = [make_clip(settings, 0, 0, i).causes["entrance"].sum() for i in range(200)]
+    happened = [make_clip(settings, 0, 0, i).factors["entrance"].sum() for i in range(200)]
     assert set(happened) == {0, 1}
     assert abs(np.mean(happened) - 0.3) < 4 * np.sqrt(0.21 / 200)
 
@@ -150,7 +150,7 @@ def test_flicker_has_the_amplitude_asked_for_and_is_recorded():
     assert patches.std(axis=(2, 4, 5)).max() < 1e-9  # one brightness a patch
     brightness = patches.mean(axis=(2, 4, 5)).reshape(30, 16)
     assert abs(brightness.std() / 0.05 - 1) < 0.12
-    np.testing.assert_allclose(np.diff(brightness, axis=0), clip.causes["flicker"], atol=1.01 / 255)
+    np.testing.assert_allclose(np.diff(brightness, axis=0), clip.factors["flicker"], atol=1.01 / 255)
 
 
 def test_background_goes_from_plain_to_white_noise():
@@ -169,8 +169,8 @@ def test_pose_maps_commands_to_the_picture_and_is_visible():
     by_pose = {}
     for i in range(60):
         clip = make_clip(settings, 0, 0, i)
-        if len(by_pose.setdefault(int(clip.causes["pose"][0]), [])) < 2:
-            by_pose[int(clip.causes["pose"][0])].append(clip)
+        if len(by_pose.setdefault(int(clip.factors["pose"][0]), [])) < 2:
+            by_pose[int(clip.factors["pose"][0])].append(clip)
     assert sorted(by_pose) == list(range(8))
     maps = []
     for clips in by_pose.values():
@@ -206,7 +206,7 @@ def test_dials_at_zero_show_nothing(off):
         dialled = make_clip(replace(PLAIN, **off), 0, 0, i)
         assert np.array_equal(plain.frames, dialled.frames)
         assert np.array_equal(plain.actions, dialled.actions)
-    assert set(plain.causes) == {"agent_dx", "agent_dy"}
+    assert set(plain.factors) == {"agent_dx", "agent_dy"}
 
 
 def test_a_larger_picture_shows_the_same_world():
@@ -221,7 +221,7 @@ def test_a_larger_picture_shows_the_same_world():
 def test_the_first_agent_starts_nearest_the_middle():
     settings = replace(PLAIN, agents=4, locations=True)
     for i in range(10):
-        causes = make_clip(settings, 0, 0, i).causes
+        factors = make_clip(settings, 0, 0, i).factors
         names = ["agent", "agent2", "agent3", "agent4"]
-        distance = [np.hypot(causes[f"{name}_x"][0] - 16, causes[f"{name}_y"][0] - 16) for name in names]
+        distance = [np.hypot(factors[f"{name}_x"][0] - 16, factors[f"{name}_y"][0] - 16) for name in names]
         assert distance == sorted(distance)

@@ -89,8 +89,8 @@ def test_distractors_correlate_as_asked(correlation, num_moves):
     )
     clips = [make_clip(settings, 0, 0, i) for i in range(50)]
     for axis in ("dx", "dy"):
-        agent = np.concatenate([clip.causes[f"agent_{axis}"] for clip in clips])
-        distractor = np.concatenate([clip.causes[f"distractor_{axis}"] for clip in clips])
+        agent = np.concatenate([clip.factors[f"agent_{axis}"] for clip in clips])
+        distractor = np.concatenate([clip.factors[f"distractor_{axis}"] for clip in clips])
         assert abs(np.corrcoef(agent, distractor)[0, 1] - correlation) < 4 * (1 - correlation**2) / np.sqrt(1000) + 0.01
         # full steps of the dial, whatever the correlation
         assert abs(distractor.std() / (0.1 * 8 * np.sqrt(0.4 if num_moves else 1 / 3)) - 1) < 0.1

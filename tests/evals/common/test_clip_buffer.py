@@ -9,8 +9,8 @@ from lam.models.clip_buffer import ClipBuffer
 from tests.evals.toy import ToyModel, clips, part
 
 
-def filled(num_clips: int, batches: list[tuple[int, int]], causes=None):
-    model, clip, bank = ToyModel(), clips(20, frames=3, causes=causes), ClipBuffer()
+def filled(num_clips: int, batches: list[tuple[int, int]], factors=None):
+    model, clip, bank = ToyModel(), clips(20, frames=3, factors=factors), ClipBuffer()
     bank.require(num_clips)
     for start, stop in batches:
         few = part(clip, start, stop)
@@ -30,7 +30,7 @@ def test_a_smaller_bank_is_the_beginning_of_a_larger_one():
 
 
 def test_holds_what_belongs_together():
-    bank = filled(8, [(0, 20)], causes={"number": torch.arange(20)[:, None].expand(-1, 2)})
+    bank = filled(8, [(0, 20)], factors={"number": torch.arange(20)[:, None].expand(-1, 2)})
     torch.testing.assert_close(bank.labels["number"][:, 0], bank.position)
     states = ToyModel().encoder(bank.frames)
     torch.testing.assert_close(bank.states, states)
