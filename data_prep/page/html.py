@@ -136,7 +136,7 @@ def _factors(index: DataIndex) -> str:
     if not index.factors:
         return '<p class="quiet">None were recorded.</p>'
     rows = [[name, list(factor.shape) or "a number", factor.kind, factor.join] for name, factor in index.factors.items()]
-    return _table(["cause", "shape", "kind", "joined by"], rows)
+    return _table(["factor", "shape", "kind", "joined by"], rows)
 
 
 def _left_out(index: DataIndex) -> str:

@@ -18,8 +18,8 @@ import numpy as np
 
 from data_prep.shards.encoding import encode_jpegs, encode_mp4, encode_npy, encode_npz
 from data_prep.shards.sample import Sample
-from data_prep.shards.tar_writer import OpenShard
 from data_prep.shards.statistics import Tally
+from data_prep.shards.tar_writer import OpenShard
 from data_prep.shards.thumbnails import sample_thumbnail
 from lam.data.join import Join
 from lam.data.schema import SPLITS, ActionField, FactorInfo, FeatureInfo, ShardInfo, Split, Storage, pack_states
@@ -77,7 +77,9 @@ class PartRecord:
         """Writes the record atomically."""
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(json.dumps({**asdict(self), "tally": self.tally.to_json()}))
+        record = {**asdict(self), "tally": self.tally.to_json()}
+        record["causes"] = record.pop("factors")  # the name in files, as in index.json
+        temporary.write_text(json.dumps(record))
         temporary.replace(path)
 
     @classmethod
@@ -196,7 +198,7 @@ class JobWriter:
         if self._factors is None:
             self._factors = factors
         if factors != self._factors:
-            raise ValueError(f"causes are {factors}, those before {self._factors}; all samples of a set record the same")
+            raise ValueError(f"factors are {factors}, those before {self._factors}; all samples of a set record the same")
 
     def _members(self, sample: Sample) -> dict[str, bytes]:
         """Bytes of each member of a sample by its name in the tar."""
@@ -274,7 +276,9 @@ def _with_types(sample: Sample) -> Sample:
         name: np.ascontiguousarray(value, dtype=np.float32 if value.dtype.kind == "f" else np.int64)
         for name, value in sample.factors.items()
     }
-    return Sample(**{**vars(sample), "times": np.asarray(sample.times, dtype=np.float64), "actions": actions, "causes": factors})
+    return Sample(
+        **{**vars(sample), "times": np.asarray(sample.times, dtype=np.float64), "actions": actions, "factors": factors}
+    )
 
 
 def _factor_info(name: str, value: np.ndarray, joins: dict[str, Join]) -> FactorInfo:

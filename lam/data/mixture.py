@@ -112,7 +112,7 @@ def _merge(indices: list[DataIndex], weights: list[float]) -> DataIndex:
                 f"{first.path} holds {_frame_of(first)}, {other.path} {_frame_of(other)}; sets that are mixed need the same. "
                 "Prepare one of them again."
             )
-    same = {name: all(getattr(other, name) == getattr(first, name) for other in others) for name in ("actions", "causes")}
+    same = {name: all(getattr(other, name) == getattr(first, name) for other in others) for name in ("actions", "factors")}
     for name in [name for name, equal in same.items() if not equal]:
         rank_zero_warn(f"The sets of data.shards record different {name}: none are read.")
     parts = [(weight / sum(weights), index) for weight, index in zip(weights, indices, strict=True)]
@@ -129,7 +129,7 @@ def _merge(indices: list[DataIndex], weights: list[float]) -> DataIndex:
         splits={split: [info for index in indices for info in index.splits[split]] for split in SPLITS},
         actions=first.actions if same["actions"] else [],
         action_statistics=None,
-        factors=first.factors if same["causes"] else {},
+        factors=first.factors if same["factors"] else {},
         settings={},
         dropped={},
         quarantined=[],

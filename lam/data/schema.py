@@ -294,6 +294,8 @@ class DataIndex:
         record = asdict(self)
         for name in ("path", "digest", "splits"):
             del record[name]
+        # files keep the name that they had before ground-truth factors were called so
+        record = {"causes" if name == "factors" else name: value for name, value in record.items()}
         record["storage"] = self.storage.name
         record["totals"] = {
             split: {

@@ -15,15 +15,18 @@ from typing import Any, NoReturn
 import yaml
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-import lam.viz
-import lam.bottlenecks
-import lam.encoders
-import lam.evals
-import lam.optimizers  # noqa: F401  parts are imported so that their short names work in YAML and on the command line
 from lam.data.datamodule import ClipDataModule
 from lam.models.latent_action import LatentActionModel
-from lam.runs.results import Provenance, code_revision, timing_summary, read_provenance, split_name, write_metrics, write_results
 from lam.runs.latent_file import LatentWriter
+from lam.runs.results import (
+    Provenance,
+    code_revision,
+    read_provenance,
+    split_name,
+    timing_summary,
+    write_metrics,
+    write_results,
+)
 
 HASHED_TRAINER_KEYS = (
     *("precision", "max_steps", "max_epochs", "max_time", "accumulate_grad_batches"),

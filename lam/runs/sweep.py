@@ -24,9 +24,9 @@ import lightning.pytorch as pl
 import torch
 from tqdm import tqdm
 
-from lam.runs.cli import LamCLI, filter_known_warnings, run
 from lam.data.mixture import open_index
-from lam.runs.results import timing_summary, read_provenance
+from lam.runs.cli import LamCLI, filter_known_warnings, run
+from lam.runs.results import read_provenance, timing_summary
 
 
 class NothingToTrainError(Exception):

@@ -61,7 +61,7 @@ class MiniGrid(Simulator):
         return AHEAD if ahead is None or ahead.can_overlap() else RIGHT
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, dict[str, float | int]]:
-        """Moves; factors are pixels to the right and down, ``agent_turn`` (1 left, 2 right) and ``move``, which of the three."""
+        """Move; factors are pixels to the right and down, ``agent_turn`` (1 left, 2 right) and ``move``, which of the three."""
         before, move = np.array(self._world.agent_pos), int(action.argmax())
         self._world.step(move)
         moved = (np.array(self._world.agent_pos) - before) * float(self.size // CELLS)

@@ -13,8 +13,8 @@ import yaml
 
 import lam.bottlenecks
 from lam.bottlenecks.base import Bottleneck
-from lam.runs.cli import LamCLI, run
 from lam.models.latent_action import NonFiniteLossError
+from lam.runs.cli import LamCLI, run
 from tests.tiny import EXPERIMENTS, KillAtStep3, KilledError, arguments, make_world
 
 FAMILIES = sorted(path.stem for path in (EXPERIMENTS / "bottlenecks").glob("*.yaml") if path.stem != "actions")

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from lam.runs.cli import SettingsError
 from lam.models.external import Adapter, ExternalModel
-from lam.runs.external import evaluate_external
 from lam.report import report
+from lam.runs.cli import SettingsError
+from lam.runs.external import evaluate_external
 from tests.tiny import EXPERIMENTS, arguments, make_world
 
 ADAPTER = """

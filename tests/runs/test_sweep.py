@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lam.runs.sweep import RunSpec, train_row, sweep
+from lam.runs.sweep import RunSpec, sweep, train_row
 from tests.tiny import EXPERIMENTS, KillAtStep3, KilledError, arguments, make_world
 
 STEPS = 3

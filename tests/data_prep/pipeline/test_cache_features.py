@@ -125,7 +125,7 @@ def test_states_are_those_of_the_pictures_up_to_rounding(kind, source, weights, 
 def test_what_lies_beside_the_pictures_stays(source, weights, tmp_path):
     features(source, tmp_path / "out", encoder=encoders(weights)["dinov2"](), device="cpu")
     before, after = DataIndex.load(source), DataIndex.load(tmp_path / "out")
-    for name in ("actions", "action_statistics", "causes", "fps"):
+    for name in ("actions", "action_statistics", "factors", "fps"):
         assert getattr(after, name) == getattr(before, name)
     for split in LENGTHS:
         one, other = rows(source, split), rows(tmp_path / "out", split)

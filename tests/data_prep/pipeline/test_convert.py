@@ -53,7 +53,7 @@ def source(tmp_path):
 def same_but_pixels(one, other):
     """What two sets have in common beside pixels, with their windows in both."""
     a, b = DataIndex.load(one), DataIndex.load(other)
-    for name in ("height", "width", "fps", "actions", "causes", "features"):
+    for name in ("height", "width", "fps", "actions", "factors", "features"):
         assert getattr(a, name) == getattr(b, name)
     for name, value in vars(a.action_statistics).items():
         np.testing.assert_allclose(getattr(b.action_statistics, name), value, rtol=1e-12)  # added up in other shards

@@ -8,7 +8,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from data_prep.shards.sample import Sample
 from data_prep.shards.writer import SetSpec, ShardWriter
-from lam.data.schema import ActionField, FactorInfo, DataIndex, Storage, pack_row, unpack_row
+from lam.data.schema import ActionField, DataIndex, FactorInfo, Storage, pack_row, unpack_row
 from tests.data.shards import write_set
 
 RNG = np.random.default_rng(0)
@@ -129,11 +129,11 @@ def test_shards_close_by_bytes(tmp_path):
         ({"frames": noise()[:, :8]}, r"frames are uint8 \(4, 8, 16, 3\)"),
         ({"times": np.array([0, 1, 1, 2])}, "must be increasing"),
         ({"times": np.arange(3)}, "must be increasing, one for each of 4 frames"),
-        ({"causes": {"dx": np.zeros(4)}}, "dx has 4 steps, expected 3"),
+        ({"factors": {"dx": np.zeros(4)}}, "dx has 4 steps, expected 3"),
         ({"actions": np.zeros((3, 5))}, "actions have 5 numbers, those of the set 2"),
         ({"actions": None}, "actions have 0 numbers, those of the set 2"),
         ({"actions": np.full((3, 2), np.nan)}, "actions has numbers that are infinite or not a number"),
-        ({"causes": {"dx": np.zeros(3, int)}}, "all samples of a set record the same"),
+        ({"factors": {"dx": np.zeros(3, int)}}, "all samples of a set record the same"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused(tmp_path, change, message):
@@ -144,7 +144,7 @@ def test_samples_that_do_not_fit_are_refused(tmp_path, change, message):
         "frames": noise(),
         "times": np.arange(4),
         "actions": np.zeros((3, 2)),
-        "causes": {"dx": np.zeros(3)},
+        "factors": {"dx": np.zeros(3)},
     }
     with writer(tmp_path / "set", actions=[ActionField("push", 2, "sum")]) as w:
         w.add("train", Sample(**{**good, "key": "taken"}))

@@ -33,7 +33,7 @@ def test_different_labels_in_one_pass_are_an_error():
     sample = ClipSample()
     sample.add(torch.arange(2), {"a": torch.zeros(2)})
     sample.add(torch.arange(2, 4), {"b": torch.zeros(2)})
-    with pytest.raises(ValueError, match="same causes"):
+    with pytest.raises(ValueError, match="same factors"):
         sample.gather()
 
 

@@ -1,0 +1,1 @@
+"""Writing shards, their side indices and the summary of a set."""
