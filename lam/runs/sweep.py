@@ -1,7 +1,7 @@
 """Rows of a table in one process: trains and validates what is missing or stale, skips what is done.
 
-``python -m lam.runs.sweep SETTING noisy:beta@1e-4 vq:num_codes@16 none --seeds 0 1`` is what ``make table`` runs. Starting a process
-costs seconds, so rows share a few; each row is still exactly what ``lam fit`` and ``lam validate`` would do.
+``python -m lam.runs.sweep SETTING noisy:beta@1e-4 vq:num_codes@16 none --seeds 0 1`` is what ``make table`` runs.
+Starting a process costs seconds, so rows share a few; each row is still exactly what ``lam fit`` and ``lam validate`` would do.
 """
 
 from __future__ import annotations
