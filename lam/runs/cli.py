@@ -15,6 +15,11 @@ from typing import Any, NoReturn
 import yaml
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+import lam.bottlenecks
+import lam.encoders
+import lam.evals
+import lam.optimizers
+import lam.viz  # noqa: F401  parts are imported so that their short names work in YAML and on the command line
 from lam.data.datamodule import ClipDataModule
 from lam.models.latent_action import LatentActionModel
 from lam.runs.latent_file import LatentWriter

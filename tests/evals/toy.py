@@ -51,11 +51,17 @@ class ToyModel(WorldModel):
         self.bottleneck = ToyBottleneck(3, 1)
         self.copy_error.fill_(0.1)
 
+    def setup(self, stage: str) -> None:
+        """Ask nothing of a data module: clips come without one."""
+
     def infer(self, states: Tensor) -> Tensor:
         return 0.5 * (states[:, 1:] - states[:, :-1]).mean(dim=2, keepdim=True)
 
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
         return states + z
+
+    def error(self, predicted: Tensor, target: Tensor) -> Tensor:
+        return (predicted - target).abs().mean(dim=(-2, -1)) / self.copy_error
 
     def validation_step(self, clip: Clip, batch_idx: int = 0) -> Observation:
         states = self.encoder(clip.frames)

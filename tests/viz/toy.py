@@ -34,9 +34,6 @@ class Model(ToyModel):
         super().__init__()
         self.bottleneck = bottleneck or ToyBottleneck(3, 1)
 
-    def setup(self, stage):
-        """Clips come without a data module."""
-
     def validation_step(self, clip, batch_idx=0):
         observation = super().validation_step(clip)
         self.clip_buffer.add(observation, clip.labels(1))
