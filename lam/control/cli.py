@@ -8,6 +8,12 @@ from typing import Any
 
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+import lam.control.closed_loop
+import lam.control.episode_board
+import lam.control.error
+import lam.control.plan_board
+import lam.control.planning
+import lam.viz  # noqa: F401  evaluations and visualizations are imported so that their short names work in YAML
 from lam.control.training import ControlledModel
 from lam.runs.cli import LamParser, SettingsError, digest
 from lam.runs.results import Provenance, code_revision, read_provenance, write_results
