@@ -33,8 +33,8 @@ class Acting(ToyModel):
         statistics = ActionStatistics([0.0] * 3, [0.12] * 3, [-0.2] * 3, [0.2] * 3, [0.0] * 3, [0.0] * 3)
         self.data = SimpleNamespace(index=SimpleNamespace(actions=[ActionField("rgb", 3, "sum")], action_statistics=statistics))
         self.heads = {
-            "reader": lambda z, states: z,
-            "blind_reader": lambda z, states: 0 * z,
+            "action_decoder": lambda z, states: z,
+            "blind_action_decoder": lambda z, states: 0 * z,
             "clone": lambda states, goals: (goals - states).mean(dim=1)[:, None].expand(-1, STEPS, -1) / STEPS,
         }
 

@@ -31,7 +31,7 @@ class Codes:
 
 
 class World:
-    """States add up latents; the reader turns a latent around where the state before it is negative, so order matters."""
+    """States add up latents; the action decoder turns a latent around where the state before it is negative, so order matters."""
 
     device = torch.device("cpu")
 
@@ -39,7 +39,7 @@ class World:
         self.bottleneck = prior
         statistics = ActionStatistics([0.0] * 2, [1.0] * 2, [-bound] * 2, [bound] * 2, [0.0] * 2, [0.0] * 2)
         self.data = SimpleNamespace(index=SimpleNamespace(action_statistics=statistics))
-        self.heads = {"reader": read}
+        self.heads = {"action_decoder": read}
 
     def predict(self, states, z):
         return states + z
