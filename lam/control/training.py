@@ -8,52 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-import lam.bottlenecks
-import lam.encoders
-import lam.optimizers  # noqa: F401  parts are imported so that a run's config finds them by their short names
 from lam.bottlenecks.base import BottleneckOutput
 from lam.control.heads import Blind, Classifying, Clone, Head, Seeing
 from lam.data.clip import Clip
-from lam.data.datamodule import ClipDataModule
 from lam.models.base import WorldModel
-from lam.models.latent_action import LatentActionModel
 from lam.noise import keyed_uniform, splitmix64
 from lam.optimizers import warmup_cosine
+from lam.runs.load import load_run
 
 ACTION_DECODERS = ("action_decoder", "blind_action_decoder")
 """Heads from latents to actions; the others go from actions to latents."""
-
-
-def load_run(folder: Path, shards: Path | None = None) -> tuple[LatentActionModel, ClipDataModule]:
-    """The trained world model of a run's folder and the data it was trained on, or the same windows of another set.
-
-    Raises:
-        FileNotFoundError: There is no run, or its training has not ended.
-    """
-    config, weights = folder / "config.yaml", folder / "checkpoints" / "last.ckpt"
-    for path in (config, weights, folder / "trained.json"):
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is missing: {folder} is not the folder of a finished run. Train it with lam fit.")
-    settings = yaml.safe_load(config.read_text())
-    if shards is not None:
-        settings["data"]["shards"] = str(shards)
-    parser = ArgumentParser()
-    parser.add_class_arguments(LatentActionModel, "model")
-    parser.add_class_arguments(ClipDataModule, "data")
-    parsed = parser.parse_object({"model": settings["model"], "data": settings["data"]})
-    built = parser.instantiate_classes(parsed)
-    checkpoint = torch.load(weights, map_location="cpu", weights_only=True)
-    built.model.on_load_checkpoint(checkpoint)
-    built.model.load_state_dict(checkpoint["state_dict"])
-    return built.model, built.data
 
 
 class LabeledBatches(IterableDataset[list[Tensor]]):
