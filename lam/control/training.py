@@ -126,12 +126,16 @@ class ControlledModel(WorldModel):
         """The world's latents of a clip, (B, T-1, L, A)."""
         return self.world.infer_clip(clip, states)
 
+    def encode_actions(self, actions: Tensor) -> Tensor | None:
+        """The world's latents of recorded actions, (n, L, A), where it was trained with them."""
+        return self.world.encode_actions(actions)
+
     def act(self, name: str, actions: Tensor, states: Tensor) -> Tensor:
         """Latents (n, L, A) of a controller by its name, for actions (n, U) in states (n, N, D).
 
         A world model that was trained with recorded actions needs none of them and is asked itself.
         """
-        known = self.world.inverse_model.encode_actions(actions.float())
+        known = self.encode_actions(actions.float())
         if known is not None:
             return self.apply_bottleneck(known[:, None]).z[:, 0]
         head: Head = self.heads[name]  # type: ignore[assignment]  # a ModuleDict does not say of what

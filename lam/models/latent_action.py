@@ -75,6 +75,10 @@ class LatentActionModel(WorldModel):
         """Latents (B, T-1, L, A) of a clip; recorded labels reach only an inverse model that asks for them."""
         return self.inverse_model.infer_clip(clip.labels(self.encoder.frames_per_state), states)
 
+    def encode_actions(self, actions: Tensor) -> Tensor | None:
+        """Latents (n, L, A) of recorded actions (n, U), where the inverse model was trained with them."""
+        return self.inverse_model.encode_actions(actions)
+
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
         """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2 and z."""
         return self.forward_model(states, z)
