@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from data_prep.options import Preparation
 from data_prep.pipeline.scene_cuts import Shown, number_scenes
@@ -17,6 +14,7 @@ from data_prep.shards.sample import Maker, Sample, clip_key
 from data_prep.shards.thumbnails import largest_change
 from data_prep.sources.base import Recording, Source, Stream
 from lam.data.join import Join, join_steps
+from lam.data.resize import SquareResizer
 
 _SLACK = 1e-4  # of a target interval: times in files are rounded
 
@@ -43,7 +41,7 @@ class Preparer(Maker):
             frames = number_scenes(frames)
         if options.fps is not None:
             frames = resample(frames, options.fps)
-        squares = Squares(options.size, options.fit)
+        squares = SquareResizer(options.size, options.fit)
         count = 0
         for piece in _pieces(frames, squares, options):
             count += 1
@@ -85,7 +83,7 @@ class _Piece:
     numbers: list[int]
 
 
-def _pieces(frames: Iterator[Shown], squares: Squares, options: Preparation) -> Iterator[_Piece]:
+def _pieces(frames: Iterator[Shown], squares: SquareResizer, options: Preparation) -> Iterator[_Piece]:
     """Cuts frames at scene changes and after the longest time allowed."""
     longest = options.max_seconds - (0.5 / options.fps if options.fps else _SLACK)
     piece, scene = _Piece([], [], []), 0
@@ -94,7 +92,7 @@ def _pieces(frames: Iterator[Shown], squares: Squares, options: Preparation) -> 
             yield piece
             piece = _Piece([], [], [])
         scene = frame.scene
-        piece.frames.append(squares.cut(frame.picture))
+        piece.frames.append(squares.resize(frame.picture))
         piece.times.append(frame.time)
         piece.numbers.append(frame.number)
     if piece.times:
@@ -132,32 +130,3 @@ def resample(frames: Iterator[Shown], fps: float) -> Iterator[Shown]:
 def _on_show(time: float, interval: float, fps: float) -> bool:
     """Whether one of the moments k/fps lies within [time, time + interval)."""
     return math.ceil(time * fps - _SLACK) < (time + interval) * fps - _SLACK
-
-
-class Squares:
-    """Turns frames into squares, upright.
-
-    Args:
-        size: Pixels a side.
-        fit: crop or pad, as in ``Preparation``.
-    """
-
-    def __init__(self, size: int, fit: Literal["crop", "pad"] = "crop") -> None:
-        self.size, self.fit = size, fit
-        self._reformatter = VideoReformatter()  # one for all frames: making it costs as much as using it
-
-    def cut(self, frame: av.VideoFrame) -> np.ndarray:
-        """The square of one frame, (size, size, 3) uint8."""
-        reference = min(frame.width, frame.height) if self.fit == "crop" else max(frame.width, frame.height)
-        height, width = (max(round(self.size * side / reference), 1) for side in (frame.height, frame.width))
-        small = self._reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA, threads=1
-        ).to_ndarray()
-        if self.fit == "crop":
-            top, left = (height - self.size) // 2, (width - self.size) // 2
-            square = small[top : top + self.size, left : left + self.size]
-        else:
-            square = np.zeros((self.size, self.size, 3), np.uint8)
-            top, left = (self.size - height) // 2, (self.size - width) // 2
-            square[top : top + height, left : left + width] = small
-        return np.rot90(square, frame.rotation // 90)

@@ -7,8 +7,9 @@ import pytest
 from data_prep.__main__ import main
 from data_prep.options import Preparation
 from data_prep.pipeline.scene_cuts import Shown
-from data_prep.pipeline.segment import Preparer, Squares, resample
+from data_prep.pipeline.segment import Preparer, resample
 from data_prep.sources.videos import Videos, video_frames
+from lam.data.resize import SquareResizer
 from lam.data.schema import DataIndex
 from tests.data_prep.sources.recordings import rows, write_video
 
@@ -86,7 +87,7 @@ def test_containers(tmp_path, ending):
 
 def square(path, **options):
     """The first frame of a video."""
-    return Squares(**options).cut(next(video_frames(path))[1])
+    return SquareResizer(**options).resize(next(video_frames(path))[1])
 
 
 def test_the_middle_square_is_kept_at_the_right_size(tmp_path):
