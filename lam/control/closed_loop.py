@@ -19,6 +19,7 @@ from lam.distributed import gather, rank, world_size
 from lam.evals.base import Evaluation, Results
 from lam.models.base import Observation
 from lam.noise import splitmix64
+from lam.runs.columns import Column
 from lam.simulators import find_simulator
 from lam.simulators.base import Simulator, play
 
@@ -102,6 +103,32 @@ class ClosedLoop(Evaluation):
     """
 
     name: ClassVar[str] = "closed_loop"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "success@{labels}",
+            "success",
+            digits=2,
+            better=1,
+            explanation="share of simulator episodes that reached their goal",
+            order=730,
+        ),
+        Column(
+            "success@{labels}",
+            "success",
+            better=1,
+            explanation="share of simulator episodes that reached their goal, replanning on the way",
+            order=300,
+            table="control",
+            brief=True,
+        ),
+        Column(
+            "crashed@{labels}",
+            "crashed",
+            explanation="share in which the simulator failed, which count as not reached",
+            order=320,
+            table="control",
+        ),
+    )
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from lam.evals.base import Evaluation, Results
 from lam.evals.common.unroll import unrolled
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample
+from lam.runs.columns import Column
 
 UNROLLED = ("error", "inferred", "blind")
 """What every row is unrolled with."""
@@ -31,6 +32,76 @@ class ControllerError(Evaluation):
     """
 
     name: ClassVar[str] = "controller"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "error@{labels}",
+            "controller error",
+            better=-1,
+            explanation="held-out clips unrolled with latents that a controller makes of known actions, after training on "
+            "{labels} labeled clips",
+            order=700,
+        ),
+        Column(
+            "ratio@{labels}",
+            "controller ratio",
+            digits=2,
+            better=-1,
+            explanation="over the error with inferred latents",
+            order=710,
+            matched="only",
+        ),
+        Column(
+            "error@{labels}",
+            "controller error",
+            better=-1,
+            explanation="with the latents that the controller makes of the recorded actions (1 = the last state repeated)",
+            order=100,
+            table="control",
+            brief=True,
+        ),
+        Column(
+            "error_codes@{labels}",
+            "with codes classified",
+            better=-1,
+            explanation="the controller picks codes instead of regressing latents",
+            order=110,
+            table="control",
+        ),
+        Column(
+            "inferred@{labels}",
+            "inferred",
+            explanation="with the latents of the inverse model, which has seen the answer",
+            order=120,
+            table="control",
+        ),
+        Column(
+            "ratio@{labels}",
+            "ratio",
+            digits=2,
+            explanation="controller error over the error with inferred latents",
+            order=130,
+            table="control",
+            brief=True,
+        ),
+        Column(
+            "ratio_blind@{labels}",
+            "ratio, blind",
+            digits=2,
+            explanation="with a controller that does not see the state: where poses and cameras vary the same action is "
+            "another latent each time, so it should fail",
+            order=140,
+            table="control",
+        ),
+        Column(
+            "movement_blind@{labels}",
+            "movement, blind",
+            digits=2,
+            explanation="how far its last state is from the first, as a share of how far inferred latents take it. A latent "
+            "that is ignored has ratio and movement 1 and helps nobody",
+            order=150,
+            table="control",
+        ),
+    )
 
     def __init__(self) -> None:
         super().__init__()

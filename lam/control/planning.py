@@ -15,6 +15,7 @@ from lam.evals.base import Evaluation, Results
 from lam.models.base import Observation
 from lam.models.clip_buffer import BufferedClips
 from lam.noise import splitmix64
+from lam.runs.columns import Column
 
 
 class Planning(Evaluation):
@@ -39,6 +40,66 @@ class Planning(Evaluation):
     """
 
     name: ClassVar[str] = "planning"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "normalized@{labels}",
+            "planning error",
+            digits=2,
+            better=-1,
+            explanation="of planned displacements, as a share of the error of staying (the mean action at every step)",
+            order=720,
+            matched="too",
+        ),
+        Column(
+            "error@{labels}",
+            "planning error",
+            better=-1,
+            explanation="a plan is searched for toward the last state of a held-out clip; |sum of its actions - sum of the "
+            "recorded ones|, added over the numbers of an action, in recorded units",
+            order=200,
+            table="control",
+            brief=True,
+        ),
+        Column(
+            "error_blind@{labels}",
+            "planning, blind",
+            explanation="through the controller that does not see the state; this and the next two are over fewer episodes",
+            order=210,
+            table="control",
+        ),
+        Column(
+            "error_shuffled@{labels}",
+            "planning, shuffled",
+            explanation="with each candidate at the cost of another, so no better than staying",
+            order=220,
+            table="control",
+        ),
+        Column(
+            "error_latent@{labels}",
+            "planning, in latents",
+            better=-1,
+            explanation="planned over latents of the prior, without a controller, and read back as actions by the action "
+            "decoder",
+            order=230,
+            table="control",
+        ),
+        Column(
+            "ate@{labels}",
+            "ATE",
+            better=-1,
+            explanation="root mean square distance between the planned and the recorded path",
+            order=250,
+            table="control",
+        ),
+        Column(
+            "rpe@{labels}",
+            "RPE",
+            better=-1,
+            explanation="the same between their single steps",
+            order=260,
+            table="control",
+        ),
+    )
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
 from lam.models.clip_buffer import BufferedClips
+from lam.runs.columns import Column
 
 
 class Algebra(PairEvaluation):
@@ -28,6 +29,35 @@ class Algebra(PairEvaluation):
     """
 
     name: ClassVar[str] = "algebra"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "additivity",
+            "additivity",
+            digits=2,
+            better=-1,
+            explanation="how far the latents of two steps are from adding up to that of both, over the same with another "
+            "clip's latent: 0 where they compose like movements, 1 is chance",
+            order=540,
+            matched="only",
+        ),
+        Column(
+            "reversibility",
+            "reversibility",
+            digits=2,
+            better=-1,
+            explanation="the same for a step and the way back, which should cancel",
+            order=550,
+            matched="only",
+        ),
+        Column(
+            "cosine",
+            "cosine of past and future",
+            digits=2,
+            explanation="between the latents from the state before and from the state after to the same state; 1 where both "
+            "copy it",
+            order=560,
+        ),
+    )
 
     def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Squared lengths of what is left over, (b,) each."""

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from lam.models.base import Observation, WorldModel
+from lam.runs.columns import Column, Flag
 
 
 @dataclass
@@ -42,6 +43,12 @@ class Evaluation(pl.Callback, ABC):
 
     name: ClassVar[str]
     """Keys start with ``eval/<name>/``; unique among the evaluations of a run."""
+
+    columns: ClassVar[tuple[Column, ...]] = ()
+    """Columns of the report's tables; ``table.csv`` has every number without being told."""
+
+    flags: ClassVar[tuple[Flag, ...]] = ()
+    """Warnings that the report names beside a row."""
 
     def __init__(self) -> None:
         self.results = Results()

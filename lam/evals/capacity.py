@@ -12,6 +12,7 @@ from lam.evals.base import Evaluation, Results
 from lam.evals.common.unroll import unrolled
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample
+from lam.runs.columns import Column
 
 
 class Capacity(Evaluation):
@@ -23,6 +24,17 @@ class Capacity(Evaluation):
     """
 
     name: ClassVar[str] = "capacity"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "error",
+            "error",
+            better=-1,
+            explanation="one-step prediction error on held-out clips, 1 = predicting that nothing changes",
+            order=100,
+            brief=True,
+            matched="too",
+        ),
+    )
 
     def __init__(self) -> None:
         super().__init__()

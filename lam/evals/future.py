@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from lam.distributed import gather_objects
 from lam.evals.base import Evaluation, Results
 from lam.models.base import Observation
+from lam.runs.columns import Flag
 
 JOINED = 4
 """States of a sequence on which the heads are checked, at least; shorter clips are joined to it."""
@@ -38,6 +39,9 @@ class Future(Evaluation):
     """
 
     name: ClassVar[str] = "future"
+    flags: ClassVar[tuple[Flag, ...]] = (
+        Flag("passed", "peeks", value=0.0, explanation="the code sees what comes later", order=400),
+    )
 
     def __init__(self, num_clips: int = 4) -> None:
         super().__init__()

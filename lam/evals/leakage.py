@@ -14,6 +14,7 @@ from torch import Tensor
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
 from lam.models.clip_buffer import BufferedClips
+from lam.runs.columns import Column, Flag
 
 
 class Leakage(PairEvaluation):
@@ -38,6 +39,33 @@ class Leakage(PairEvaluation):
     """
 
     name: ClassVar[str] = "leakage"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "ratio",
+            "leakage ratio",
+            digits=2,
+            better=1,
+            explanation="error where two clips were spliced over the error where they were not; near 1, the latent copies "
+            "what comes",
+            order=200,
+            brief=True,
+            matched="only",
+        ),
+        Column(
+            "share",
+            "leakage share",
+            digits=2,
+            better=-1,
+            explanation="what part of the next state the latent brought across the cut, 1 - error at the cut / error of "
+            "repeating the state before it",
+            order=210,
+            matched="only",
+        ),
+        Column("cut", "error at a cut", digits=2, order=220),
+    )
+    flags: ClassVar[tuple[Flag, ...]] = (
+        Flag("copies", "copies", explanation="the latent brings more than half of the next state across a cut", order=200),
+    )
 
     def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Errors of clips before and after their ends were swapped."""

@@ -17,6 +17,7 @@ from lam.evals.common.pairs import PairEvaluation
 from lam.metrics.displacement import body_shift, camera_shift
 from lam.metrics.response import direction_error, slope
 from lam.models.clip_buffer import BufferedClips
+from lam.runs.columns import Column
 
 PAN = "pan"
 BINS = 8
@@ -49,6 +50,37 @@ class Motion(PairEvaluation):
     """
 
     name: ClassVar[str] = "motion"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "slope/*",
+            "slope *",
+            digits=2,
+            better=1,
+            explanation="movement that the latent of one clip causes in another, over the true one: 1 where it means the "
+            "same movement everywhere, 0 where it moves nothing",
+            order=600,
+            matched="too",
+            most=2,
+        ),
+        Column(
+            "direction_error/*",
+            "direction error *",
+            digits=0,
+            better=-1,
+            explanation="mean angle in degrees between both",
+            order=610,
+            most=2,
+        ),
+        Column(
+            "locality/*",
+            "locality *",
+            digits=2,
+            explanation="slope where the agent is nearer than the median to where it was in the other clip, less that where "
+            "it is farther; 0 where a latent means the same at every place",
+            order=620,
+            most=1,
+        ),
+    )
 
     def __init__(self, num_clips: int = 128, batch: int = 32, radius: float = 0.12, threshold: float = 1.0) -> None:
         super().__init__(num_clips, batch)

@@ -18,6 +18,7 @@ from lam.evals.common.split import HOLD_BACK, Split, fit_half, fit_values
 from lam.metrics.sketch import count_sketch
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample, source_ids
+from lam.runs.columns import Column
 
 SKETCH = 256
 """Width to which states are cut by a fixed random map before they are kept."""
@@ -57,6 +58,29 @@ class Probe(Evaluation):
     """
 
     name: ClassVar[str] = "probe"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "gain/*",
+            "gain *",
+            digits=2,
+            better=1,
+            explanation="R² (balanced accuracy where a factor is discrete) of a factor from state and latent action together "
+            "less that from the state alone; `table.csv` has all factors",
+            order=400,
+            brief=True,
+            matched="too",
+        ),
+        Column(
+            "r2_linear/*",
+            "R² of z *",
+            digits=2,
+            better=1,
+            explanation="the same factor from the latent action alone, linearly",
+            order=410,
+            matched="too",
+            most=2,
+        ),
+    )
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from lam.evals.common.split import fit_half
 from lam.metrics.operational import operational_bits
 from lam.models.base import Observation
 from lam.models.clip_buffer import BufferedClips, ClipSample, source_ids
+from lam.runs.columns import Column
 
 RISES = (1, 5, 10)
 """Rises of the error, in percent of what z closes, at which bits are told."""
@@ -66,6 +67,17 @@ class Rate(Evaluation):
     """
 
     name: ClassVar[str] = "rate"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "bits_nominal",
+            "nominal bits",
+            digits=2,
+            explanation="the held-out entropy of codes or the divergence of a Gaussian from its prior",
+            order=130,
+            brief=True,
+        ),
+        Column("bits_capacity", "capacity", digits=1, explanation="what the codebook could carry at most", order=140),
+    )
 
     def __init__(self, num_clips: int = 256, max_clips: int = 2048, batch: int = 32) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from lam.evals.common.unroll import unrolled
 from lam.metrics.images import SSIM_WINDOW, lpips, psnr, ssim
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample
+from lam.runs.columns import Column
 
 
 class Rollout(Evaluation):
@@ -33,6 +34,21 @@ class Rollout(Evaluation):
     """
 
     name: ClassVar[str] = "rollout"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "error@*",
+            "error @*",
+            better=-1,
+            explanation="error so many steps after the first state, predictions fed back; 1 = predicting that nothing changes",
+            order=650,
+            most=1,
+        ),
+        Column(
+            "psnr", "PSNR", digits=1, better=1, explanation="of predicted pictures, in decibels, mean over horizons", order=660
+        ),
+        Column("ssim", "SSIM", better=1, explanation="structural similarity of the same pictures", order=670),
+        Column("lpips", "LPIPS", better=-1, explanation="perceptual distance of the same pictures", order=680),
+    )
 
     def __init__(self, num_clips: int = 64, lpips: bool = False) -> None:
         super().__init__()

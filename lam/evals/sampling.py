@@ -12,6 +12,7 @@ from lam.evals.common.split import fit_half
 from lam.metrics.two_sample import cross_fitted_placements
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample, shuffled, source_ids
+from lam.runs.columns import Column
 
 
 class Sampling(Evaluation):
@@ -31,6 +32,17 @@ class Sampling(Evaluation):
     """
 
     name: ClassVar[str] = "sampling"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "auc",
+            "auc",
+            digits=2,
+            better=-1,
+            explanation="how well a classifier tells inferred latents from the prior's, 0.5 not at all",
+            order=500,
+            matched="only",
+        ),
+    )
 
     def __init__(self, max_clips: int = 1024) -> None:
         super().__init__()

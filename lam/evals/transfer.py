@@ -15,6 +15,7 @@ from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
 from lam.metrics.intervals import interval
 from lam.models.clip_buffer import BufferedClips
+from lam.runs.columns import Column, Flag
 
 
 class Transfer(PairEvaluation):
@@ -35,6 +36,48 @@ class Transfer(PairEvaluation):
     """
 
     name: ClassVar[str] = "transfer"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "ratio",
+            "transfer ratio",
+            digits=2,
+            better=-1,
+            explanation="error with latents that went through another clip and back, over the error with the clip's own; a "
+            "latent that says nothing has the best ratio, so it compares only at matched capacity (`matched.md`)",
+            order=300,
+            brief=True,
+            matched="only",
+        ),
+        Column("ratio_floor", "its floor", digits=2, explanation="with latents that went through the clip itself", order=310),
+        Column("ratio_random", "its ceiling", digits=2, explanation="with latents of a random clip", order=320),
+        Column("cycle", "error after transfer", digits=2, order=330),
+        Column(
+            "normalized",
+            "transfer normalized",
+            digits=2,
+            better=-1,
+            explanation="the ratio between its floor and its ceiling (0 to 1; undefined where random latents do no harm)",
+            order=340,
+            matched="too",
+        ),
+        Column(
+            "retention",
+            "retention",
+            digits=2,
+            better=1,
+            explanation="share of transfers whose prediction stays with the target clip",
+            order=350,
+            matched="only",
+        ),
+    )
+    flags: ClassVar[tuple[Flag, ...]] = (
+        Flag(
+            "ignored",
+            "ignored",
+            explanation="which latents drive a prediction makes no difference; so it is for `none`",
+            order=100,
+        ),
+    )
 
     def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Errors of clips A after the cycle and of its controls, and how much of B was left."""

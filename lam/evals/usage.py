@@ -12,6 +12,7 @@ from lam.metrics.entropy import perplexity, symbols
 from lam.metrics.spread import active_dimensions, effective_rank, participation_ratio
 from lam.models.base import Observation
 from lam.models.clip_buffer import ClipSample
+from lam.runs.columns import Column, Flag
 
 
 class Usage(Evaluation):
@@ -32,6 +33,18 @@ class Usage(Evaluation):
     """
 
     name: ClassVar[str] = "usage"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "codes_used",
+            "codes used",
+            digits=2,
+            explanation="share of the codebook that occurred on held-out clips",
+            order=510,
+        ),
+    )
+    flags: ClassVar[tuple[Flag, ...]] = (
+        Flag("collapsed", "collapsed", explanation="the latent hardly varies; so it is for `none`", order=300),
+    )
 
     def __init__(self, max_clips: int = 8192, threshold: float = 0.1) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The files of a run that tables are made from: metrics.json, clips.parquet, curves.json and run.json."""
+"""The files of a run that tables are made from: metrics.json, clips.parquet, curves.json, columns.json and run.json."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from lam.evals.base import Evaluation
+from lam.runs.columns import declared
 
 SHOWN = (
     *("eval/capacity/error", "eval/rate/bits_nominal", "eval/rate/bits_own@5", "eval/usage/codes_used"),
@@ -92,7 +93,7 @@ def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance, fin
 
 
 def write_evaluations(folder: Path, evaluations: list[Evaluation], val_clip_sources: Any) -> None:
-    """Writes curves and values of single clips.
+    """Write curves, values of single clips and the columns that the report shows the numbers in.
 
     Args:
         folder: The run's folder.
@@ -101,6 +102,7 @@ def write_evaluations(folder: Path, evaluations: list[Evaluation], val_clip_sour
     """
     _write(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
     _write_clips(folder / "clips.parquet", evaluations, val_clip_sources)
+    declared(evaluations).write(folder)
 
 
 def timing_summary(trainer: pl.Trainer) -> str:
