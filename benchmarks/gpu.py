@@ -135,27 +135,21 @@ def matrix_rate(device: torch.device, side: int) -> float:
     return 2 * side**3 / statistics.median(seconds[2:]) / 1e12
 
 
-def training(
-    device: torch.device, sizes: dict[str, train_step.Size], steps: int, peak: float, compiled: bool, section: Section
-) -> None:
+def training(device: torch.device, size: train_step.Size, steps: int, peak: float, compiled: bool, section: Section) -> None:
     """Time training steps; model FLOP utilization is against the measured matrix product."""
+    torch.manual_seed(0)
+    heads = train_step.Heads(size, ChannelPair, lam.bottlenecks.Noisy, AdaLN)
+    row = train_step.Row("Noisy", "bf16", size, heads, device)
+    start = time.monotonic()
+    train_step.measure([row], steps, compiled)
+    rate = row.gflops / row.total / 1e3
     section.add(
-        "| size | compiled | ms a step | clips/s | TFLOP/s | utilization | peak GiB |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        f"{size.batch} clips of {size.states} states of {size.side**2} tokens, width {size.width}, depth {size.inverse_depth} "
+        f"and {size.forward_depth}: {1e3 * row.total:.1f} ms a step, {size.batch / row.total:.0f} clips/s, {rate:.3g} TFLOP/s, "
+        f"utilization {rate / peak:.0%}, {row.mebibytes / 1024:.2f} GiB, {time.monotonic() - start:.0f} s with all preparation."
     )
-    for name, size in sizes.items():
-        for compile_it in (False, True) if compiled else (False,):
-            torch.manual_seed(0)
-            heads = train_step.Heads(size, ChannelPair, lam.bottlenecks.Noisy, AdaLN)
-            row = train_step.Row(name, "bf16", size, heads, device)
-            train_step.measure([row], steps, compile_it)
-            rate = row.gflops / row.total / 1e3
-            section.add(
-                f"| {name} | {'yes' if compile_it else 'no'} | {1e3 * row.total:.1f} | {size.batch / row.total:.0f} | {rate:.2f} "
-                f"| {rate / peak:.0%} | {row.mebibytes / 1024:.2f} |"
-            )
-            del row, heads
-            free(device)
+    del row, heads
+    free(device)
 
 
 def bottlenecks(device: torch.device, size: train_step.Size, steps: int, section: Section) -> None:
@@ -208,8 +202,34 @@ def free(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
+def run_parts(section: Section, device: torch.device, tiny: bool) -> None:
+    """Run every part, what takes longest last."""
+    small, published = (TINY, TINY) if tiny else (train_step.SIZES["small"], train_step.SIZES["published"])
+    steps, workers = (1, 0) if tiny else (10, min(8, os.cpu_count() or 1))
+    rates: list[float] = []
+
+    def matrix_product(section: Section) -> None:
+        side = 64 if tiny else 8192
+        rates.append(matrix_rate(device, side))
+        section.add(f"bfloat16, {side} x {side} x {side}: {rates[0]:.3g} TFLOP/s. Utilization below is a share of this.")
+
+    section.part("Devices and versions", 0, partial(devices, device))
+    section.part("CPU and GPU agree: one step of every bottleneck", 20, partial(equality, device, replace(TINY, batch=8)))
+    section.part("Matrix product", 5, matrix_product)
+    best = rates[0] if rates else float("nan")
+    section.part("Training step, small", 20, partial(training, device, small, steps, best, False))
+    section.part("Training step, published", 40, partial(training, device, published, steps, best, False))
+    section.part("Every bottleneck, small", 30, partial(bottlenecks, device, small, steps))
+    section.part("Loader", 30, partial(loading, device, *((16, 4, 0.1) if tiny else (224, 256, 4.0)), workers))
+    search = ("control.yaml", "arm", 1, 1) if tiny else ("paper", "64px-64", 8, 5)
+    section.part("Planning", 20, partial(plans, device, *search))
+    if not tiny:
+        section.part("Training step, small, compiled", 60, partial(training, device, small, steps, best, True))
+        section.part("Training step, published, compiled", 120, partial(training, device, published, steps, best, True))
+
+
 def main() -> None:
-    """Read the command line and run all parts."""
+    """Read the command line, run all parts and save the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("gpu.md"), help="file of the section (default: gpu.md)")
     parser.add_argument("--minutes", type=float, default=7.5, help="time given; parts that no longer fit are left out")
@@ -219,35 +239,10 @@ def main() -> None:
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU that torch can use; --tiny --device cpu runs every part on the CPU")
-    section, start = Section(options.out, time.monotonic() + 60 * options.minutes), time.monotonic()
-    tiny: bool = options.tiny
-    small, published = (TINY, TINY) if tiny else (train_step.SIZES["small"], train_step.SIZES["published"])
-    steps = 1 if tiny else 10
-    rates: list[float] = []
-
-    def peak(section: Section) -> None:
-        side = 64 if tiny else 8192
-        rates.append(matrix_rate(device, side))
-        section.add(f"bfloat16, {side} x {side} x {side}: {rates[0]:.3g} TFLOP/s. Utilization below is a share of this.")
-
+    start = time.monotonic()
+    section = Section(options.out, start + 60 * options.minutes)
     section.add("## One GPU" if device.type == "cuda" else "## Without a GPU", "", "`python benchmarks/gpu.py`")
-    section.part("Devices and versions", 0, partial(devices, device))
-    section.part("CPU and GPU agree: one step of every bottleneck", 20, partial(equality, device, replace(TINY, batch=8)))
-    section.part("Matrix product", 5, peak)
-    best = rates[0] if rates else float("nan")
-    section.part("Training step, small", 20, partial(training, device, {"small": small}, steps, best, False))
-    section.part("Training step, published", 40, partial(training, device, {"published": published}, steps, best, False))
-    section.part("Every bottleneck, small", 30, partial(bottlenecks, device, small, steps))
-    workers = 0 if tiny else min(8, os.cpu_count() or 1)
-    section.part("Loader", 30, partial(loading, device, *((16, 4, 0.1) if tiny else (224, 256, 4.0)), workers))
-    section.part(
-        "Planning", 20, partial(plans, device, *(("control.yaml", "arm", 1, 1) if tiny else ("paper", "64px-64", 8, 5)))
-    )
-    if not tiny:  # compiling takes the longest, so it comes last
-        section.part("Training step compiled, small", 60, partial(training, device, {"small": small}, steps, best, True))
-        section.part(
-            "Training step compiled, published", 120, partial(training, device, {"published": published}, steps, best, True)
-        )
+    run_parts(section, device, options.tiny)
     section.add("", f"{(time.monotonic() - start) / 60:.1f} minutes in all.")
 
 
