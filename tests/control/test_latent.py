@@ -31,7 +31,7 @@ class Codes:
 
 
 class World:
-    """States add up latents; the action decoder turns a latent around where the state before it is negative, so order matters."""
+    """States add up latents; the action decoder turns one around where the state before it is negative, so order matters."""
 
     device = torch.device("cpu")
 
