@@ -43,6 +43,13 @@ def keyed_normal(keys: Tensor, shape: Sequence[int]) -> Tensor:
     return (-2.0 * radius.log()).sqrt() * (2.0 * math.pi * angle).cos()
 
 
+def normal_like(x: Tensor, keys: Tensor | None = None) -> Tensor:
+    """Draw standard normal noise like x, (B, ...): ``keyed_normal`` where keys (B,) are given, else from the global state."""
+    if keys is None:
+        return torch.randn_like(x)
+    return keyed_normal(keys, x.shape[1:]).to(x.dtype)
+
+
 def _shift_right(x: Tensor, by: int) -> Tensor:
     """Logical shift of signed 64-bit integers (PyTorch's own shift copies the sign)."""
     return (x >> by) & ((1 << (64 - by)) - 1)

@@ -3,7 +3,7 @@
 import torch
 from scipy import stats
 
-from lam.noise import keyed_normal, keyed_uniform, splitmix64
+from lam.noise import keyed_normal, keyed_uniform, normal_like, splitmix64
 
 
 def test_mix_is_splitmix64s_finalizer():
@@ -40,3 +40,13 @@ def test_neighboring_keys_and_places_are_uncorrelated():
     neighbors = torch.cat([noise[1:], noise[:-1]], dim=1)  # this key's six numbers and the previous key's
     off_diagonal = torch.corrcoef(neighbors.T) - torch.eye(12)
     assert off_diagonal.abs().max() < 0.07  # 4.4 standard errors of 66 correlations
+
+
+def test_normal_like_takes_keys_or_the_global_state():
+    x = torch.zeros(3, 2, 4, dtype=torch.bfloat16)
+    keys = torch.arange(3)
+    assert torch.equal(normal_like(x, keys), keyed_normal(keys, (2, 4)).bfloat16())
+    torch.manual_seed(0)
+    drawn = normal_like(x)
+    torch.manual_seed(0)
+    assert torch.equal(drawn, torch.randn_like(x))

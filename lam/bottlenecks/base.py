@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
-
-from lam.noise import keyed_normal
 
 
 class BottleneckOutput(NamedTuple):
@@ -54,15 +50,16 @@ class Bottleneck(nn.Module, ABC):
         super().__init__()
         self.dim = dim
         self.num_latents = num_latents
-        self._noise_keys: Tensor | None = None
 
     @abstractmethod
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Limits z, (B, T-1, L, A).
 
         Args:
             z: What the inverse model says, (B, T-1, L, A).
             sample: Draw from the posterior in eval mode too, where there is one; training always draws.
+            noise_keys: One integer a clip, (B,) int64: noise is a function of it alone, whatever the batch or the rank. Noise
+                comes from the global generator where it is None.
         """
 
     @abstractmethod
@@ -71,18 +68,3 @@ class Bottleneck(nn.Module, ABC):
 
     def on_optimizer_step(self, optimizer: Optimizer) -> None:
         """Housekeeping after each optimizer step (dead codes); called on all ranks, ends with equal state on all."""
-
-    @contextmanager
-    def keyed(self, keys: Tensor) -> Iterator[None]:
-        """Within it, noise is a function of these keys, (B,) int64, one a clip, so it does not depend on the rank."""
-        self._noise_keys = keys
-        try:
-            yield
-        finally:
-            self._noise_keys = None
-
-    def normal_like(self, z: Tensor) -> Tensor:
-        """Standard normal noise in the shape of z, (B, ...): keyed by clip within ``keyed``, else from the global state."""
-        if self._noise_keys is None:
-            return torch.randn_like(z)
-        return keyed_normal(self._noise_keys, z.shape[1:]).to(z.dtype)

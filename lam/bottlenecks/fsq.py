@@ -45,7 +45,7 @@ class FSQ(Bottleneck):
         self.usage = Usage(self.num_codes, longest=300)
         self._seen: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Limits z to a grid."""
         tokens = self.standardize(z).flatten(0, 1)  # (B * (T-1), L, A)
         with torch.autocast(z.device.type, enabled=False):  # the library shuts off autocast on CUDA only

@@ -18,7 +18,7 @@ class Identity(Bottleneck):
         super().__init__(dim, num_latents)
         self.register_buffer("origin", torch.zeros(num_latents, dim), persistent=False)
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Passes z on."""
         return BottleneckOutput(z, self.origin.new_zeros(()))
 

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 from lam.bottlenecks.prior import draw_normal
 from lam.bottlenecks.standardize import Standardize
+from lam.noise import normal_like
 
 _START_LOG_VAR = -4.0  # noise of std 0.14 beside a signal of std 1: heard from the first step, 2 nats an entry to pay
 _LOG_VAR_RANGE = (-20.0, 8.0)  # exp() stays finite in float32; the prior is at 0, and std 4.5e-5 is noiseless
@@ -42,7 +43,7 @@ class Noisy(Bottleneck):
             self.to_moments.bias.copy_(torch.cat([torch.zeros(dim), torch.full((dim,), _START_LOG_VAR)]))
         self._seen: Tensor | None = None
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Limits z by noise."""
         if self.training:
             self._seen = z.detach()
@@ -52,7 +53,7 @@ class Noisy(Bottleneck):
         each = kl_to_standard_normal(mean, log_var)  # (B, T-1, L, A)
         kl = each.sum(dim=(-2, -1))
         noisy = self.training or sample
-        limited = mean + (0.5 * log_var).exp() * self.normal_like(mean) if noisy else mean
+        limited = mean + (0.5 * log_var).exp() * normal_like(mean, noise_keys) if noisy else mean
         bits = each.detach() / math.log(2)
         stats = {"noise_std": (0.5 * log_var).exp().mean().detach(), "mean_std": mean.detach().std(correction=0)}
         return BottleneckOutput(

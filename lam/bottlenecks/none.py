@@ -17,7 +17,7 @@ class NoLatent(Bottleneck):
         super().__init__(dim, num_latents)
         self.register_buffer("origin", torch.zeros(num_latents, dim), persistent=False)
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Replaces z by 0; a product, so that parameters before it have a gradient of 0 rather than none (as DDP demands)."""
         return BottleneckOutput(0 * z, self.origin.new_zeros(()), rate_bits=self.origin.new_zeros(z.shape[:2]))
 

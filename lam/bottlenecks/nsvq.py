@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lam.bottlenecks.base import BottleneckOutput
 from lam.bottlenecks.codebook import Quantizer, straight_through
+from lam.noise import normal_like
 
 
 class NSVQ(Quantizer):
@@ -30,12 +31,12 @@ class NSVQ(Quantizer):
     def __init__(self, dim: int, num_latents: int, num_codes: int = 8, reset_every: int = 500, reset_until: int = 4500) -> None:
         super().__init__(dim, num_latents, num_codes, reset_every, reset_until)
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Limits z to codes, or to noise around it in training."""
         latent, codes, code = self.assign(z)
         limited = straight_through(latent, code)
         if self.training:
-            limited = substitute_noise(latent, code, self.normal_like(latent))
+            limited = substitute_noise(latent, code, normal_like(latent, noise_keys))
         stats = {"distance": (code - latent).detach().square().mean(), **self.usage.stats()}
         return BottleneckOutput(limited.to(z.dtype), latent.new_zeros(()), codes, self.bits(codes), stats)
 

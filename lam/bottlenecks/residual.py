@@ -32,7 +32,7 @@ class Residual(Bottleneck):
         nn.init.orthogonal_(self.narrow.weight)  # keeps the scale of what passes
         nn.init.orthogonal_(self.widen.weight)
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Limits z to ``num_floats`` numbers."""
         narrow = self.narrow(z.flatten(2))  # (B, T-1, num_floats)
         limited = self.widen(narrow).unflatten(-1, z.shape[2:])

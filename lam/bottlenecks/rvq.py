@@ -72,7 +72,7 @@ class RVQ(Bottleneck):
         self.usage = Usage(num_codes, reset_every, num_books=num_quantizers)
         self._seen: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Limits z to sums of codes."""
         latent = self.standardize(z)
         tokens = latent.flatten(0, 1)  # (B * (T-1), L, A)

@@ -73,7 +73,7 @@ class Sparse(Bottleneck):
         self.standardize = Standardize(dim, num_latents, std=self.entry_std)
         self._seen: Tensor | None = None
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Passes z on at its own scale and charges for it."""
         if self.training:
             self._seen = z.detach()

@@ -34,7 +34,7 @@ class VQ(Quantizer):
             raise ValueError(f"commitment is {commitment}, expected 0 or more; 0.25 is the papers' value.")
         self.commitment = commitment
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Limits z to codes."""
         latent, codes, code = self.assign(z)
         loss = vq_loss(latent, code, self.commitment)

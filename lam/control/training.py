@@ -118,9 +118,9 @@ class ControlledModel(WorldModel):
         """The world's predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2 and z."""
         return self.world.predict(states, z)
 
-    def apply_bottleneck(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
+    def apply_bottleneck(self, latent: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """What the world's bottleneck lets through."""
-        return self.world.apply_bottleneck(latent, sample=sample)
+        return self.world.apply_bottleneck(latent, sample, noise_keys)
 
     def infer_clip(self, clip: Clip, states: Tensor) -> Tensor:
         """The world's latents of a clip, (B, T-1, L, A)."""

@@ -56,8 +56,7 @@ class Sampling(Evaluation):
     def observe(self, observation: Observation, module: Any) -> None:
         """Draws z of one transition a clip from its posterior."""
         position = observation.clip.position
-        with module.bottleneck.keyed(position):
-            z = module.apply_bottleneck(observation.latent, sample=True).z.float().flatten(2)
+        z = module.apply_bottleneck(observation.latent, sample=True, noise_keys=position).z.float().flatten(2)
         chosen = position % z.shape[1]
         values = {"z": z[torch.arange(len(z), device=z.device), chosen], "source": source_ids(observation.clip.source)}
         self.sample.add(position, values)

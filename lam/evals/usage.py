@@ -59,8 +59,7 @@ class Usage(Evaluation):
     def observe(self, observation: Observation, module: Any) -> None:
         """Keeps z and codes."""
         limited = observation.bottleneck_output
-        with module.bottleneck.keyed(observation.clip.position):
-            drawn = module.apply_bottleneck(observation.latent, sample=True).z.double()
+        drawn = module.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z.double()
         values = {"z": limited.z.float().flatten(2), "square": drawn.square().mean(dim=(1, 2, 3))}
         if limited.codes is not None and limited.rate_bits is not None:
             values |= {"codes": limited.codes, "bits": limited.rate_bits.double()}

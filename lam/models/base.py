@@ -106,9 +106,9 @@ class WorldModel(pl.LightningModule, ABC):
         """
         return None
 
-    def apply_bottleneck(self, latent: Tensor, sample: bool = False) -> BottleneckOutput:
+    def apply_bottleneck(self, latent: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Limit latents (B, T-1, L, A); see ``Bottleneck.forward``."""
-        output: BottleneckOutput = self.bottleneck(latent, sample=sample)
+        output: BottleneckOutput = self.bottleneck(latent, sample=sample, noise_keys=noise_keys)
         return output
 
     @abstractmethod

@@ -60,7 +60,7 @@ class ExternalBottleneck(Bottleneck):
         super().__init__(adapter.latent_dim, 1)
         self.adapter = adapter
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         """Passes z (B, T-1, 1, A) on."""
         if self.adapter.num_codes is None:
             return BottleneckOutput(z, z.new_zeros(()))

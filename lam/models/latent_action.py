@@ -94,8 +94,8 @@ class LatentActionModel(WorldModel):
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
         """Teacher forcing on every transition at once."""
         states = self.encode(clip)
-        with self.bottleneck.keyed(splitmix64(clip.position + torch.initial_seed())):
-            bottleneck_output = self.apply_bottleneck(self.infer_clip(clip, states))
+        noise_keys = splitmix64(clip.position + torch.initial_seed())
+        bottleneck_output = self.apply_bottleneck(self.infer_clip(clip, states), noise_keys=noise_keys)
         prediction = self.error(self.predict(states[:, :-1], bottleneck_output.z), states[:, 1:]).mean()
         loss = prediction + bottleneck_output.loss
         if not torch.isfinite(loss):

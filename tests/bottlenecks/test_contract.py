@@ -36,8 +36,7 @@ class Toy(torch.nn.Module):
         self.bottleneck = bottleneck
 
     def forward(self, z):
-        with self.bottleneck.keyed(torch.arange(len(z))):
-            return self.bottleneck(self.map(z))
+        return self.bottleneck(self.map(z), noise_keys=torch.arange(len(z)))
 
 
 def train(toy, optimizer, steps, first=0):
@@ -157,10 +156,8 @@ def test_prior(bottleneck):
 
 def test_noise_belongs_to_the_clip(bottleneck, z):
     keys = torch.arange(len(z))
-    with bottleneck.keyed(keys):
-        whole = bottleneck(z).z
-    with bottleneck.keyed(keys.flip(0)):
-        flipped = bottleneck(z.flip(0)).z.flip(0)
+    whole = bottleneck(z, noise_keys=keys).z
+    flipped = bottleneck(z.flip(0), noise_keys=keys.flip(0)).z.flip(0)
     torch.testing.assert_close(whole, flipped)
     noisy = isinstance(bottleneck, Noisy | NSVQ)
     assert torch.equal(bottleneck(z).z, bottleneck(z).z) != noisy

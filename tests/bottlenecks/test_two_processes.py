@@ -22,8 +22,7 @@ class Toy(nn.Module):
         self.decode = nn.Linear(8, 3)
 
     def forward(self, x, keys):
-        with self.bottleneck.keyed(keys):
-            limited = self.bottleneck(self.encode(x))
+        limited = self.bottleneck(self.encode(x), noise_keys=keys)
         return self.decode(limited.z), limited.loss
 
 

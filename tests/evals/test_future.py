@@ -25,8 +25,8 @@ class LeakyInverse(ToyModel):
 class LeakyBottleneck(ToyModel):
     """Its bottleneck normalizes over the transitions of a clip."""
 
-    def apply_bottleneck(self, latent, sample=False):
-        return super().apply_bottleneck(latent - latent.mean(dim=1, keepdim=True), sample)
+    def apply_bottleneck(self, latent, sample=False, noise_keys=None):
+        return super().apply_bottleneck(latent - latent.mean(dim=1, keepdim=True), sample, noise_keys)
 
 
 class LeakyForward(ToyModel):

@@ -67,7 +67,7 @@ class Mover(ToyModel):
         known[..., :2] *= moved[..., None]
         return known[:, :, None]
 
-    def apply_bottleneck(self, latent, sample=False):
+    def apply_bottleneck(self, latent, sample=False, noise_keys=None):
         return BottleneckOutput(latent, latent.new_zeros(()))
 
     def predict(self, states, z):

@@ -5,6 +5,7 @@ import torch
 
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
 from lam.evals import Sampling
+from lam.noise import normal_like
 from tests.evals.toy import ToyModel, evaluate, observed
 
 COUNT = 800
@@ -17,7 +18,7 @@ class Believes(Bottleneck):
         super().__init__(dim, 1)
         self.center = center
 
-    def forward(self, z, sample=False):
+    def forward(self, z, sample=False, noise_keys=None):
         return BottleneckOutput(z, z.new_zeros(()))
 
     def sample_prior(self, n, generator=None):
@@ -50,8 +51,8 @@ def test_draws_come_from_the_posterior():
     """The toy adds noise of 0.5 to latents of size 0: with the mean alone nothing would match the prior."""
 
     class Noise(Believes):
-        def forward(self, z, sample=False):
-            return BottleneckOutput(z + self.normal_like(z) if sample else z, z.new_zeros(()))
+        def forward(self, z, sample=False, noise_keys=None):
+            return BottleneckOutput(z + normal_like(z, noise_keys) if sample else z, z.new_zeros(()))
 
     model = ToyModel()
     model.bottleneck = Noise(6, 0.0)

@@ -138,7 +138,7 @@ def test_latents_pass_the_bottleneck_on_their_way():
     class Rounding(Honest):
         """A bottleneck that lets nothing through: all cycles lose what was inferred."""
 
-        def apply_bottleneck(self, latent, sample=False):
+        def apply_bottleneck(self, latent, sample=False, noise_keys=None):
             return BottleneckOutput(torch.zeros_like(latent), latent.new_zeros(()))
 
     results = measured(Rounding(), drifting())

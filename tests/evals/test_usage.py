@@ -36,7 +36,7 @@ def test_a_latent_that_is_alive_is_not():
 
 def test_the_scale_of_a_latent_does_not_matter():
     class Plain(ToyBottleneck):
-        def forward(self, z, sample=False):
+        def forward(self, z, sample=False, noise_keys=None):
             return BottleneckOutput(z, z.new_zeros(()))
 
     model, z = ToyModel(), torch.randn(200, 2, 4)

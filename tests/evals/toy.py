@@ -10,6 +10,7 @@ from lam.data.clip import Clip
 from lam.encoders.base import Encoder
 from lam.evals.base import Evaluation, Results
 from lam.models.base import Observation, WorldModel
+from lam.noise import normal_like
 
 PATCH = 4
 
@@ -35,8 +36,8 @@ class ToyEncoder(Encoder):
 class ToyBottleneck(Bottleneck):
     """Adds noise of a known size where sampling is asked for, at a price of 2 bits."""
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
-        bottleneck_output = z + 0.5 * self.normal_like(z) if sample else z
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
+        bottleneck_output = z + 0.5 * normal_like(z, noise_keys) if sample else z
         return BottleneckOutput(bottleneck_output, z.new_zeros(()), rate_bits=z.new_full(z.shape[:2], 2.0))
 
     def sample_prior(self, n, generator=None):

@@ -15,7 +15,7 @@ from tests.evals.toy import ToyBottleneck, ToyModel, clips, part
 class Signs(ToyBottleneck):
     """Three codes of one bit: the sign of each entry; z is plus or minus a tenth."""
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         codes = (z[:, :, 0] > 0).long()
         return BottleneckOutput(0.2 * codes[:, :, None] - 0.1, z.new_zeros(()), codes, z.new_full(z.shape[:2], 3.0))
 
@@ -23,7 +23,7 @@ class Signs(ToyBottleneck):
 class Mute(ToyBottleneck):
     """Lets nothing through."""
 
-    def forward(self, z: Tensor, sample: bool = False) -> BottleneckOutput:
+    def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
         return BottleneckOutput(torch.zeros_like(z), z.new_zeros(()))
 
 

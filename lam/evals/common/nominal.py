@@ -15,8 +15,7 @@ from lam.models.base import Observation
 
 def sampled_error(observation: Observation, module: Any) -> Tensor:
     """Error (B, T-1) with a z that is drawn, each clip's noise a function of its position."""
-    with module.bottleneck.keyed(observation.clip.position):
-        z = module.apply_bottleneck(observation.latent, sample=True).z
+    z = module.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z
     return module.error(module.predict(observation.states[:, :-1], z), observation.states[:, 1:])
 
 
