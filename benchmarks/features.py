@@ -32,8 +32,8 @@ from torch import nn
 
 from data_prep.pipeline.cache_features import features, pick_device
 from data_prep.pipeline.convert import convert
-from data_prep.shards.sample import Sample
-from data_prep.shards.writer import SetSpec, ShardWriter
+from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.writer import ShardWriter
 from lam.bottlenecks import NSVQ
 from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule

@@ -34,8 +34,8 @@ import torch
 import webdataset as wds
 from torch.utils.data import DataLoader, IterableDataset
 
-from data_prep.shards.sample import Sample
-from data_prep.shards.writer import SetSpec, ShardWriter
+from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.writer import ShardWriter
 from lam.data.datamodule import ClipDataModule
 from lam.data.decode import decode_frames
 from lam.data.schema import DataIndex, Storage, side_index_name

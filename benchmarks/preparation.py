@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.options import Output
 from data_prep.pipeline.engine import Engine
-from data_prep.pipeline.run import Output, default_storage, prepare_source
+from data_prep.pipeline.run import default_storage, prepare_source
 from data_prep.pipeline.segment import Preparer
 from data_prep.shards.encoding import encode_jpegs, encode_mp4
 from data_prep.sources.videos import Videos, video_frames

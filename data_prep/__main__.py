@@ -20,11 +20,11 @@ SOURCES = {
     "kitti": "data_prep.sources.kitti:Kitti",  # odometry
 }
 COMMANDS = {
-    "world": "data_prep.worlds:world",  # a generated world with ground-truth factors
+    "world": "data_prep.worlds.generate:world",  # a generated world with ground-truth factors
     "sim": "data_prep.sim:sim",  # episodes of public simulators
     "shards": "data_prep.pipeline.convert:convert",  # shards again, stored otherwise
     "features": "data_prep.pipeline.cache_features:features",  # states of a frozen encoder
-    "show": "data_prep.page.choose:show",  # a page to look at
+    "show": "data_prep.page.show:show",  # a page to look at
 }
 HELP = """Turns video and robot data into shards to train on.
 
@@ -89,9 +89,9 @@ def _command(name: str, args: list[str]) -> int:
 
 
 def _prepare(name: str, args: list[str]) -> int:
-    from data_prep.options import Preparation
+    from data_prep.options import Output, Preparation
     from data_prep.pipeline.engine import Engine
-    from data_prep.pipeline.run import Output, prepare_source
+    from data_prep.pipeline.run import prepare_source
 
     kind = _find(SOURCES[name], name)
     parser = ArgumentParser(prog=f"python -m data_prep {name}", description=kind.__doc__.split("\n\n    Args:")[0])

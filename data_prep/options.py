@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from lam.data.schema import Storage
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -50,3 +52,22 @@ class Preparation:
                 f"--min_frames {self.min_frames} is more than a sample can have: --max_seconds {self.max_seconds} x --fps "
                 f"{self.fps}. Lower it or raise one of them."
             )
+
+
+@dataclass(frozen=True)
+class Output:
+    """How the set is split and stored.
+
+    Args:
+        val_share: Share of the sources that go to validation, by their size in bytes, at least one; a source or episode is
+            never parted.
+        seed: Chooses which sources.
+        storage: How to store frames: jpeg (packed rows: a window of a few small frames decodes several times faster) or
+            mp4 (key frame every 8 frames: several times smaller). If not given jpeg up to 128 pixels, else mp4.
+        shard_megabytes: A shard is closed when it has become this large.
+    """
+
+    val_share: float = 0.1
+    seed: int = 0
+    storage: Storage | None = None
+    shard_megabytes: float = 256.0

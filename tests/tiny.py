@@ -22,7 +22,7 @@ def world_settings(name: str) -> WorldSettings:
 
 def make_world(folder: Path, seed: int = 0, size: int = 16) -> Path:
     """Shards of 40 training and 12 validation clips of five frames at 16 pixels."""
-    from data_prep.worlds import world
+    from data_prep.worlds.generate import world
 
     dials = asdict(world_settings("demo")) | {"size": size, "frames": 5}
     world(folder, train=40, val=12, seed=seed, jobs=1, **dials)

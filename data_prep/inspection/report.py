@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.inspection.action_lag import MotionLag, measure_lag
+from data_prep.inspection.action_lag import MotionLag, lag_rows, measure_lag, say_lag
 from data_prep.inspection.action_stats import Number, describe_numbers, remarks, starts_at_zero
 from data_prep.inspection.image_motion import ENERGY
-from data_prep.inspection.lag_options import lag_rows, say_lag
 from data_prep.inspection.preview import Glance, glance_at_some
 from data_prep.sources.base import Listing, Source
 

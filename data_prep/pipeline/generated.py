@@ -8,8 +8,7 @@ from typing import Any
 from data_prep.pipeline.engine import Engine
 from data_prep.pipeline.plan import make_plan
 from data_prep.pipeline.run import write_set
-from data_prep.shards.sample import Maker
-from data_prep.shards.writer import SetSpec
+from data_prep.shards.sample import Maker, SetSpec
 from data_prep.sources.base import Listing, Recording
 from lam.data.schema import SPLITS, Storage
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.pipeline.plan import Entry, describe
-from data_prep.shards.sample import Maker, Sample
-from data_prep.shards.writer import PARTS, JobWriter, SetSpec, end_record
+from data_prep.shards.records import PARTS, end_record
+from data_prep.shards.sample import Maker, Sample, SetSpec
+from data_prep.shards.writer import JobWriter
 from lam.data.schema import Split
 
 

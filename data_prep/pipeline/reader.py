@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from data_prep.pipeline.plan import Plan, make_plan
-from data_prep.shards.sample import Maker, Sample
-from data_prep.shards.writer import SetSpec
+from data_prep.shards.sample import Maker, Sample, SetSpec
 from data_prep.sources.base import Listing, Recording
 from lam.data.files import LocalFiles
 from lam.data.schema import SPLITS, DataIndex, Storage, side_index_name

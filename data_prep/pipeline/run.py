@@ -6,42 +6,22 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.options import Preparation
+from data_prep.options import Output, Preparation
 from data_prep.pipeline.engine import Engine
 from data_prep.pipeline.job import Job
 from data_prep.pipeline.plan import Entry, Plan, make_plan
 from data_prep.pipeline.segment import Preparer
 from data_prep.shards.finalize import assemble, missing_jobs
-from data_prep.shards.sample import Maker
-from data_prep.shards.writer import PARTS, SetSpec
+from data_prep.shards.records import PARTS
+from data_prep.shards.sample import Maker, SetSpec
 from data_prep.sources.base import Listing, Recording, Source, sha256
 from lam.data.schema import INDEX, SPLITS, DataIndex, Storage
 
 _PLAN = "plan.json"
 _SAID = 20  # reasons that are printed; all are in quarantined.txt
-
-
-@dataclass(frozen=True)
-class Output:
-    """How the set is split and stored.
-
-    Args:
-        val_share: Share of the sources that go to validation, by their size in bytes, at least one; a source or episode is
-            never parted.
-        seed: Chooses which sources.
-        storage: How to store frames: jpeg (packed rows: a window of a few small frames decodes several times faster) or
-            mp4 (key frame every 8 frames: several times smaller). If not given jpeg up to 128 pixels, else mp4.
-        shard_megabytes: A shard is closed when it has become this large.
-    """
-
-    val_share: float = 0.1
-    seed: int = 0
-    storage: Storage | None = None
-    shard_megabytes: float = 256.0
 
 
 def default_storage(size: int) -> Storage:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.shards.duplicates import leave_out_duplicates
+from data_prep.shards.records import PARTS, PartRecord, end_record, part_records
+from data_prep.shards.sample import SetSpec
 from data_prep.shards.statistics import Tally
-from data_prep.shards.writer import PARTS, PartRecord, SetSpec, end_record, part_records
 from lam.data.schema import SPLITS, DataIndex, FactorInfo, Quarantined, ShardInfo, Split
 
 _LISTED = 100  # quarantined items in index.json; the rest is in quarantined.txt

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from data_prep.sources.base import Recording, sha256
+from lam.data.join import Join
+from lam.data.schema import ActionField, FeatureInfo, Storage
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,31 @@ class Sample:
         found = 0 if self.actions is None else self.actions.shape[1]
         if found != action_dim:
             raise ValueError(f"actions have {found} numbers, those of the set {action_dim}")
+
+
+@dataclass(frozen=True)
+class SetSpec:
+    """What all samples of a set have in common.
+
+    Attributes:
+        height: Height of the frames, pixels.
+        width: Width of the frames, pixels.
+        storage: How to store frames.
+        actions: What recorded actions consist of; empty where none are recorded.
+        factor_joins: How several steps of a factor become one, if not the sum of continuous and the largest of discrete ones.
+        features: Which encoder made the states, for storage states.
+        samples_per_shard: A shard is closed after this many samples.
+        bytes_per_shard: A shard is closed after this many bytes.
+    """
+
+    height: int
+    width: int
+    storage: Storage
+    actions: Sequence[ActionField] = ()
+    factor_joins: dict[str, Join] = field(default_factory=dict)
+    features: FeatureInfo | None = None
+    samples_per_shard: int = 2000
+    bytes_per_shard: int = 256 * 2**20
 
 
 class Maker(ABC):

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,91 +15,16 @@ from typing import Any
 import numpy as np
 
 from data_prep.shards.encoding import encode_jpegs, encode_mp4, encode_npy, encode_npz
-from data_prep.shards.sample import Sample
+from data_prep.shards.finalize import assemble
+from data_prep.shards.records import PARTS, PartRecord, end_record, part_records
+from data_prep.shards.sample import Sample, SetSpec
 from data_prep.shards.statistics import Tally
 from data_prep.shards.tar_writer import OpenShard
 from data_prep.shards.thumbnails import sample_thumbnail
 from lam.data.join import Join
-from lam.data.schema import SPLITS, ActionField, FactorInfo, FeatureInfo, ShardInfo, Split, Storage, pack_states
+from lam.data.schema import SPLITS, FactorInfo, ShardInfo, Split, Storage, pack_states
 
-PARTS = ".parts"
 _KEY = re.compile(r"[A-Za-z0-9_/-]{1,90}")  # a dot ends the key in WebDataset, and plain tar names have 100 characters
-
-
-@dataclass(frozen=True)
-class SetSpec:
-    """What all samples of a set have in common.
-
-    Attributes:
-        height: Height of the frames, pixels.
-        width: Width of the frames, pixels.
-        storage: How to store frames.
-        actions: What recorded actions consist of; empty where none are recorded.
-        factor_joins: How several steps of a factor become one, if not the sum of continuous and the largest of discrete ones.
-        features: Which encoder made the states, for storage states.
-        samples_per_shard: A shard is closed after this many samples.
-        bytes_per_shard: A shard is closed after this many bytes.
-    """
-
-    height: int
-    width: int
-    storage: Storage
-    actions: Sequence[ActionField] = ()
-    factor_joins: dict[str, Join] = field(default_factory=dict)
-    features: FeatureInfo | None = None
-    samples_per_shard: int = 2000
-    bytes_per_shard: int = 256 * 2**20
-
-
-@dataclass(frozen=True)
-class PartRecord:
-    """What is known of a written shard, or of the end of a job.
-
-    Attributes:
-        split: Split of the job.
-        shard: The shard; None for the end of the job.
-        tally: What was counted since the record before.
-        factors: Recorded factors, None before the first sample.
-        recording: Which recording of the job to go on with.
-        clip: Which of its clips to go on with.
-    """
-
-    split: Split
-    shard: ShardInfo | None
-    tally: Tally
-    factors: dict[str, FactorInfo] | None
-    recording: int
-    clip: int
-
-    def save(self, path: Path) -> None:
-        """Writes the record atomically."""
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        record = {**asdict(self), "tally": self.tally.to_json()}
-        record["causes"] = record.pop("factors")  # the name in files, as in index.json
-        temporary.write_text(json.dumps(record))
-        temporary.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> PartRecord:
-        """Reads a record."""
-        record = json.loads(path.read_text())
-        shard, factors = record.pop("shard"), record.pop("causes")
-        if shard:
-            shard = ShardInfo(**{**shard, "lengths": tuple(shard["lengths"]), "counts": tuple(shard["counts"])})
-        if factors is not None:
-            factors = {name: FactorInfo(**{**factor, "shape": tuple(factor["shape"])}) for name, factor in factors.items()}
-        return cls(shard=shard, factors=factors, tally=Tally.from_json(record.pop("tally")), **record)
-
-
-def part_records(out: Path, split: Split, job: int) -> list[PartRecord]:
-    """Records of a job's shards so far, in order."""
-    return [PartRecord.load(path) for path in sorted((out / PARTS).glob(f"{split}-{job:06d}-*.json"))]
-
-
-def end_record(out: Path, split: Split, job: int) -> Path:
-    """Where the record of a job's end lies once it is done."""
-    return out / PARTS / f"{split}-{job:06d}.end.json"
 
 
 class JobWriter:
@@ -238,8 +161,6 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        from data_prep.shards.finalize import assemble
-
         for job in self._jobs.values():
             job.finish() if error is None else job.discard()
         if error is None:

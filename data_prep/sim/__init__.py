@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.pipeline.generated import check_generated, write_generated
-from data_prep.shards.sample import Maker, Sample
-from data_prep.shards.writer import SetSpec
+from data_prep.shards.sample import Maker, Sample, SetSpec
 from data_prep.sources.base import Recording
 from lam.data.schema import Storage
 from lam.simulators import Simulator, find_simulator, play

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -110,6 +111,26 @@ class Source(ABC):
     def factor_joins(self) -> dict[str, Join]:
         """How several steps of a factor become one, if not the sum of continuous and the largest of discrete ones."""
         return {}
+
+
+@dataclass(frozen=True)
+class Clock:
+    """An even rate.
+
+    Attributes:
+        fps: Frames a second.
+    """
+
+    fps: float
+
+    def __post_init__(self) -> None:
+        """Checks the rate."""
+        if not 0 < self.fps < math.inf:
+            raise ValueError(f"--recorded_fps is {self.fps}, expected above 0.")
+
+    def times(self, count: int) -> list[float]:
+        """Times of so many frames, seconds from the first."""
+        return [i / self.fps for i in range(count)]
 
 
 def find_files(src: Path, endings: Collection[str], kind: str) -> list[Path]:

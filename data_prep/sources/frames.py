@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from data_prep.options import Preparation
-from data_prep.sources.base import Listing, Recording, Source, Stream
-from data_prep.sources.clock import Clock
+from data_prep.sources.base import Clock, Listing, Recording, Source, Stream
 from data_prep.sources.image_files import ENDINGS, ImageFolder, natural, read_images
 
 

@@ -11,8 +11,7 @@ import av
 import h5py
 
 from data_prep.sources.action_rows import as_actions
-from data_prep.sources.base import Listing, Recording, Source, Stream, array_frames, find_files, relative, state_of
-from data_prep.sources.clock import Clock
+from data_prep.sources.base import Clock, Listing, Recording, Source, Stream, array_frames, find_files, relative, state_of
 from data_prep.sources.hdf5_layout import LAYOUTS, check_rows, count_frames
 from data_prep.sources.image_files import decode_images, natural
 from lam.data.schema import ActionField, Split

@@ -17,8 +17,7 @@ from data_prep.sources.arrays import (
     read_array,
     read_headers,
 )
-from data_prep.sources.base import Listing, Recording, Source, Stream, array_frames, find_files, relative, state_of
-from data_prep.sources.clock import Clock
+from data_prep.sources.base import Clock, Listing, Recording, Source, Stream, array_frames, find_files, relative, state_of
 from lam.data.schema import ActionField
 
 

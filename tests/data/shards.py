@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_prep.shards.sample import Sample
-from data_prep.shards.writer import SetSpec, ShardWriter
+from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.writer import ShardWriter
 from lam.data.schema import ActionField, FeatureInfo, Storage
 
 

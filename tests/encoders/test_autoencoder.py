@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.shards.sample import Sample
-from data_prep.shards.writer import SetSpec, ShardWriter
+from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.writer import ShardWriter
 from lam.data.schema import Storage
 from lam.encoders import Autoencoder
 from lam.encoders.autoencoder.export import load_export, save_export

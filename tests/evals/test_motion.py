@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.worlds.scene import make_clip
+from data_prep.worlds.clip import make_clip
 from data_prep.worlds.settings import WorldSettings
 from lam.bottlenecks.base import BottleneckOutput
 from lam.data.clip import Clip

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from data_prep.worlds import world
+from data_prep.worlds.generate import world
 from lam.data.schema import DataIndex
 from lam.report.figures.series import dial_table, differing_dials, draw_dials, main, read_world
 from tests.report.fake import write_setting

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_prep.sources.lerobot.layout import Layout
+from data_prep.sources.lerobot.metadata import Layout
 from lam.data.join import Join
 from lam.data.schema import ActionField
 

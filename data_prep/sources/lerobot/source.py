@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 from data_prep.sources.base import Listing, Recording, Source, Stream, state_of
 from data_prep.sources.lerobot.actions import Part, find_parts, numbers
 from data_prep.sources.lerobot.frames import find_frames, image_pictures, video_pictures
-from data_prep.sources.lerobot.layout import Episode, Layout
+from data_prep.sources.lerobot.metadata import Episode, Layout
 from lam.data.join import Join
 from lam.data.schema import ActionField
 

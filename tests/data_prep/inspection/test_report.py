@@ -7,9 +7,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from data_prep.inspection.action_lag import MotionLag, Verdict
+from data_prep.inspection.action_lag import MotionLag, Verdict, advice, lag_rows, say_lag
 from data_prep.inspection.action_stats import describe_numbers, remarks, starts_at_zero
-from data_prep.inspection.lag_options import advice, lag_rows, say_lag
 from data_prep.inspection.preview import glance, glance_at_some
 from data_prep.inspection.report import inspect_source
 from data_prep.sources.base import Listing, Recording, Source, Stream, array_frames

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageSequence
 
 from data_prep.__main__ import main
-from data_prep.page.choose import choose_samples, show, training_pairs, write_page
 from data_prep.page.html import make_page
 from data_prep.page.images import LONGEST, animate, contact_sheet, difference
+from data_prep.page.show import choose_samples, show, training_pairs, write_page
 from data_prep.page.svg import count_lengths, list_numbers, step_line
 from data_prep.shards.sample import Sample
 from lam.data.schema import ActionField, DataIndex, Quarantined, Storage

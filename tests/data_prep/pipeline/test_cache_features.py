@@ -13,8 +13,8 @@ import data_prep.pipeline.cache_features
 from data_prep.__main__ import main
 from data_prep.pipeline.cache_features import describe, features
 from data_prep.pipeline.reader import spec_again
-from data_prep.shards.sample import Sample
-from data_prep.shards.writer import SetSpec, ShardWriter
+from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.writer import ShardWriter
 from lam.data.schema import ActionField, DataIndex, Storage
 from lam.encoders import VJEPA, Autoencoder, Vision
 from lam.encoders.autoencoder.export import save_export

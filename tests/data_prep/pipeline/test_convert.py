@@ -5,8 +5,8 @@ import pytest
 
 from data_prep.__main__ import main
 from data_prep.pipeline.convert import convert
-from data_prep.shards.sample import Sample
-from data_prep.shards.writer import SetSpec, ShardWriter
+from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.writer import ShardWriter
 from lam.data.datamodule import ClipDataModule
 from lam.data.schema import ActionField, DataIndex, Storage
 from tests.data_prep.sources.recordings import rows

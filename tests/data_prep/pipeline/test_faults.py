@@ -21,8 +21,9 @@ from data_prep.pipeline.job import Job
 from data_prep.pipeline.plan import Entry, make_plan
 from data_prep.pipeline.run import write_set
 from data_prep.pipeline.segment import Preparer
+from data_prep.shards.records import PARTS
+from data_prep.shards.sample import SetSpec
 from data_prep.shards.tar_writer import TarWriter
-from data_prep.shards.writer import PARTS, SetSpec
 from data_prep.sources.base import Listing
 from lam.data.schema import DataIndex, Storage
 from tests.data_prep.sources.recordings import PUSH, Made, rows, write_frames, write_video

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from data_prep.shards.sample import Sample
-from data_prep.shards.writer import SetSpec, ShardWriter
+from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.writer import ShardWriter
 from lam.data.schema import ActionField, DataIndex, FactorInfo, Storage, pack_row, unpack_row
 from tests.data.shards import write_set
 

@@ -14,8 +14,8 @@ import yaml
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from data_prep.__main__ import main
-from data_prep.worlds import world
-from data_prep.worlds.scene import make_clip
+from data_prep.worlds.clip import make_clip
+from data_prep.worlds.generate import world
 from data_prep.worlds.settings import EMBODIMENTS, Dials, WorldSettings
 from lam.data.schema import DataIndex
 from tests.tiny import EXPERIMENTS, WORLDS, world_settings

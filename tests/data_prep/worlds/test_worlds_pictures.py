@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
+from data_prep.worlds.clip import make_clip
 from data_prep.worlds.passive import BALL_COLOR, ENTRANCE_COLORS, ENTRANCE_RADIUS, ENTRANCE_ROWS
-from data_prep.worlds.scene import make_clip
 from data_prep.worlds.settings import EMBODIMENTS, WorldSettings
 from tests.tiny import world_settings
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_prep.worlds.contact import BLOCK_RADIUS, LEFT, NO_CONTACT, RIGHT, push
-from data_prep.worlds.motion import move
-from data_prep.worlds.scene import make_clip
+from data_prep.worlds.clip import make_clip
+from data_prep.worlds.motion import BLOCK_RADIUS, LEFT, NO_CONTACT, RIGHT, move, push
 from data_prep.worlds.settings import EMBODIMENTS, WorldSettings
 from data_prep.worlds.streams import Streams
 from tests.tiny import world_settings

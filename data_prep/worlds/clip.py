@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.worlds.contact import BLOCK_RADIUS
-from data_prep.worlds.motion import POSES, Motion, move
+from data_prep.worlds.motion import BLOCK_RADIUS, POSES, Motion, move
 from data_prep.worlds.passive import Causes, balls, distractors, entrance, flicker, ground, numbered, vector_cause
 from data_prep.worlds.render import Scene, Sprite, render
 from data_prep.worlds.settings import EMBODIMENTS, Color, WorldSettings

@@ -1,0 +1,63 @@
+"""Records of how far the jobs of a set have come, from which its summary is made once all are done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from data_prep.shards.statistics import Tally
+from lam.data.schema import FactorInfo, ShardInfo, Split
+
+PARTS = ".parts"
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """What is known of a written shard, or of the end of a job.
+
+    Attributes:
+        split: Split of the job.
+        shard: The shard; None for the end of the job.
+        tally: What was counted since the record before.
+        factors: Recorded factors, None before the first sample.
+        recording: Which recording of the job to go on with.
+        clip: Which of its clips to go on with.
+    """
+
+    split: Split
+    shard: ShardInfo | None
+    tally: Tally
+    factors: dict[str, FactorInfo] | None
+    recording: int
+    clip: int
+
+    def save(self, path: Path) -> None:
+        """Writes the record atomically."""
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        record = {**asdict(self), "tally": self.tally.to_json()}
+        record["causes"] = record.pop("factors")  # the name in files, as in index.json
+        temporary.write_text(json.dumps(record))
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> PartRecord:
+        """Reads a record."""
+        record = json.loads(path.read_text())
+        shard, factors = record.pop("shard"), record.pop("causes")
+        if shard:
+            shard = ShardInfo(**{**shard, "lengths": tuple(shard["lengths"]), "counts": tuple(shard["counts"])})
+        if factors is not None:
+            factors = {name: FactorInfo(**{**factor, "shape": tuple(factor["shape"])}) for name, factor in factors.items()}
+        return cls(shard=shard, factors=factors, tally=Tally.from_json(record.pop("tally")), **record)
+
+
+def part_records(out: Path, split: Split, job: int) -> list[PartRecord]:
+    """Records of a job's shards so far, in order."""
+    return [PartRecord.load(path) for path in sorted((out / PARTS).glob(f"{split}-{job:06d}-*.json"))]
+
+
+def end_record(out: Path, split: Split, job: int) -> Path:
+    """Where the record of a job's end lies once it is done."""
+    return out / PARTS / f"{split}-{job:06d}.end.json"
