@@ -66,7 +66,7 @@ class Section:
         """Run a part that is expected to take some seconds, if they are left; a failure costs this part alone."""
         self.add("", f"### {title}", "")
         left = self.deadline - time.monotonic()
-        if left < seconds:
+        if seconds and left < seconds:
             self.add(f"Left out: {max(0.0, left):.0f} s were left of the time given, it takes about {seconds:.0f} s.")
             return
         try:
