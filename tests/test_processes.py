@@ -94,9 +94,7 @@ def test_killed_in_mid_run_and_resumed_it_reaches_the_same_weights(shards, tmp_p
     steps = 400
     settings = [
         *arguments(shards, tmp_path, "vq", "tiny/killed", steps),
-        *("--trainer.val_check_interval=100000", "--trainer.callbacks=lightning.pytorch.callbacks.ModelCheckpoint"),
-        *("--trainer.callbacks.filename=last", "--trainer.callbacks.every_n_train_steps=5"),
-        *("--trainer.callbacks.enable_version_counter=false",),
+        *("--trainer.val_check_interval=100000", "--trainer.callbacks=[]", "--checkpoint.every_n_train_steps=5"),
     ]
     command = [sys.executable, "-c", "from lam.runs.cli import main; main()", "fit", *settings]
     last = tmp_path / "tiny" / "killed" / "seed0" / "checkpoints" / "last.ckpt"

@@ -1,4 +1,4 @@
-"""``python -m lam.control fit | validate``: controllers and plans for a world model that has been trained."""
+"""``lam control fit | validate``: controllers and plans for a world model that has been trained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 import lam.control.closed_loop
 import lam.control.episode_board
@@ -15,42 +15,37 @@ import lam.control.plan_board
 import lam.control.planning
 import lam.viz  # noqa: F401  evaluations and visualizations are imported so that their short names work in YAML
 from lam.control.training import ControlledModel
-from lam.runs.cli import LamParser, SettingsError, digest
+from lam.runs.base import RunCLI
+from lam.runs.cli import digest
+from lam.runs.errors import SettingsError
 from lam.runs.results import Provenance, code_revision, read_provenance, write_results
 
 
-class ControlCLI(LightningCLI):
+class ControlCLI(RunCLI):
     """Results live in the world model's own folder: runs/<setting>/<row>/seed<k>/control/clips<label budget>."""
 
     model: ControlledModel
+    model_class = ControlledModel
+    command = "lam control"
+    offers = ("fit", "validate")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds what follows from the run and the label budget."""
+        """Add what follows from the run and the label budget."""
         parser.link_arguments("model.run", "trainer.logger.init_args.save_dir", compute_fn=str)
         parser.link_arguments("model.labeled_clips", "trainer.logger.init_args.version", compute_fn=_budget_folder)
 
     @property
-    def settings(self) -> Any:
-        """The resolved settings of the subcommand."""
-        return self.config[str(self.subcommand)]
-
-    @property
-    def folder(self) -> Path:
+    def run_directory(self) -> Path:
         """Where results go."""
         return Path(self.settings["model"]["run"], "control", _budget_folder(self.settings["model"]["labeled_clips"]))
 
-    def before_instantiate_classes(self) -> None:
-        """Asks validation for weights; lets only a fresh fit write config.yaml."""
-        if self.subcommand != "fit" and not self.settings["ckpt_path"]:
-            raise SettingsError(
-                f"python -m lam.control {self.subcommand} needs trained heads: --ckpt_path {self.folder}/checkpoints/last.ckpt."
-            )
-        if self.subcommand != "fit" or self.settings["ckpt_path"]:
-            self.save_config_callback = None
-        elif not (self.folder / "checkpoints" / "last.ckpt").exists():
-            (self.folder / "config.yaml").unlink(missing_ok=True)  # a start that was killed leaves nothing to lose
-        else:
-            raise FileExistsError(f"{self.folder} already holds controllers. Remove it, or give another --model.labeled_clips.")
+    def needs_a_checkpoint(self) -> str:
+        """Return what to say where no heads have been trained."""
+        return f"{self.command} {self.subcommand} needs trained heads: --ckpt_path {self.run_directory / self.result}."
+
+    def is_taken(self) -> str:
+        """Return what to say where heads of that budget are there already."""
+        return f"{self.run_directory} already holds controllers. Remove it, or give another --model.labeled_clips."
 
     def provenance(self) -> Provenance:
         """What makes these heads: the world model and the settings of their training."""
@@ -69,14 +64,14 @@ class ControlCLI(LightningCLI):
         )
 
     def after_fit(self) -> None:
-        """Saves the last step and validates."""
-        self.trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt", weights_only=False)
+        """Save the last step and validate."""
+        super().after_fit()
         self.trainer.validate(self.model, verbose=False)
         self.after_validate()
 
     def after_validate(self) -> None:
-        """Writes what the evaluations found."""
-        write_results(self.folder, self.trainer, self.provenance(), finished=True)
+        """Write what the evaluations found."""
+        write_results(self.run_directory, self.trainer, self.provenance(), finished=True)
 
 
 def _budget_folder(labeled_clips: int) -> str:
@@ -84,18 +79,11 @@ def _budget_folder(labeled_clips: int) -> str:
 
 
 def run(args: ArgsType = None, cli_class: type[ControlCLI] = ControlCLI, **trainer_defaults: Any) -> ControlCLI:
-    """Builds and runs what the arguments say; errors are raised, not printed.
+    """Build and run what the arguments say; errors are raised, not printed.
 
     Args:
         args: Arguments as typed on the command line; those of the process if not given.
         cli_class: The command line to build.
-        trainer_defaults: Defaults of the trainer that are no settings of the run.
+        trainer_defaults: Defaults of the trainer that are no settings of the run, such as a progress bar.
     """
-    return cli_class(
-        args=args,
-        model_class=ControlledModel,
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        parser_class=LamParser,
-        trainer_defaults=trainer_defaults,
-    )
+    return cli_class(args, **trainer_defaults)

@@ -59,11 +59,11 @@ class SweepControlCLI(ControlCLI):
     def before_instantiate_classes(self) -> None:
         """Decides by comparing today's provenance with what lies in the folder."""
         if self.subcommand == "fit":
-            done, today = read_provenance(self.folder / "run.json"), self.provenance()
+            done, today = read_provenance(self.run_directory / "run.json"), self.provenance()
             if done and done.same_weights(today):
-                raise NothingToTrainError(self.folder, finished=done.evaluation_hash == today.evaluation_hash)
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
+                raise NothingToTrainError(self.run_directory, finished=done.evaluation_hash == today.evaluation_hash)
+            if self.run_directory.exists():
+                shutil.rmtree(self.run_directory)
         super().before_instantiate_classes()
 
 

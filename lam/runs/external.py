@@ -13,7 +13,8 @@ from typing import Any
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lam.models.external import Adapter, ExternalModel
-from lam.runs.cli import LamCLI, SettingsError, digest, filter_known_warnings, run
+from lam.runs.cli import LamCLI, digest, filter_known_warnings, run
+from lam.runs.errors import SettingsError
 from lam.runs.results import Provenance, write_results
 
 

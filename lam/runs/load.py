@@ -13,6 +13,7 @@ import lam.encoders
 import lam.optimizers  # noqa: F401  parts are imported so that a run's config finds them by their short names
 from lam.data.datamodule import ClipDataModule
 from lam.models.latent_action import LatentActionModel
+from lam.runs.upgrade import upgrade
 
 
 def load_run(folder: Path, shards: Path | None = None) -> tuple[LatentActionModel, ClipDataModule]:
@@ -25,7 +26,7 @@ def load_run(folder: Path, shards: Path | None = None) -> tuple[LatentActionMode
     for path in (config, weights, folder / "trained.json"):
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: {folder} is not the folder of a finished run. Train it with lam fit.")
-    settings = yaml.safe_load(config.read_text())
+    settings = upgrade(yaml.safe_load(config.read_text()))
     if shards is not None:
         settings["data"]["shards"] = str(shards)
     parser = ArgumentParser()

@@ -15,8 +15,8 @@ from lam.control.policies import Search
 from lam.control.sweep import Controllers, make_controllers
 from lam.control.training import ControlledModel
 from lam.data.schema import ActionField
-from lam.runs.cli import SettingsError
 from lam.runs.cli import run as run_world
+from lam.runs.errors import SettingsError
 from lam.runs.load import load_run
 from lam.runs.sweep import RunSpec
 from tests.tiny import EXPERIMENTS, arguments, make_world

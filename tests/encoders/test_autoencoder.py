@@ -125,7 +125,7 @@ def test_states_do_not_depend_on_the_precision_of_the_run(weights: Weights) -> N
 def test_a_missing_file_says_how_to_train_one(name: str, weights: Weights, tmp_path: Path) -> None:
     shutil.copytree(weights("autoencoder"), tmp_path, dirs_exist_ok=True)
     (tmp_path / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{name} is missing. .*python -m lam.encoders.autoencoder fit") as caught:
+    with pytest.raises(FileNotFoundError, match=f"{name} is missing. .*lam autoencoder fit") as caught:
         Autoencoder(str(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -155,16 +155,15 @@ def test_damaged_files_are_an_error_of_one_line(weights: Weights, tmp_path: Path
 
 
 @pytest.fixture
-def fit(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def fit(shards: Path, tmp_path: Path) -> Callable[..., None]:
     """What the command line does with these arguments."""
-    from lam.encoders.autoencoder.training import run
+    from lam.runs.autoencoder import main
 
     paths = ["--data.shards", str(shards), "--trainer.logger.init_args.save_dir", str(tmp_path)]
     quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 
     def fit(*extra: str) -> None:
-        monkeypatch.setattr("sys.argv", ["autoencoder", *FIT, *paths, *quiet, "--data.num_workers", "0", *extra])
-        run()
+        main([*FIT, *paths, *quiet, "--data.num_workers", "0", *extra])
 
     return fit
 

@@ -11,7 +11,7 @@ import torch
 
 from lam.models.external import Adapter, ExternalModel
 from lam.report import report
-from lam.runs.cli import SettingsError
+from lam.runs.errors import SettingsError
 from lam.runs.external import evaluate_external
 from tests.tiny import EXPERIMENTS, arguments, make_world
 

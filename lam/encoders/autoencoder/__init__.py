@@ -1,6 +1,6 @@
 """A small autoencoder, trained first on the shards of an experiment and then frozen; its decoder shows what states hold.
 
-``python -m lam.encoders.autoencoder fit`` trains one.
+``lam autoencoder fit`` trains one.
 """
 
 from __future__ import annotations

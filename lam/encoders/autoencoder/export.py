@@ -63,7 +63,7 @@ def load_export(folder: Path | str) -> Export:
     """
     folder = Path(folder)
     how = (
-        "Train one on the same shards: python -m lam.encoders.autoencoder fit --config experiments/autoencoder.yaml "
+        "Train one on the same shards: lam autoencoder fit --config experiments/autoencoder.yaml "
         "--data.shards DIR --name NAME, then set model.encoder.path to runs/NAME/seed0."
     )
     for name in (DESCRIPTION, WEIGHTS):

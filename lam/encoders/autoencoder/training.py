@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning.pytorch as pl
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from lam.data.clip import Clip
-from lam.data.datamodule import ClipDataModule
 from lam.encoders.autoencoder.export import save_export
 from lam.encoders.autoencoder.network import ConvAutoencoder, to_signal
 from lam.optimizers import warmup_cosine
@@ -78,31 +76,3 @@ class AutoencoderTraining(pl.LightningModule):
         optimizer = AdamW(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.95))
         schedule = LambdaLR(optimizer, warmup_cosine(int(self.trainer.estimated_stepping_batches), 0.1))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-class AutoencoderCLI(LightningCLI):
-    """The run directory is runs/<name>/seed<k>, as for all runs."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds ``--name`` and what follows from it and from the seed."""
-        parser.add_argument("--name", type=str, default="autoencoder", help="Run directory under runs/.")
-        parser.link_arguments("name", "trainer.logger.init_args.name")
-        parser.link_arguments("seed_everything", "trainer.logger.init_args.version", compute_fn=_seed_folder)
-        parser.link_arguments("seed_everything", "data.seed")
-
-    def before_instantiate_classes(self) -> None:
-        """Refuses to train over an autoencoder that runs may depend on."""
-        settings = self.config[str(self.subcommand)]
-        save_dir = settings["trainer"]["logger"]["init_args"]["save_dir"]
-        folder = Path(save_dir, settings["name"], _seed_folder(settings["seed_everything"]))
-        if (folder / "config.yaml").exists():
-            raise FileExistsError(f"{folder} already holds a run. Choose another --name or remove that folder.")
-
-
-def _seed_folder(seed: int | bool) -> str:
-    return f"seed{int(seed)}"
-
-
-def run(args: ArgsType = None) -> None:
-    """Builds and runs what the arguments say, those of the process if none are given."""
-    AutoencoderCLI(AutoencoderTraining, ClipDataModule, args=args, seed_everything_default=0, auto_configure_optimizers=False)

@@ -1,0 +1,122 @@
+"""What all command lines that train have in common: a folder for each run, which no other run writes over."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from lam.runs.configs import expand_configs
+from lam.runs.errors import SettingsError
+from lam.runs.parser import LamParser
+
+
+class RunCLI(LightningCLI):
+    """Runs live in runs/<name>/seed<k>; only a fresh fit writes config.yaml there, and a run that is there stays.
+
+    Args:
+        args: Arguments as typed on the command line; those of the process if not given.
+        trainer_defaults: Defaults of the trainer that are no settings of the run, such as a progress bar.
+    """
+
+    model_class: ClassVar[type[Any]]
+    """Class of the LightningModule."""
+
+    datamodule_class: ClassVar[type[Any] | None] = None
+    """Class of the LightningDataModule, where the model does not bring its own data."""
+
+    command: ClassVar[str] = "lam"
+    """What is typed before the subcommand."""
+
+    offers: ClassVar[tuple[str, ...]] = ("fit", "validate", "test", "predict")
+    """Subcommands."""
+
+    default_name: ClassVar[str] = "scratch/row"
+    """Name of a run that is given none."""
+
+    result: ClassVar[str] = "checkpoints/last.ckpt"
+    """File in a run's folder that training leaves behind; a folder that has it is not written over."""
+
+    def __init__(self, args: ArgsType = None, **trainer_defaults: Any) -> None:
+        words = sys.argv[1:] if args is None else args
+        self._asked = words[0] if isinstance(words, list) and words else None
+        super().__init__(
+            self.model_class,
+            self.datamodule_class,
+            args=expand_configs(words) if isinstance(words, list) else words,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=LamParser,
+            trainer_defaults=trainer_defaults,
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the arguments that were given; Lightning would warn of those of the process."""
+        self.config = parser.parse_args(args)  # type: ignore[arg-type]  # a list; see __init__
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static in Lightning
+        """Return the subcommand that is asked for, as describing all options of each takes long; else all."""
+        every = {name: skipped for name, skipped in LightningCLI.subcommands().items() if name in self.offers}
+        return {self._asked: every[self._asked]} if self._asked in every else every
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add ``--name`` and what follows from it and from the seed."""
+        parser.add_argument(
+            "--name", type=str, default=self.default_name, help="Run directory under runs/: <setting>/<family>@<knob>."
+        )
+        parser.link_arguments("name", "trainer.logger.init_args.name")
+        parser.link_arguments("seed_everything", "trainer.logger.init_args.version", compute_fn=_seed_folder)
+        parser.link_arguments("seed_everything", "data.seed")
+
+    @property
+    def settings(self) -> Any:
+        """The resolved settings of the subcommand."""
+        return self.config[str(self.subcommand)]
+
+    @property
+    def run_directory(self) -> Path:
+        """Folder of this run, known before anything is built."""
+        logger = self.settings["trainer"]["logger"]
+        if not logger:
+            raise SettingsError(
+                f"trainer.logger is {logger}, but it says where runs are kept. Leave it to experiments/base.yaml."
+            )
+        save_dir = logger["init_args"]["save_dir"]
+        return Path(save_dir or ".", self.settings["name"], _seed_folder(self.settings["seed_everything"]))
+
+    def before_instantiate_classes(self) -> None:
+        """Let only a fresh fit write config.yaml; validation and resumption read it and must not replace it."""
+        ckpt_path = self.settings.get("ckpt_path")
+        if self.subcommand != "fit" and not ckpt_path:
+            raise SettingsError(self.needs_a_checkpoint())
+        if self.subcommand != "fit" or ckpt_path or self.settings["trainer"]["fast_dev_run"]:
+            self.save_config_callback = None
+        elif not (self.run_directory / self.result).exists():
+            (self.run_directory / "config.yaml").unlink(missing_ok=True)  # a start that failed leaves nothing to lose
+        else:
+            raise FileExistsError(self.is_taken())
+
+    def needs_a_checkpoint(self) -> str:
+        """Return what to say where there is nothing to validate."""
+        return (
+            f"{self.command} {self.subcommand} needs a trained model: --ckpt_path {self.run_directory / self.result}, with "
+            f"--config {self.run_directory}/config.yaml."
+        )
+
+    def is_taken(self) -> str:
+        """Return what to say where the folder of a fresh run holds another one."""
+        return (
+            f"{self.run_directory} already holds a run. Choose another --name, remove that folder, or resume it with "
+            f"--ckpt_path {self.run_directory / self.result}."
+        )
+
+    def after_fit(self) -> None:
+        """Save the last step, wherever it fell between two scheduled checkpoints."""
+        if not self.settings["trainer"]["fast_dev_run"]:
+            self.trainer.save_checkpoint(self.run_directory / self.result, weights_only=False)
+
+
+def _seed_folder(seed: int | bool) -> str:
+    return f"seed{int(seed)}"

@@ -1,0 +1,7 @@
+"""Errors that a person can mend."""
+
+from __future__ import annotations
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be understood."""
