@@ -14,8 +14,24 @@ from matplotlib.figure import Figure, SubFigure
 from data_prep.inspection.action_lag import MotionLag
 from data_prep.inspection.action_stats import Number
 from data_prep.inspection.preview import Glance
-from lam.report.figures.style import COLORS, STYLE
 
+_ACTION_COLOR, _LAG_COLOR, _INTERVAL_COLOR = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+)  # Okabe and Ito's, for color-blind readers
+_STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+}
 _STRIPS, _NUMBERS, _ROWS = 4, 6, 300
 _WIDTH = 11.0  # inches
 
@@ -42,7 +58,7 @@ def draw_inspection(
         shown = _which(numbers, lag)
         heights.insert(1, 0.9 * len(shown) + 0.7)
     plain: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}  # whatever matplotlibrc says
-    with mpl.rc_context(plain | STYLE):
+    with mpl.rc_context(plain | _STYLE):
         figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
         parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         _draw_strips(parts[0], name, strips)
@@ -86,10 +102,10 @@ def _draw_actions(part: SubFigure, acted: Sequence[Glance], numbers: Sequence[Nu
     everything = np.concatenate([each.actions for each in acted if each.actions is not None])
     axes = part.subplots(len(shown), 2, squeeze=False, width_ratios=[4, 1])
     for (trace, histogram), i in zip(axes, shown, strict=True):
-        trace.step(times[:count], rows[:count, i], where="post", color=COLORS[0], linewidth=0.9)
+        trace.step(times[:count], rows[:count, i], where="post", color=_ACTION_COLOR, linewidth=0.9)
         trace.set_ylabel(numbers[i].name, fontsize=8, rotation=0, ha="right", va="center")
         values = everything[:, i][np.isfinite(everything[:, i])]
-        histogram.hist(values, bins=40, color=COLORS[0])
+        histogram.hist(values, bins=40, color=_ACTION_COLOR)
         histogram.set_yticks([])
         for axis in (trace, histogram):
             axis.tick_params(labelsize=7)
@@ -112,8 +128,8 @@ def _draw_lag(axis: Axes, numbers: Sequence[Number] | None, lag: MotionLag | Non
     for i in np.flatnonzero(~np.isnan(curves[0])):
         axis.plot(lag.lags, curves[:, i], color="#BBBBBB", linewidth=0.8)
     if lag.shows.any():
-        axis.axvspan(lag.low - 0.5, lag.high + 0.5, color=COLORS[1], alpha=0.15, linewidth=0)
-        axis.plot(lag.lags, lag.joint, color=COLORS[1], marker="o", label="mean of the numbers that show")
+        axis.axvspan(lag.low - 0.5, lag.high + 0.5, color=_LAG_COLOR, alpha=0.15, linewidth=0)
+        axis.plot(lag.lags, lag.joint, color=_LAG_COLOR, marker="o", label="mean of the numbers that show")
         axis.legend(loc="upper left", fontsize=7)
     axis.axhline(0, color="#444444", linewidth=0.8)
     axis.set_xticks(lag.lags)
@@ -128,7 +144,7 @@ def _draw_intervals(axis: Axes, seen: Sequence[Glance]) -> None:
     if not len(gaps):
         return
     middle = float(np.median(gaps))
-    axis.hist(np.clip(gaps, 0, 3 * middle), bins=60, range=(0, 3 * middle), color=COLORS[2])
+    axis.hist(np.clip(gaps, 0, 3 * middle), bins=60, range=(0, 3 * middle), color=_INTERVAL_COLOR)
     axis.set_yscale("log")
     axis.set_xlabel(f"seconds (middle {middle:.3g}; longer than {3 * middle:.3g} at the right edge)", fontsize=8)
     axis.set_ylabel("frames")

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from data_prep.shards.sample import Maker, Sample
 from data_prep.sources.base import Recording, sha256
 from lam.data.join import join_steps
 from lam.data.schema import DataIndex, FeatureInfo, Storage
-from lam.encoders.frozen import FrozenEncoder
-from lam.encoders.pretrained import PretrainedEncoder
+
+if TYPE_CHECKING:  # preparation does not load the encoders; the command line resolves the name when it is asked for one
+    from lam.encoders.frozen import FrozenEncoder
 
 Precision = Literal["fp32", "bf16"]
 _HOW_ONLY = ("source", "frames_at_once", "clips_at_once")
@@ -179,6 +180,8 @@ def _buffers(encoder: FrozenEncoder) -> dict[str, str]:
 
 def _architecture(encoder: FrozenEncoder) -> dict[str, Any]:
     """Settings of a transformer that its weights do not show, such as its number of heads."""
+    from lam.encoders.pretrained import PretrainedEncoder
+
     if not isinstance(encoder, PretrainedEncoder):
         return {}
     config = encoder.backbone.config.to_diff_dict()  # type: ignore[operator, union-attr]  # modules' attributes have no types
