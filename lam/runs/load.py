@@ -1,40 +1,208 @@
-"""Loading what a run left behind."""
+"""Loading what a run left behind, from the run's own folder or from one that ``lam export`` wrote."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
+from torch import Tensor
 
 import lam.bottlenecks
 import lam.encoders
 import lam.optimizers  # noqa: F401  parts are imported so that a run's config finds them by their short names
 from lam.data.datamodule import ClipDataModule
 from lam.models.latent_action import LatentActionModel
+from lam.runs.trained import TrainedModel
 from lam.runs.upgrade import upgrade
+
+EXPORT = "export.json"
+"""The file that makes a folder an export: which weights belong to it and what made them."""
+EXPORTED_WEIGHTS = "model.safetensors"
+CHECKSUM = "last.sha256"
+"""Beside last.ckpt: its SHA-256, in the form that the program ``sha256sum -c`` reads."""
+
+
+def load(path: Path | str, device: torch.device | str = "cpu") -> TrainedModel:
+    """Load a trained model for use: in eval mode, without the data it was trained on.
+
+    Args:
+        path: Folder of a finished run, wherever it was moved, or one that ``lam export`` wrote; or the name of such an export
+            on the Hugging Face hub, ``hub:owner/name`` or ``owner/name``, where there is no such folder.
+        device: Where the model computes.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or files are missing in it.
+        ValueError: Its weights are not those that training left, or its settings cannot be understood.
+    """
+    name, folder = str(path), Path(path)
+    if name.startswith("hub:") or (not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name)):
+        folder = _download(name.removeprefix("hub:"))
+    elif not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}. Give the folder of a run, runs/<setting>/<row>/seed<k>.")
+    with torch.random.fork_rng(devices=[]):  # building a model draws weights, which are replaced; callers' draws stay theirs
+        return (_load_export if (folder / EXPORT).exists() else _load_trained)(folder).to(device)
 
 
 def load_run(folder: Path, shards: Path | None = None) -> tuple[LatentActionModel, ClipDataModule]:
-    """The trained world model of a run's folder and the data it was trained on, or the same windows of another set.
+    """Load the trained world model of a run's folder and the data it was trained on, or the same windows of another set.
 
     Raises:
         FileNotFoundError: There is no run, or its training has not ended.
     """
-    config, weights = folder / "config.yaml", folder / "checkpoints" / "last.ckpt"
-    for path in (config, weights, folder / "trained.json"):
+    settings = read_settings(folder)
+    model = build(settings["model"], _places(folder))
+    fill(model, read_checkpoint(folder))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(ClipDataModule, "data")
+    changed = {} if shards is None else {"shards": str(shards)}
+    data: ClipDataModule = parser.instantiate_classes(parser.parse_object({"data": settings["data"] | changed})).data
+    return model, data
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read the settings of a finished run.
+
+    Raises:
+        FileNotFoundError: There is no run, or its training has not ended.
+    """
+    for path in (folder / "config.yaml", folder / "checkpoints" / "last.ckpt", folder / "trained.json"):
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: {folder} is not the folder of a finished run. Train it with lam fit.")
-    settings = upgrade(yaml.safe_load(config.read_text()))
-    if shards is not None:
-        settings["data"]["shards"] = str(shards)
-    parser = ArgumentParser()
+    return _read_config(folder)
+
+
+def build(settings: dict[str, Any], places: list[Path]) -> LatentActionModel:
+    """Build a model from its settings, with weights that are still to be filled in.
+
+    Args:
+        settings: What the config says under ``model``.
+        places: Folders relative to which folders of the encoder are looked for, the first that has them.
+
+    Raises:
+        ValueError: The settings do not fit the classes they name.
+    """
+    encoder = settings["encoder"]
+    arguments = {
+        name: _find_folder(value, places) if isinstance(value, str) else value
+        for name, value in (encoder.get("init_args") or {}).items()
+    }
+    parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(LatentActionModel, "model")
-    parser.add_class_arguments(ClipDataModule, "data")
-    parsed = parser.parse_object({"model": settings["model"], "data": settings["data"]})
-    built = parser.instantiate_classes(parsed)
-    checkpoint = torch.load(weights, map_location="cpu", weights_only=True)
-    built.model.on_load_checkpoint(checkpoint)
-    built.model.load_state_dict(checkpoint["state_dict"])
-    return built.model, built.data
+    try:
+        parsed = parser.parse_object({"model": settings | {"encoder": encoder | {"init_args": arguments}}})
+    except ArgumentError as error:
+        raise ValueError(
+            f"The settings of the model do not fit the classes they name: {' '.join(str(error).split())} If one of them is "
+            "your own, see that Python finds its module (PYTHONPATH)."
+        ) from error
+    model: LatentActionModel = parser.instantiate_classes(parsed).model
+    return model
+
+
+def fill(model: LatentActionModel, weights: dict[str, Tensor]) -> None:
+    """Give a model its weights, all but those of its frozen encoder, which it has already."""
+    checkpoint = {"state_dict": dict(weights)}
+    model.on_load_checkpoint(checkpoint)
+    model.load_state_dict(checkpoint["state_dict"])
+
+
+def read_checkpoint(folder: Path) -> dict[str, Tensor]:
+    """Read the weights of a run, after a look whether they are those that training left; nothing is unpickled but tensors.
+
+    Raises:
+        ValueError: They are not; runs from before checksums are not checked.
+    """
+    path = folder / "checkpoints" / "last.ckpt"
+    checksum = path.with_name(CHECKSUM)
+    if checksum.exists() and checksum.read_text().split()[0] != hash_file(path):
+        raise ValueError(
+            f"{path} is not the file that training left: its SHA-256 is not the one in {checksum}. Copy the run again, or end "
+            "the training that was resumed."
+        )
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return weights
+
+
+def write_checksum(folder: Path) -> None:
+    """Write the SHA-256 of a run's weights beside them, once its training has ended."""
+    path = folder / "checkpoints" / "last.ckpt"
+    path.with_name(CHECKSUM).write_text(f"{hash_file(path)}  {path.name}\n")
+
+
+def hash_file(path: Path) -> str:
+    """Compute the SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _load_trained(folder: Path) -> TrainedModel:
+    """Load the model of a run's folder."""
+    settings = read_settings(folder)
+    model = build(settings["model"], _places(folder))
+    fill(model, read_checkpoint(folder))
+    return TrainedModel(model, settings["data"]["frames"], settings["data"]["stride"])
+
+
+def _load_export(folder: Path) -> TrainedModel:
+    """Load the model of an exported folder."""
+    from safetensors.torch import load_file
+
+    for name in ("config.yaml", EXPORTED_WEIGHTS):
+        if not (folder / name).exists():
+            raise FileNotFoundError(f"{folder / name} is missing. Export the run again, or copy the whole folder.")
+    if json.loads((folder / EXPORT).read_text())["sha256"] != hash_file(folder / EXPORTED_WEIGHTS):
+        raise ValueError(f"{folder / EXPORTED_WEIGHTS} is not the file that {EXPORT} describes. Copy the whole folder again.")
+    settings = _read_config(folder)
+    model = build(settings["model"], [folder])
+    fill(model, load_file(folder / EXPORTED_WEIGHTS))
+    return TrainedModel(model, settings["data"]["frames"], settings["data"]["stride"])
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Read the settings in a folder, of this or an earlier release."""
+    settings: dict[str, Any] = upgrade(yaml.safe_load((folder / "config.yaml").read_text()))
+    return settings
+
+
+def _places(folder: Path) -> list[Path]:
+    """Folders that a run's relative paths may start from: the working directory, or one above the run that was moved."""
+    return [Path(), *folder.resolve().parents]
+
+
+def _find_folder(value: str, places: list[Path]) -> str:
+    """The folder that a setting names relative to one of some places; the setting as it is where there is none."""
+    return next((str(place / value) for place in places if value and (place / value).is_dir()), value)
+
+
+def _download(name: str) -> Path:
+    """Download an export from the hub.
+
+    Raises:
+        FileNotFoundError: There is none, or the hub cannot be reached.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise FileNotFoundError(
+            f"There is no folder {name}, and the hub cannot be asked without huggingface_hub: pip install 'lam[hub]'."
+        ) from error
+    try:
+        # no other file of an export is needed, and none of these is unpickled
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.yaml", "*.safetensors", "*.txt", "*.md"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(
+            f"There is no folder {name}, and the hub gives no such model ({' '.join(str(error).split())})."
+        ) from error
+    if not (folder / EXPORT).exists():
+        raise FileNotFoundError(f"{name} on the hub has no {EXPORT}: it was not written by lam export.")
+    return folder
