@@ -37,7 +37,8 @@ from data_prep.shards.writer import ShardWriter
 from lam.bottlenecks import NSVQ
 from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
-from lam.data.schema import DataIndex, Storage
+from lam.data.index import DataIndex
+from lam.data.schema import Storage
 from lam.encoders import Cached, Encoder, Vision
 from lam.models.forward import AdaLN
 from lam.models.inverse import ChannelPair

@@ -36,9 +36,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from data_prep.shards.sample import Sample, SetSpec
 from data_prep.shards.writer import ShardWriter
+from lam.data.codec import decode_frames
 from lam.data.datamodule import ClipDataModule
-from lam.data.decode import decode_frames
-from lam.data.schema import DataIndex, Storage, side_index_name
+from lam.data.index import DataIndex
+from lam.data.schema import Storage, side_index_name
 
 CLIP_FRAMES = 40
 

@@ -174,7 +174,7 @@ def _sum_by(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def lag_rows(rows: np.ndarray, fields: Sequence[ActionField]) -> np.ndarray:
     """Actions as they can be compared with motion: of absolute targets, the change from the row before."""
-    absolute = np.array([each.join == "last" for each in fields for _ in range(each.dim)])
+    absolute = np.array([each.aggregation == "last" for each in fields for _ in range(each.dim)])
     finite = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float64)
     return np.where(absolute, np.diff(finite, axis=0, prepend=finite[:1]), finite)
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lam.data.join import Join
-from lam.data.schema import ActionField
+from lam.data.schema import ActionField, Aggregation
 
 _SATURATED = 0.05  # share of the rows at a limit that is worth a remark
 _FEW_VALUES = 10
@@ -21,7 +20,7 @@ class Number:
 
     Attributes:
         name: Its field, and its place in it where it has several.
-        join: What several steps of it become.
+        aggregation: What several steps of it become.
         low: Smallest value.
         high: Largest value.
         mean: Mean.
@@ -34,7 +33,7 @@ class Number:
     """
 
     name: str
-    join: Join
+    aggregation: Aggregation
     low: float
     high: float
     mean: float
@@ -53,11 +52,11 @@ class Number:
 
 def describe_numbers(fields: Sequence[ActionField], rows: np.ndarray) -> list[Number]:
     """Describes each number of actions (rows, U)."""
-    names = [(f"{each.name}[{i}]" if each.dim > 1 else each.name, each.join) for each in fields for i in range(each.dim)]
-    return [_describe(name, join, rows[:, i].astype(np.float64)) for i, (name, join) in enumerate(names)]
+    names = [(f"{each.name}[{i}]" if each.dim > 1 else each.name, each.aggregation) for each in fields for i in range(each.dim)]
+    return [_describe(name, how, rows[:, i].astype(np.float64)) for i, (name, how) in enumerate(names)]
 
 
-def _describe(name: str, join: Join, values: np.ndarray) -> Number:
+def _describe(name: str, aggregation: Aggregation, values: np.ndarray) -> Number:
     good = values[np.isfinite(values)]
     bad = len(values) - len(good)
     if not len(good):
@@ -65,7 +64,7 @@ def _describe(name: str, join: Join, values: np.ndarray) -> Number:
     low, high = float(good.min()) + 0.0, float(good.max()) + 0.0  # no -0
     return Number(
         name=name,
-        join=join,
+        aggregation=aggregation,
         low=low,
         high=high,
         mean=float(good.mean()),
@@ -117,7 +116,7 @@ def _looks_unclipped(number: Number) -> bool:
     angles; nor of what is nearly always larger.
     """
     both = number.low < -1 < 1 < number.high
-    return number.join != "last" and _SELDOM < number.outside < (_NEARLY_ALWAYS if both else _OFTEN)
+    return number.aggregation != "last" and _SELDOM < number.outside < (_NEARLY_ALWAYS if both else _OFTEN)
 
 
 def _names(some: Sequence[Number], numbers: Sequence[Number]) -> str:

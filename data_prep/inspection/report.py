@@ -133,7 +133,7 @@ def say_actions(numbers: Sequence[Number], acted: Sequence[Glance], actions: Seq
         shares = f"{each.at_low:7.1%} {each.at_high:7.1%} {each.outside:11.1%}"
         curve = lag.curve[:, i]
         best = f"{curve.max():8.2f} {lag.lags[curve.argmax()]:6d}" if lag.shows[i] else "       -"
-        lines.append(f"  {each.name:{wide}} {each.join:4} {values} {shares}    {best}")
+        lines.append(f"  {each.name:{wide}} {each.aggregation:4} {values} {shares}    {best}")
     if short := [e.name for e, rows in zip(acted, actions, strict=True) if len(rows) < len(e.times) - 1]:
         lines.append(f"! {len(short)} recordings have fewer rows of actions than steps between frames, the first {short[0]}.")
     if acted[0].factors:

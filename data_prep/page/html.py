@@ -12,7 +12,8 @@ import numpy as np
 from data_prep.page.images import LONGEST, animate, data_uri, difference, png
 from data_prep.page.svg import draw_lengths, draw_traces
 from data_prep.shards.sample import Sample
-from lam.data.schema import SPLITS, DataIndex
+from lam.data.index import DataIndex
+from lam.data.schema import SPLITS
 
 _CLIPPED = 0.05  # share of the steps at a limit that is worth a color
 _STYLE = """
@@ -119,7 +120,7 @@ def _actions(index: DataIndex) -> str:
     names = [(each, i) for each in index.actions for i in range(each.dim)]
     rows: list[list[Any]] = []
     for number, (each, i) in enumerate(names):
-        row: list[Any] = [f"{each.name}[{i}]" if each.dim > 1 else each.name, each.join]
+        row: list[Any] = [f"{each.name}[{i}]" if each.dim > 1 else each.name, each.aggregation]
         if (found := index.action_statistics) is not None:
             shares = found.at_low[number], found.at_high[number]
             constant = found.low[number] == found.high[number]
@@ -135,7 +136,7 @@ def _factors(index: DataIndex) -> str:
     """What else was recorded."""
     if not index.factors:
         return '<p class="quiet">None were recorded.</p>'
-    rows = [[name, list(factor.shape) or "a number", factor.kind, factor.join] for name, factor in index.factors.items()]
+    rows = [[name, list(factor.shape) or "a number", factor.kind, factor.aggregation] for name, factor in index.factors.items()]
     return _table(["factor", "shape", "kind", "joined by"], rows)
 
 

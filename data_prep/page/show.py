@@ -14,7 +14,8 @@ from data_prep.pipeline.reader import read_samples
 from data_prep.shards.sample import Sample
 from data_prep.sources.base import Recording
 from lam.data.datamodule import ClipDataModule
-from lam.data.schema import SPLITS, DataIndex, Split, Storage
+from lam.data.index import DataIndex
+from lam.data.schema import SPLITS, Split, Storage
 
 _PAIRS = 8  # training windows that are shown
 

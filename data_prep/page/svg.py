@@ -8,7 +8,8 @@ from html import escape
 import numpy as np
 
 from data_prep.shards.sample import Sample
-from lam.data.schema import SPLITS, DataIndex
+from lam.data.index import DataIndex
+from lam.data.schema import SPLITS
 
 _TRACES = 8  # numbers drawn of a clip
 _BARS = 40

@@ -19,8 +19,8 @@ from data_prep.pipeline.reader import list_samples, load_pictures, plan_again, r
 from data_prep.pipeline.run import write_set
 from data_prep.shards.sample import Maker, Sample
 from data_prep.sources.base import Recording, sha256
-from lam.data.join import join_steps
-from lam.data.schema import DataIndex, FeatureInfo, Storage
+from lam.data.index import DataIndex
+from lam.data.schema import FeatureInfo, Storage, aggregate_steps
 
 if TYPE_CHECKING:  # preparation does not load the encoders; the command line resolves the name when it is asked for one
     from lam.encoders.frozen import FrozenEncoder
@@ -61,13 +61,15 @@ class Encode(Maker):
             if len(last) < 2:
                 drop(f"fewer than two states of {each} frames")
                 continue
-            joins = {name: self.index.factors[name].join for name in sample.factors}
+            aggregations = {name: self.index.factors[name].aggregation for name in sample.factors}
             yield dataclasses.replace(
                 sample,
                 frames=self._states(sample.frames[: len(last) * each]),
                 times=sample.times[last],
-                actions=None if sample.actions is None else join_steps(sample.actions, last, self.index.action_joins),
-                factors={name: join_steps(steps, last, joins[name]) for name, steps in sample.factors.items()},
+                actions=None
+                if sample.actions is None
+                else aggregate_steps(sample.actions, last, self.index.action_aggregations),
+                factors={name: aggregate_steps(steps, last, aggregations[name]) for name, steps in sample.factors.items()},
             )
 
     def _states(self, frames: np.ndarray) -> np.ndarray:

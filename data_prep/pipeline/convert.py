@@ -12,7 +12,8 @@ from data_prep.pipeline.reader import list_samples, load_pictures, plan_again, r
 from data_prep.pipeline.run import default_storage, write_set
 from data_prep.shards.sample import Maker, Sample
 from data_prep.sources.base import Recording
-from lam.data.schema import DataIndex, Storage
+from lam.data.index import DataIndex
+from lam.data.schema import Storage
 
 
 class Copy(Maker):

@@ -14,7 +14,8 @@ from data_prep.pipeline.plan import Plan, make_plan
 from data_prep.shards.sample import Maker, Sample, SetSpec
 from data_prep.sources.base import Listing, Recording
 from lam.data.files import LocalFiles
-from lam.data.schema import SPLITS, DataIndex, Storage, side_index_name
+from lam.data.index import DataIndex
+from lam.data.schema import SPLITS, Storage, side_index_name
 from lam.data.shard_reader import ACTIONS, OpenShard
 
 _SAMPLES = 64  # of a recording: what is read again where an interrupted run goes on, and lost where a shard is damaged
@@ -60,8 +61,8 @@ def plan_again(index: DataIndex, listing: Listing, maker: Maker) -> Plan:
 
 def spec_again(index: DataIndex, **changed: Any) -> SetSpec:
     """What all samples of a set have in common, with some of it changed."""
-    joins = {name: factor.join for name, factor in index.factors.items()}
-    spec = SetSpec(index.height, index.width, index.storage, actions=index.actions, factor_joins=joins)
+    aggregations = {name: factor.aggregation for name, factor in index.factors.items()}
+    spec = SetSpec(index.height, index.width, index.storage, actions=index.actions, factor_aggregations=aggregations)
     return dataclasses.replace(spec, **changed)
 
 

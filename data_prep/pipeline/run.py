@@ -18,7 +18,8 @@ from data_prep.shards.finalize import assemble, missing_jobs
 from data_prep.shards.records import PARTS
 from data_prep.shards.sample import Maker, SetSpec
 from data_prep.sources.base import Listing, Recording, Source, sha256
-from lam.data.schema import INDEX, SPLITS, DataIndex, Storage
+from lam.data.index import DataIndex
+from lam.data.schema import INDEX_FILE, SPLITS, Storage
 
 _PLAN = "plan.json"
 _SAID = 20  # reasons that are printed; all are in quarantined.txt
@@ -56,7 +57,7 @@ def prepare_source(
         width=preparation.size,
         storage=storage,
         actions=source.action_fields(),
-        factor_joins=source.factor_joins(),
+        factor_aggregations=source.factor_aggregations(),
         bytes_per_shard=int(output.shard_megabytes * 2**20),
     )
     settings = {**options, **dataclasses.asdict(preparation), **dataclasses.asdict(output), "storage": storage.name}
@@ -94,7 +95,7 @@ def write_set(
         Exit code: 3 if something could not be read and was left out, else 0.
     """
     settings = json.loads(json.dumps({**settings, "input_sha256": _fingerprint(listing)}))
-    if (out / INDEX).is_file():
+    if (out / INDEX_FILE).is_file():
         index = DataIndex.load(out)
         _check_same(out, index.settings, settings)
         print(f"{out} is finished, with these settings and files: nothing to do.")

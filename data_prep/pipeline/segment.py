@@ -13,8 +13,8 @@ from data_prep.pipeline.scene_cuts import Shown, number_scenes
 from data_prep.shards.sample import Maker, Sample, clip_key
 from data_prep.shards.thumbnails import largest_change
 from data_prep.sources.base import Recording, Source, Stream
-from lam.data.join import Join, join_steps
 from lam.data.resize import SquareResizer
+from lam.data.schema import Aggregation, aggregate_steps
 
 _SLACK = 1e-4  # of a target interval: times in files are rounded
 
@@ -29,8 +29,8 @@ class Preparer(Maker):
 
     def __init__(self, source: Source, preparation: Preparation) -> None:
         self.source, self.preparation = source, preparation
-        self.joins = [each.join for each in source.action_fields() for _ in range(each.dim)]
-        self.factor_joins = source.factor_joins()
+        self.aggregations = [each.aggregation for each in source.action_fields() for _ in range(each.dim)]
+        self.factor_aggregations = source.factor_aggregations()
 
     def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
         """The samples of a recording, in order."""
@@ -54,8 +54,10 @@ class Preparer(Maker):
 
     def _sample(self, recording: Recording, stream: Stream, piece: _Piece) -> Sample:
         numbers, times = np.array(piece.numbers), np.array(piece.times)
-        actions = None if stream.actions is None else join_steps(stream.actions, numbers, self.joins)
-        factors = {name: join_steps(value, numbers, self._join(name, value)) for name, value in stream.factors.items()}
+        actions = None if stream.actions is None else aggregate_steps(stream.actions, numbers, self.aggregations)
+        factors = {
+            name: aggregate_steps(value, numbers, self._aggregation(name, value)) for name, value in stream.factors.items()
+        }
         name = "" if recording.name == recording.group else recording.name
         sample = Sample(
             key=clip_key(recording.group, piece.times[0], name),
@@ -67,11 +69,11 @@ class Preparer(Maker):
             factors=factors,
             first=int(numbers[0]),
         )
-        sample.check_labels(len(self.joins))
+        sample.check_labels(len(self.aggregations))
         return sample
 
-    def _join(self, name: str, value: np.ndarray) -> Join:
-        return self.factor_joins.get(name, "sum" if value.dtype.kind == "f" else "max")
+    def _aggregation(self, name: str, value: np.ndarray) -> Aggregation:
+        return self.factor_aggregations.get(name, "sum" if value.dtype.kind == "f" else "max")
 
 
 @dataclass

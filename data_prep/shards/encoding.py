@@ -9,13 +9,14 @@ import av
 import numpy as np
 import simplejpeg
 
-from lam.data.schema import KEY_FRAME_INTERVAL, pack_row
+from lam.data.codec import pack_jpegs
+from lam.data.schema import KEY_FRAME_INTERVAL
 
 
 def encode_jpegs(frames: np.ndarray) -> bytes:
     """Packed JPEG row of frames (F, H, W, 3) uint8, quality 95 without chroma subsampling."""
     frames = np.ascontiguousarray(frames)
-    return pack_row([simplejpeg.encode_jpeg(frame, quality=95, colorspace="RGB", colorsubsampling="444") for frame in frames])
+    return pack_jpegs([simplejpeg.encode_jpeg(frame, quality=95, colorspace="RGB", colorsubsampling="444") for frame in frames])
 
 
 def encode_mp4(frames: np.ndarray, fps: float) -> bytes:

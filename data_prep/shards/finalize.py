@@ -10,7 +10,8 @@ from data_prep.shards.duplicates import leave_out_duplicates
 from data_prep.shards.records import PARTS, PartRecord, end_record, part_records
 from data_prep.shards.sample import SetSpec
 from data_prep.shards.statistics import Tally
-from lam.data.schema import SPLITS, DataIndex, FactorInfo, Quarantined, ShardInfo, Split
+from lam.data.index import DataIndex
+from lam.data.schema import SPLITS, FactorInfo, Quarantined, ShardInfo, Split
 
 _LISTED = 100  # quarantined items in index.json; the rest is in quarantined.txt
 

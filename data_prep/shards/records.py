@@ -37,7 +37,8 @@ class PartRecord:
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         record = {**asdict(self), "tally": self.tally.to_json()}
-        record["causes"] = record.pop("factors")  # the name in files, as in index.json
+        del record["factors"]  # named in files as in index.json
+        record["causes"] = None if self.factors is None else {name: info.to_record() for name, info in self.factors.items()}
         temporary.write_text(json.dumps(record))
         temporary.replace(path)
 
@@ -49,7 +50,7 @@ class PartRecord:
         if shard:
             shard = ShardInfo(**{**shard, "lengths": tuple(shard["lengths"]), "counts": tuple(shard["counts"])})
         if factors is not None:
-            factors = {name: FactorInfo(**{**factor, "shape": tuple(factor["shape"])}) for name, factor in factors.items()}
+            factors = {name: FactorInfo.from_record(factor) for name, factor in factors.items()}
         return cls(shard=shard, factors=factors, tally=Tally.from_json(record.pop("tally")), **record)
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data_prep.sources.base import Recording, sha256
-from lam.data.join import Join
-from lam.data.schema import ActionField, FeatureInfo, Storage
+from lam.data.schema import ActionField, Aggregation, FeatureInfo, Storage
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ class SetSpec:
         width: Width of the frames, pixels.
         storage: How to store frames.
         actions: What recorded actions consist of; empty where none are recorded.
-        factor_joins: How several steps of a factor become one, if not the sum of continuous and the largest of discrete ones.
+        factor_aggregations: How several steps of a factor become one, where continuous ones are not summed or discrete ones
+            do not become the largest.
         features: Which encoder made the states, for storage states.
         samples_per_shard: A shard is closed after this many samples.
         bytes_per_shard: A shard is closed after this many bytes.
@@ -77,7 +77,7 @@ class SetSpec:
     width: int
     storage: Storage
     actions: Sequence[ActionField] = ()
-    factor_joins: dict[str, Join] = field(default_factory=dict)
+    factor_aggregations: dict[str, Aggregation] = field(default_factory=dict)
     features: FeatureInfo | None = None
     samples_per_shard: int = 2000
     bytes_per_shard: int = 256 * 2**20

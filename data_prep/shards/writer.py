@@ -21,8 +21,8 @@ from data_prep.shards.sample import Sample, SetSpec
 from data_prep.shards.statistics import Tally
 from data_prep.shards.tar_writer import OpenShard
 from data_prep.shards.thumbnails import sample_thumbnail
-from lam.data.join import Join
-from lam.data.schema import SPLITS, FactorInfo, ShardInfo, Split, Storage, pack_states
+from lam.data.codec import pack_states
+from lam.data.schema import SPLITS, Aggregation, FactorInfo, ShardInfo, Split, Storage
 
 _KEY = re.compile(r"[A-Za-z0-9_/-]{1,90}")  # a dot ends the key in WebDataset, and plain tar names have 100 characters
 
@@ -117,7 +117,7 @@ class JobWriter:
         if times.shape != (len(frames),) or not (np.diff(times) > 0).all():
             raise ValueError(f"times {times.shape} must be increasing, one for each of {len(frames)} frames")
         sample.check_labels(sum(each.dim for each in spec.actions))
-        factors = {name: _factor_info(name, value, spec.factor_joins) for name, value in sample.factors.items()}
+        factors = {name: _factor_info(name, value, spec.factor_aggregations) for name, value in sample.factors.items()}
         if self._factors is None:
             self._factors = factors
         if factors != self._factors:
@@ -202,8 +202,8 @@ def _with_types(sample: Sample) -> Sample:
     )
 
 
-def _factor_info(name: str, value: np.ndarray, joins: dict[str, Join]) -> FactorInfo:
+def _factor_info(name: str, value: np.ndarray, aggregations: dict[str, Aggregation]) -> FactorInfo:
     continuous = value.dtype.kind == "f"
     return FactorInfo(
-        value.shape[1:], "continuous" if continuous else "discrete", joins.get(name, "sum" if continuous else "max")
+        value.shape[1:], "continuous" if continuous else "discrete", aggregations.get(name, "sum" if continuous else "max")
     )

@@ -7,8 +7,7 @@ from itertools import groupby
 
 import numpy as np
 
-from lam.data.join import Join
-from lam.data.schema import ActionField
+from lam.data.schema import ActionField, Aggregation
 
 
 def as_actions(rows: np.ndarray) -> np.ndarray:
@@ -45,13 +44,13 @@ def fields(dim: int, absolute: Collection[int]) -> list[ActionField]:
     """
     if strange := [i for i in absolute if not 0 <= i < dim]:
         raise ValueError(f"--absolute names {strange}, expected numbers of an action, which are 0 to {dim - 1}.")
-    runs = [(join, list(run)) for join, run in groupby(range(dim), lambda i: _join(i, absolute))]
+    runs = [(aggregation, list(run)) for aggregation, run in groupby(range(dim), lambda i: _aggregation(i, absolute))]
     if len(runs) == 1:
         return [ActionField("action", dim, runs[0][0])]
-    return [ActionField(_name(run), len(run), join) for join, run in runs]
+    return [ActionField(_name(run), len(run), aggregation) for aggregation, run in runs]
 
 
-def _join(i: int, absolute: Collection[int]) -> Join:
+def _aggregation(i: int, absolute: Collection[int]) -> Aggregation:
     return "last" if i in absolute else "sum"
 
 

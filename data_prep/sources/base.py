@@ -20,8 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_prep.options import Preparation
-from lam.data.join import Join
-from lam.data.schema import ActionField, Split
+from lam.data.schema import ActionField, Aggregation, Split
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Source(ABC):
         """What the actions consist of, known after ``find``; empty where the source has none."""
         return []
 
-    def factor_joins(self) -> dict[str, Join]:
+    def factor_aggregations(self) -> dict[str, Aggregation]:
         """How several steps of a factor become one, if not the sum of continuous and the largest of discrete ones."""
         return {}
 

@@ -48,7 +48,7 @@ class Hdf5(Source):
         recorded_fps: float | None = None,
     ) -> None:
         preset = LAYOUTS[layout]
-        if absolute is not None and preset.join != "sum":
+        if absolute is not None and preset.aggregation != "sum":
             raise ValueError(f"--absolute is {absolute}, but the actions of --layout {layout} are velocities.")
         if layout == "recon_motion" and actions is not None:
             raise ValueError(

@@ -9,8 +9,7 @@ import h5py
 import numpy as np
 
 from data_prep.sources.action_rows import fields
-from lam.data.join import Join
-from lam.data.schema import ActionField
+from lam.data.schema import ActionField, Aggregation
 
 
 def per_frame(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -38,7 +37,7 @@ class Layout:
         group: Group whose members are the episodes, None where a file is one.
         images: Pictures, for each camera.
         actions: What actions are made of.
-        join: How several steps become one, where numbers are not absolute.
+        aggregation: How several steps become one, where numbers are not absolute.
         fps: Frames a second.
         rows: Makes actions of what ``actions`` name, a row for each frame, or for each but the last.
         names: Names of the numbers that ``rows`` makes, where they are not those of ``actions``.
@@ -47,7 +46,7 @@ class Layout:
     group: str | None
     images: tuple[str, ...]
     actions: tuple[str, ...]
-    join: Join
+    aggregation: Aggregation
     fps: float
     rows: Callable[[Sequence[np.ndarray]], np.ndarray] = per_frame
     names: tuple[str, ...] = ()
@@ -63,9 +62,9 @@ class Layout:
             ValueError: Actions have no number that ``absolute`` names.
         """
         if self.names:
-            return [ActionField(name, 1, self.join) for name in self.names]
-        if self.join != "sum":
-            return [ActionField(name, dim, self.join) for name, dim in zip(self.actions, dims, strict=True)]
+            return [ActionField(name, 1, self.aggregation) for name in self.names]
+        if self.aggregation != "sum":
+            return [ActionField(name, dim, self.aggregation) for name, dim in zip(self.actions, dims, strict=True)]
         total = sum(dims)
         # of an arm of robosuite six numbers move the hand and the seventh says where the gripper should be
         known = range(6, total, 7) if total % 7 == 0 else ()

@@ -55,7 +55,7 @@ def world(
         width=settings.size,
         storage=storage,
         actions=[] if first.actions is None else [ActionField("command", first.actions.shape[1], "sum")],
-        factor_joins={name: "first" for name in first.factors if name.endswith(("_x", "_y"))},
+        factor_aggregations={name: "first" for name in first.factors if name.endswith(("_x", "_y"))},
     )
     return write_generated(out, _Clips(settings, seed), spec, (train, val), settings.frames, record, jobs)
 

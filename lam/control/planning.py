@@ -175,8 +175,8 @@ def additive(fields: list[ActionField]) -> list[int]:
     Raises:
         ValueError: There are none.
     """
-    joins = [field.join for field in fields for _ in range(field.dim)]
-    numbers = [number for number, join in enumerate(joins) if join == "sum"]
+    aggregations = [field.aggregation for field in fields for _ in range(field.dim)]
+    numbers = [number for number, aggregation in enumerate(aggregations) if aggregation == "sum"]
     if not numbers:
         raise ValueError(
             f"None of the recorded numbers {[field.name for field in fields]} adds up over steps, so there is no displacement. "

@@ -113,14 +113,14 @@ def pack(batch: Any) -> Any:
     factors = {name: value.numpy() for name, value in clip.factors.items()}
     actions = None if clip.actions is None else clip.actions.numpy()
     return (
-        *(clip.frames, clip.times.numpy(), clip.position.numpy(), clip.key, clip.source, actions, factors, clip.joins),
+        *(clip.frames, clip.times.numpy(), clip.position.numpy(), clip.key, clip.source, actions, factors, clip.aggregations),
         [tuple(vars(damage).values()) for damage in damages],
     )
 
 
 def unpack(parcel: Any) -> Batch:
     """The clip again."""
-    frames, times, position, key, source, actions, factors, joins, damages = parcel
+    frames, times, position, key, source, actions, factors, aggregations, damages = parcel
     clip = Clip(
         frames=frames,
         times=torch.from_numpy(times),
@@ -129,6 +129,6 @@ def unpack(parcel: Any) -> Batch:
         source=list(source),
         actions=None if actions is None else torch.from_numpy(actions),
         factors={name: torch.from_numpy(value) for name, value in factors.items()},
-        joins=joins,
+        aggregations=aggregations,
     )
     return clip, [Damage(*damage) for damage in damages]

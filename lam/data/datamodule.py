@@ -12,8 +12,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lam.data.batches import Share, TrainingBatches, WindowBatches
 from lam.data.clip import Clip
+from lam.data.codec import Decoder, import_torchcodec
 from lam.data.corruption import DamageCount
-from lam.data.decode import Decoder, import_torchcodec
 from lam.data.loader import BatchList, BatchStream
 from lam.data.mixture import open_sets
 from lam.data.order import TrainingOrder

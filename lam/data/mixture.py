@@ -13,8 +13,9 @@ from pathlib import Path
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lam.data.files import Files, LocalFiles
+from lam.data.index import DataIndex
 from lam.data.order import shares
-from lam.data.schema import INDEX, SHARDS, SPLITS, DataIndex
+from lam.data.schema import INDEX_FILE, SHARDS_FILE, SPLITS
 from lam.data.storage import Cache, RemoteFiles, is_url, read_url
 
 
@@ -77,7 +78,7 @@ def _weights(shards: Mapping[str, float] | Path | str) -> dict[str, float]:
 
 def _read_index(place: str) -> DataIndex:
     if is_url(place):
-        return DataIndex.parse(place, read_url(place, INDEX), read_url(place, SHARDS))
+        return DataIndex.parse(place, read_url(place, INDEX_FILE), read_url(place, SHARDS_FILE))
     return DataIndex.load(place)
 
 

@@ -21,8 +21,8 @@ from torch.utils.data import IterableDataset
 from lam.data.batches import Batch, unpack
 from lam.data.clip import Clip
 from lam.data.corruption import ATTEMPTS, Damage, DamageCount, DamagedError
+from lam.data.index import DataIndex
 from lam.data.loader import JOIN_EVERY, BatchStream, parcels_of
-from lam.data.schema import DataIndex
 from lam.data.watchdog import Watchdog
 
 _VIDEOS = ("mp4", "mkv", "webm", "mov", "avi")

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from lam.data.codec import Decoder, decode_frames
 from lam.data.corruption import Damage, DamagedError
-from lam.data.decode import Decoder, decode_frames
 from lam.data.files import ChangedFileError, Files
-from lam.data.schema import MEMBERS, DataIndex, ShardInfo, Storage, side_index_name
+from lam.data.index import DataIndex
+from lam.data.schema import MEMBERS, ShardInfo, Storage, side_index_name
 
 ACTIONS = "\0actions"  # no factor can have this name
 

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from lam.data.clip import Clip
+from lam.data.codec import Decoder
 from lam.data.corruption import ATTEMPTS, Damage, DamagedError
-from lam.data.decode import Decoder
-from lam.data.join import join_steps
 from lam.data.mixture import ShardSets
-from lam.data.schema import Split
+from lam.data.schema import Split, aggregate_steps
 from lam.data.shard_reader import ACTIONS, OpenShard, array_type
 from lam.data.windowing import Lengths
 from lam.data.windows import Windows
@@ -154,9 +153,9 @@ class _Batch:
         self.times = np.empty((len(windows), self._cut.frames))
         self.positions = windows.positions.copy()
         self.keys, self.sources = [""] * len(windows), [""] * len(windows)
-        self._joins: dict[str, Any] = {name: factor.join for name, factor in self._index.factors.items()}
+        self._aggregations: dict[str, Any] = {name: factor.aggregation for name, factor in self._index.factors.items()}
         if self._index.actions:
-            self._joins[ACTIONS] = self._index.action_joins
+            self._aggregations[ACTIONS] = self._index.action_aggregations
         self._labels: list[dict[str, np.ndarray]] = [{} for _ in range(len(windows))] if labels else []
 
     def read(self, shard: OpenShard, row: int, places: list[tuple[int, int]]) -> list[_Failed]:
@@ -193,11 +192,13 @@ class _Batch:
             self.keys[i], self.sources[i] = shard.keys[row], shard.sources[row]
             if self._labels:
                 bounds = np.array(window)
-                self._labels[i] = {name: join_steps(labels[name], bounds, join) for name, join in self._joins.items()}
+                self._labels[i] = {
+                    name: aggregate_steps(labels[name], bounds, join) for name, join in self._aggregations.items()
+                }
 
     def clip(self) -> Clip:
         """The batch."""
-        read = self._joins if self._labels else {}
+        read = self._aggregations if self._labels else {}
         joined = {name: torch.from_numpy(np.stack([each[name] for each in self._labels])) for name in read}
         # pixels are stored channels last, seen channels first: a copy here would cost as much as decoding
         pixels = self._frames.dtype is torch.uint8
@@ -210,7 +211,7 @@ class _Batch:
             source=self.sources,
             actions=joined.pop(ACTIONS, None),
             factors=joined,
-            joins={("action" if name == ACTIONS else name): join for name, join in self._joins.items()},
+            aggregations={("action" if name == ACTIONS else name): join for name, join in self._aggregations.items()},
         )
 
 

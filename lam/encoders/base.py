@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from lam.data.schema import DataIndex
+from lam.data.index import DataIndex
 
 
 class StateShape(NamedTuple):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lam.data.index import DataIndex
 from lam.data.mixture import open_index
-from lam.data.schema import DataIndex, FeatureInfo
+from lam.data.schema import FeatureInfo
 from lam.encoders.base import Encoder
 from lam.encoders.features import color_features
 

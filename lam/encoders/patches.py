@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lam.data.schema import DataIndex
+from lam.data.index import DataIndex
 from lam.encoders.base import Encoder
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from lam.data.schema import DataIndex
+from lam.data.index import DataIndex
 from lam.encoders.base import StateShape
 from lam.models.layers import Block, RoPE, check_sizes, grid_positions
 

@@ -91,7 +91,7 @@ class Declarations:
 
     @classmethod
     def union(cls, several: Iterable[Declarations]) -> Declarations:
-        """Join declarations in a stable order: by their own number, then as they come; the first of a key counts."""
+        """Aggregation declarations in a stable order: by their own number, then as they come; the first of a key counts."""
         columns: dict[tuple[str, str], Column] = {}
         flags: dict[str, Flag] = {}
         for one in several:

@@ -193,8 +193,7 @@ def test_states_have_a_sum_for_each_frame(tmp_path):
 
 
 def test_packed_states_that_end_too_early():
-    from lam.data.decode import decode_frames
-    from lam.data.schema import pack_states
+    from lam.data.codec import decode_frames, pack_states
 
     packed = pack_states(np.arange(24, dtype=np.uint16).reshape(4, 3, 2))
     out = np.empty((1, 3, 2), dtype=np.uint16)

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from data_prep.shards.encoding import encode_jpegs, encode_mp4
+from lam.data.codec import decode_frames, import_torchcodec
 from lam.data.datamodule import ClipDataModule
-from lam.data.decode import decode_frames, import_torchcodec
+from lam.data.index import DataIndex
 from lam.data.mixture import open_sets
-from lam.data.schema import DataIndex, Storage
+from lam.data.schema import Storage
 from lam.data.shards import SplitReader
 from lam.data.windowing import Spread
 from lam.data.windows import Windows

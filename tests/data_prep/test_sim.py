@@ -9,7 +9,7 @@ import data_prep.sim
 from data_prep.__main__ import main
 from data_prep.sim import Episodes
 from data_prep.sources.base import Recording
-from lam.data.schema import DataIndex
+from lam.data.index import DataIndex
 from lam.simulators import find_simulator
 from tests.data_prep.worlds.test_worlds import samples
 from tests.simulators.counter import Counter

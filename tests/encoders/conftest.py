@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lam.data.schema import DataIndex, Storage
+from lam.data.index import DataIndex
+from lam.data.schema import Storage
 from lam.encoders import VJEPA, Autoencoder, Encoder, Patches, Vision
 from lam.encoders.autoencoder.export import save_export
 from lam.encoders.autoencoder.network import ConvAutoencoder

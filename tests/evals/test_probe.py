@@ -128,7 +128,7 @@ def test_one_source_or_few_clips_give_no_keys():
 
 def test_labels_follow_frames_per_state_and_actions_are_causes():
     clip = clips(40, frames=6, factors={"dx": normal(40, 5)})
-    clip = dataclasses.replace(clip, actions=normal(40, 5, 2), joins={"dx": "sum", "action": ["sum", "last"]})
+    clip = dataclasses.replace(clip, actions=normal(40, 5, 2), aggregations={"dx": "sum", "action": ["sum", "last"]})
     model = ToyModel(frames_per_state=2)
     evaluation = Probe(budgets=())
     found = evaluate(evaluation, model.validation_step(clip), model=model).metrics

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from data_prep.worlds.generate import world
-from lam.data.schema import DataIndex
+from lam.data.index import DataIndex
 from lam.report.figures.series import dial_table, differing_dials, draw_dials, main, read_world
 from tests.report.fake import write_setting
 

@@ -1,4 +1,4 @@
-"""What the actions of a LeRobot data set consist of, and how their steps join."""
+"""What the actions of a LeRobot data set consist of, and how their steps aggregate."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.sources.lerobot.metadata import Layout
-from lam.data.join import Join
-from lam.data.schema import ActionField
+from lam.data.schema import ActionField, Aggregation
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,11 @@ class Part:
     absolute: bool = True
 
     def field(self, deltas: Collection[str], rates: Collection[str]) -> ActionField:
-        """The part with how its steps join, where changes and rates are given by its name or its column's."""
+        """The part with how its steps aggregate, where changes and rates are given by its name or its column's."""
         mine = {self.name, self.column}
-        join: Join = "mean" if mine & set(rates) else "sum" if not self.absolute or mine & set(deltas) else "last"
-        return ActionField(self.name, self.end - self.start, join)
+        change = not self.absolute or mine & set(deltas)
+        aggregation: Aggregation = "mean" if mine & set(rates) else "sum" if change else "last"
+        return ActionField(self.name, self.end - self.start, aggregation)
 
 
 def find_parts(layout: Layout, column: str) -> list[Part]:

@@ -14,8 +14,7 @@ from data_prep.sources.base import Listing, Recording, Source, Stream, state_of
 from data_prep.sources.lerobot.actions import Part, find_parts, numbers
 from data_prep.sources.lerobot.frames import find_frames, image_pictures, video_pictures
 from data_prep.sources.lerobot.metadata import Episode, Layout
-from lam.data.join import Join
-from lam.data.schema import ActionField
+from lam.data.schema import ActionField, Aggregation
 
 STATE = "observation.state"
 
@@ -101,7 +100,7 @@ class LeRobot(Source):
             )
         return [part.field(self.deltas, self.rates) for part in self._parts]
 
-    def factor_joins(self) -> dict[str, Join]:
+    def factor_aggregations(self) -> dict[str, Aggregation]:
         """Of states the last counts."""
         return {"state": "last"} if self.state else {}
 

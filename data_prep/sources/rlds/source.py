@@ -18,8 +18,7 @@ import numpy as np
 from data_prep.sources.base import Listing, Recording, Source, Stream, image_frame, relative, state_of
 from data_prep.sources.rlds.features import OBSERVATION, Feature, is_blank, numbers_of, pictures_of, read_features
 from data_prep.sources.rlds.tfrecord import find_records, read_record
-from lam.data.join import Join
-from lam.data.schema import ActionField, Split
+from lam.data.schema import ActionField, Aggregation, Split
 
 _NAME = re.compile(r"(-(?P<split>[^-]+))?\.tfrecord(-\d+-of-\d+)?$")
 _LOOKS = 8  # episodes that are looked at to tell which cameras were not there
@@ -165,7 +164,7 @@ class Rlds(Source):
         return Stream(frames, np.concatenate(parts, axis=1)[:-1])
 
     def action_fields(self) -> list[ActionField]:
-        """The features, or parts of them where their numbers join in different ways.
+        """The features, or parts of them where their numbers aggregate in different ways.
 
         Raises:
             ValueError: There are no such features or numbers.
@@ -177,22 +176,24 @@ class Rlds(Source):
         total = sum(numbers[name].dim for name in self.actions)
         if bad := [number for number in (*self.absolute, *self.rates) if not 0 <= number < total]:
             raise ValueError(f"--absolute and --rates name {bad}, the actions have numbers 0 to {total - 1}.")
-        joins: list[Join] = ["last" if i in self.absolute else "mean" if i in self.rates else "sum" for i in range(total)]
+        aggregations: list[Aggregation] = [
+            "last" if i in self.absolute else "mean" if i in self.rates else "sum" for i in range(total)
+        ]
         fields, first = [], 0
         for name in self.actions:
             dim = numbers[name].dim
-            fields += _runs(name, joins[first : first + dim])
+            fields += _runs(name, aggregations[first : first + dim])
             first += dim
         return fields
 
 
-def _runs(name: str, joins: Sequence[Join]) -> list[ActionField]:
-    """Fields of consecutive numbers that join in the same way."""
+def _runs(name: str, aggregations: Sequence[Aggregation]) -> list[ActionField]:
+    """Fields of consecutive numbers that aggregate in the same way."""
     fields, start = [], 0
-    for join, run in itertools.groupby(joins):
+    for aggregation, run in itertools.groupby(aggregations):
         stop = start + len(list(run))
-        part = "" if stop - start == len(joins) else f"[{start}]" if stop - start == 1 else f"[{start}:{stop}]"
-        fields.append(ActionField(name + part, stop - start, join))
+        part = "" if stop - start == len(aggregations) else f"[{start}]" if stop - start == 1 else f"[{start}:{stop}]"
+        fields.append(ActionField(name + part, stop - start, aggregation))
         start = stop
     return fields
 

@@ -17,7 +17,7 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lam.data.schema import DataIndex
+from lam.data.index import DataIndex
 from lam.report.figures.catalogue import save_figure
 from lam.report.figures.style import style_of
 from lam.report.stats.measures import LEAKAGE

@@ -117,8 +117,8 @@ def test_numbers_by_hand():
     assert (third.name, third.bad, third.distinct, third.outside) == ("turn", 1, 3, 1 / 3)
 
 
-def saying(values, join="sum"):
-    return " ".join(remarks(describe_numbers([ActionField("arm", 1, join)], np.array(values)[:, None]), []))
+def saying(values, aggregation="sum"):
+    return " ".join(remarks(describe_numbers([ActionField("arm", 1, aggregation)], np.array(values)[:, None]), []))
 
 
 def test_mistakes_are_remarked_on_and_nothing_else_is():

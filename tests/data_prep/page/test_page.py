@@ -14,7 +14,8 @@ from data_prep.page.images import LONGEST, animate, contact_sheet, difference
 from data_prep.page.show import choose_samples, show, training_pairs, write_page
 from data_prep.page.svg import count_lengths, list_numbers, step_line
 from data_prep.shards.sample import Sample
-from lam.data.schema import ActionField, DataIndex, Quarantined, Storage
+from lam.data.index import DataIndex
+from lam.data.schema import ActionField, Quarantined, Storage
 from tests.data.shards import frame_of, picture, write_set, write_states
 
 

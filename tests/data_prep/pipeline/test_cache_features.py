@@ -15,7 +15,8 @@ from data_prep.pipeline.cache_features import describe, features
 from data_prep.pipeline.reader import spec_again
 from data_prep.shards.sample import Sample, SetSpec
 from data_prep.shards.writer import ShardWriter
-from lam.data.schema import ActionField, DataIndex, Storage
+from lam.data.index import DataIndex
+from lam.data.schema import ActionField, Storage
 from lam.encoders import VJEPA, Autoencoder, Vision
 from lam.encoders.autoencoder.export import save_export
 from lam.encoders.autoencoder.network import ConvAutoencoder

@@ -8,7 +8,8 @@ from data_prep.pipeline.convert import convert
 from data_prep.shards.sample import Sample, SetSpec
 from data_prep.shards.writer import ShardWriter
 from lam.data.datamodule import ClipDataModule
-from lam.data.schema import ActionField, DataIndex, Storage
+from lam.data.index import DataIndex
+from lam.data.schema import ActionField, Storage
 from tests.data_prep.sources.recordings import rows
 
 SIZE = 64  # below, x264's macroblock tree reads past the frame, and now and then the bytes of an mp4 differ
@@ -66,7 +67,7 @@ def same_but_pixels(one, other):
     pairs = list(zip(*clips, strict=True))
     assert len(pairs) == 2  # four windows of 9 and 11 frames
     for a, b in pairs:
-        assert (a.key, a.source, a.joins) == (b.key, b.source, b.joins)
+        assert (a.key, a.source, a.aggregations) == (b.key, b.source, b.aggregations)
         for name in ("times", "position", "actions"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
         assert a.factors.keys() == b.factors.keys() == {"turn", "hit"}

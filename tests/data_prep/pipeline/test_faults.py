@@ -25,7 +25,8 @@ from data_prep.shards.records import PARTS
 from data_prep.shards.sample import SetSpec
 from data_prep.shards.tar_writer import TarWriter
 from data_prep.sources.base import Listing
-from lam.data.schema import DataIndex, Storage
+from lam.data.index import DataIndex
+from lam.data.schema import Storage
 from tests.data_prep.sources.recordings import PUSH, Made, rows, write_frames, write_video
 from tests.data_prep.sources.test_videos import prepare
 

@@ -11,8 +11,7 @@ from data_prep.pipeline.segment import Preparer
 from data_prep.shards.duplicates import repeated
 from data_prep.shards.thumbnails import largest_change, sample_thumbnail, thumbnails
 from data_prep.sources.base import Listing, Recording
-from lam.data.join import join_steps
-from lam.data.schema import ActionField
+from lam.data.schema import ActionField, aggregate_steps
 from tests.data_prep.sources.recordings import Made
 
 RNG = np.random.default_rng(0)
@@ -20,20 +19,20 @@ STEPS = {"sum": np.sum, "mean": np.mean, "max": np.max}
 STEPS |= {"first": lambda values, axis: values[0], "last": lambda values, axis: values[-1]}
 
 
-@pytest.mark.parametrize("join", list(STEPS))
-def test_steps_join_as_by_hand(join):
+@pytest.mark.parametrize("aggregation", list(STEPS))
+def test_steps_aggregate_as_by_hand(aggregation):
     steps = RNG.normal(size=(20, 3)).astype(np.float32)
     bounds = np.array([2, 3, 7, 8, 19])
-    expected = [STEPS[join](steps[a:b], axis=0) for a, b in itertools.pairwise(bounds)]
-    np.testing.assert_allclose(join_steps(steps, bounds, join), expected, rtol=1e-6)
-    assert join_steps(steps, bounds, join).dtype == np.float32
+    expected = [STEPS[aggregation](steps[a:b], axis=0) for a, b in itertools.pairwise(bounds)]
+    np.testing.assert_allclose(aggregate_steps(steps, bounds, aggregation), expected, rtol=1e-6)
+    assert aggregate_steps(steps, bounds, aggregation).dtype == np.float32
 
 
-def test_each_number_of_an_action_joins_in_its_own_way():
+def test_each_number_of_an_action_aggregates_in_its_own_way():
     steps = np.arange(10.0).reshape(5, 2)
-    np.testing.assert_array_equal(join_steps(steps, np.array([0, 2, 5]), ["sum", "last"]), [[2, 3], [18, 9]])
+    np.testing.assert_array_equal(aggregate_steps(steps, np.array([0, 2, 5]), ["sum", "last"]), [[2, 3], [18, 9]])
     with pytest.raises(ValueError, match="5 steps were recorded, frame 6 needs 6"):
-        join_steps(steps, np.array([0, 6]), "sum")
+        aggregate_steps(steps, np.array([0, 6]), "sum")
 
 
 def test_actions_follow_the_frames_that_are_kept():

@@ -8,7 +8,9 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from data_prep.shards.sample import Sample, SetSpec
 from data_prep.shards.writer import ShardWriter
-from lam.data.schema import ActionField, DataIndex, FactorInfo, Storage, pack_row, unpack_row
+from lam.data.codec import pack_jpegs, unpack_jpegs
+from lam.data.index import DataIndex
+from lam.data.schema import ActionField, FactorInfo, Storage
 from tests.data.shards import write_set
 
 RNG = np.random.default_rng(0)
@@ -87,19 +89,19 @@ def test_same_samples_make_the_same_bytes(tmp_path):
 
 def test_rows_unpack_to_what_was_packed():
     jpegs = [bytes([i]) * (3 * i + 1) for i in range(6)]
-    row = memoryview(pack_row(jpegs))
+    row = memoryview(pack_jpegs(jpegs))
     for frames in (range(6), range(2, 5), range(0, 6, 5), range(5, 6)):
-        assert [bytes(jpeg) for jpeg in unpack_row(row, frames)] == [jpegs[i] for i in frames]
+        assert [bytes(jpeg) for jpeg in unpack_jpegs(row, frames)] == [jpegs[i] for i in frames]
     with pytest.raises(IndexError):
-        unpack_row(row, range(4, 7))
+        unpack_jpegs(row, range(4, 7))
 
 
 def test_a_changed_frame_of_a_row_is_noticed():
-    data = bytearray(pack_row([bytes([i]) * 50 for i in range(3)]))
+    data = bytearray(pack_jpegs([bytes([i]) * 50 for i in range(3)]))
     data[-60] ^= 1  # in the second frame
-    assert len(unpack_row(memoryview(data), [0, 2])) == 2
+    assert len(unpack_jpegs(memoryview(data), [0, 2])) == 2
     with pytest.raises(ValueError, match="frame 1 has changed since it was written"):
-        unpack_row(memoryview(data), [0, 1])
+        unpack_jpegs(memoryview(data), [0, 1])
 
 
 def test_a_failed_run_leaves_no_index_and_no_half_shard(tmp_path):
@@ -169,7 +171,7 @@ def test_action_statistics_are_those_of_the_training_split(tmp_path):
     assert (found.low, found.high) == ([-1, -1, -1], [1, 1, 1])
     np.testing.assert_allclose(found.at_high, (together == 1).mean(axis=0))
     np.testing.assert_allclose(found.at_low, (together == -1).mean(axis=0))
-    assert (index.action_dim, index.action_joins) == (3, ["sum", "sum", "last"])
+    assert (index.action_dim, index.action_aggregations) == (3, ["sum", "sum", "last"])
 
 
 def test_odd_sizes_need_jpeg(tmp_path):

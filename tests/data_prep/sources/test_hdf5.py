@@ -111,7 +111,7 @@ def test_filter_keys_are_the_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dim", "absolute", "joins"),
+    ("dim", "absolute", "aggregations"),
     [
         (14, None, ["sum"] * 6 + ["last"] + ["sum"] * 6 + ["last"]),  # two arms
         (10, None, ["sum"] * 10),
@@ -119,11 +119,11 @@ def test_filter_keys_are_the_splits(tmp_path):
         (4, [0, 3], ["last", "sum", "sum", "last"]),
     ],
 )
-def test_joins(tmp_path, dim, absolute, joins):
+def test_aggregations(tmp_path, dim, absolute, aggregations):
     write_robomimic(tmp_path / "a.hdf5", dim=dim)
     source = Hdf5(tmp_path, absolute=absolute)
     source.find()
-    assert [field.join for field in source.action_fields() for _ in range(field.dim)] == joins
+    assert [field.aggregation for field in source.action_fields() for _ in range(field.dim)] == aggregations
 
 
 @pytest.mark.parametrize("kind", ["vlen", "S", "V"])
@@ -157,7 +157,7 @@ def test_recon_motion(tmp_path):
         np.testing.assert_allclose(actions[i, :2], (position[i + 1] - position[i]) @ rotation, rtol=1e-5, atol=1e-6)
         turn = np.angle(np.exp(1j * (yaw[i + 1] - yaw[i])))
         np.testing.assert_allclose(actions[i, 2], turn, rtol=1e-5)
-    assert [(field.name, field.join) for field in source.action_fields()] == [
+    assert [(field.name, field.aggregation) for field in source.action_fields()] == [
         ("forward", "sum"), ("left", "sum"), ("turn", "sum")
     ]  # fmt: skip
 

@@ -4,8 +4,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from data_prep.sources.kitti import Kitti
-from lam.data.join import join_steps
-from lam.data.schema import ActionField
+from lam.data.schema import ActionField, aggregate_steps
 
 
 def drive(frames, speed=10.0, turn=0.3, rate=10.0):
@@ -96,8 +95,8 @@ def test_leaving_frames_out_later_is_right_to_first_order(tmp_path):
     write_kitti(tmp_path, {"00": 21}, {"00": poses})
     source = Kitti(tmp_path)
     actions = read(source, source.find().recordings[0])[2]
-    joins = [field.join for field in source.action_fields() for _ in range(field.dim)]
-    joined = join_steps(actions, np.arange(0, 21, 5), joins)
+    aggregations = [field.aggregation for field in source.action_fields() for _ in range(field.dim)]
+    joined = aggregate_steps(actions, np.arange(0, 21, 5), aggregations)
     exact = np.array([motion(poses[i], poses[i + 5]) for i in (0, 5, 10, 15)])
     np.testing.assert_allclose(joined[:, 3:], exact[:, 3:], atol=1e-4)
     error = np.linalg.norm(joined[:, :3] - exact[:, :3], axis=1) / np.linalg.norm(exact[:, :3], axis=1)

@@ -199,7 +199,7 @@ def test_v21_names_of_actions_deltas_and_rates(tmp_path):
         ActionField("y", 1, "mean"),
         ActionField("gripper", 1, "last"),
     ]
-    assert {field.join for field in LeRobot(tmp_path / "set", deltas=["action"]).action_fields()} == {"sum"}
+    assert {field.aggregation for field in LeRobot(tmp_path / "set", deltas=["action"]).action_fields()} == {"sum"}
     for i, recording in enumerate(recordings):
         times, pictures, stream = read(source, recording)
         np.testing.assert_array_equal(pictures, decode(tmp_path / f"set/videos/chunk-000/{TOP}/episode_{i:06d}.mp4"))
@@ -367,9 +367,9 @@ def test_real_sets(shared_data, name, camera, frames, dim):
     files = sorted((src / f"videos/chunk-000/observation.images.{camera}").iterdir())
     assert [each.group for each in listing.recordings] == [file.stem for file in files]
     assert [each.size for each in listing.recordings] == [file.stat().st_size for file in files]
-    assert sum(each.dim for each in source.action_fields()) == dim and {each.join for each in source.action_fields()} == {
-        "last"
-    }
+    assert sum(each.dim for each in source.action_fields()) == dim and {
+        each.aggregation for each in source.action_fields()
+    } == {"last"}
     total = 0
     for recording, file in zip(listing.recordings, files, strict=True):
         stream = source.open(recording)

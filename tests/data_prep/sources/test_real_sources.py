@@ -11,7 +11,7 @@ from PIL import Image
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from data_prep.__main__ import main
-from lam.data.schema import DataIndex
+from lam.data.index import DataIndex
 from tests.data_prep.sources.recordings import rows
 
 pytestmark = pytest.mark.shared_data
@@ -51,7 +51,7 @@ def test_donkey_car(shared_data, tmp_path):
     steering = np.concatenate([actions(sample)[:, 0] for found in samples(tmp_path / "out").values() for _, sample in found])
     recorded = np.array([line["user/angle"] for line in lines])
     assert abs(steering.mean() - recorded.mean()) < 0.02 and len(steering) > 2900
-    assert [field.name for field in index.actions] == ["angle", "throttle"] and index.actions[0].join == "mean"
+    assert [field.name for field in index.actions] == ["angle", "throttle"] and index.actions[0].aggregation == "mean"
 
 
 def test_metaworld_with_its_shift(shared_data, tmp_path):
@@ -109,4 +109,4 @@ def test_lerobot(shared_data, tmp_path, name, fps):
         row = np.array(table["action"][5 * (length - 1) - 1].as_py(), dtype=np.float32)  # of targets the last counts
         want.append((length, len(row)))
     assert sorted(length for length, _ in ends) == sorted(length for length, _ in want)
-    assert index.action_dim <= want[0][1] and index.factors["state"].join == "last"
+    assert index.action_dim <= want[0][1] and index.factors["state"].aggregation == "last"

@@ -9,8 +9,8 @@ from data_prep.options import Preparation
 from data_prep.pipeline.scene_cuts import Shown
 from data_prep.pipeline.segment import Preparer, resample
 from data_prep.sources.videos import Videos, video_frames
+from lam.data.index import DataIndex
 from lam.data.resize import SquareResizer
-from lam.data.schema import DataIndex
 from tests.data_prep.sources.recordings import rows, write_video
 
 

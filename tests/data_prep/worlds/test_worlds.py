@@ -17,7 +17,7 @@ from data_prep.__main__ import main
 from data_prep.worlds.clip import make_clip
 from data_prep.worlds.generate import world
 from data_prep.worlds.settings import EMBODIMENTS, Dials, WorldSettings
-from lam.data.schema import DataIndex
+from lam.data.index import DataIndex
 from tests.tiny import EXPERIMENTS, WORLDS, world_settings
 
 

@@ -1,4 +1,4 @@
-"""Decoding: some frames of a sample, out of its bytes."""
+"""Bytes of frames: packing them into a member of a sample, unpacking and decoding some of them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,76 @@ import functools
 import io
 import os
 import struct
+import zlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
 import simplejpeg
 from av.video.reformatter import VideoReformatter
 
-from lam.data.schema import KEY_FRAME_INTERVAL, Storage, unpack_row, unpack_states
+from lam.data.schema import KEY_FRAME_INTERVAL, Storage
 
 Decoder = Literal["pyav", "torchcodec"]
 """What decodes mp4; both give the same pixels."""
 
 
+def pack_jpegs(jpegs: Sequence[bytes]) -> bytes:
+    """Pack the JPEGs of a sample into one member."""
+    count = len(jpegs)
+    return b"".join([struct.pack(f"<{count + 1}i{count}I", count, *map(len, jpegs), *map(zlib.crc32, jpegs)), *jpegs])
+
+
+def unpack_jpegs(member: memoryview, frames: Sequence[int]) -> list[memoryview]:
+    """Return the JPEGs of some frames, increasing.
+
+    Raises:
+        IndexError: The sample has fewer frames.
+        struct.error: The member ends within its header.
+        ValueError: A frame is not the one that was written.
+    """
+    count = int.from_bytes(member[:4], "little")
+    lengths = struct.unpack_from(f"<{count}i", member, 4)
+    start, passed = 4 * (2 * count + 1), 0
+    jpegs: list[memoryview] = []
+    for frame in frames:
+        start += sum(lengths[passed:frame])
+        passed = frame
+        jpeg = member[start : start + lengths[frame]]
+        if zlib.crc32(jpeg) != int.from_bytes(member[4 * (count + 1 + frame) : 4 * (count + 2 + frame)], "little"):
+            raise ValueError(f"frame {frame} has changed since it was written")
+        jpegs.append(jpeg)
+    return jpegs
+
+
+def pack_states(states: np.ndarray) -> bytes:
+    """Pack the states of a sample, (F, N, D) uint16, the bits of bfloat16, into one member."""
+    frames = [frame.tobytes() for frame in states.astype("<u2", copy=False)]
+    return b"".join([struct.pack(f"<{len(frames)}I", *map(zlib.crc32, frames)), *frames])
+
+
+def unpack_states(member: memoryview, frames: Sequence[int], out: np.ndarray) -> None:
+    """Copy some frames of packed states to out, (frames, N, D) uint16.
+
+    Raises:
+        IndexError: The sample has fewer frames.
+        ValueError: A frame is not the one that was written.
+    """
+    size = out[0].nbytes
+    count = len(member) // (size + 4)
+    sums = np.frombuffer(member, "<u4", count)
+    for i, frame in enumerate(frames):
+        start = 4 * count + frame * size
+        if zlib.crc32(member[start : start + size]) != sums[frame]:
+            raise ValueError(f"frame {frame} has changed since it was written")
+        out[i] = np.frombuffer(member, "<u2", size // 2, start).reshape(out.shape[1:])
+
+
 def decode_frames(
     storage: Storage, data: memoryview, frames: Sequence[int], out: np.ndarray, decoder: Decoder = "pyav"
 ) -> None:
-    """Decodes some frames of a sample and, as far as its storage allows, nothing else.
+    """Decode some frames of a sample and, as far as its storage allows, nothing else.
 
     Args:
         storage: How the sample is stored.
@@ -35,23 +87,23 @@ def decode_frames(
     Raises:
         ValueError: The data are damaged or are not frames of that size.
     """
-    decode = {Storage.jpeg: _decode_row, Storage.states: unpack_states, Storage.mp4: _DECODERS[decoder]}[storage]
+    decode = {Storage.jpeg: _decode_jpegs, Storage.states: unpack_states, Storage.mp4: _DECODERS[decoder]}[storage]
     try:
         decode(data, frames, out)
     except (av.error.FFmpegError, IndexError, StopIteration, struct.error) as error:
         raise ValueError(f"its video cannot be decoded ({error or 'it ends too early'})") from error
 
 
-def _decode_row(row: memoryview, frames: Sequence[int], out: np.ndarray) -> None:
-    """Decodes JPEGs of a packed row."""
-    for place, jpeg in zip(out, unpack_row(row, frames), strict=True):
+def _decode_jpegs(member: memoryview, frames: Sequence[int], out: np.ndarray) -> None:
+    """Decode JPEGs of a packed member."""
+    for place, jpeg in zip(out, unpack_jpegs(member, frames), strict=True):
         picture = simplejpeg.decode_jpeg(jpeg, buffer=place)
         if picture.shape != place.shape:
             raise ValueError(f"a frame has shape {picture.shape}, expected {place.shape}")
 
 
 def _decode_mp4(video: memoryview, frames: Sequence[int], out: np.ndarray) -> None:
-    """Decodes what is needed since the key frame before each frame; the result is that of decoding the whole video."""
+    """Decode from the key frame before each frame; the result is that of decoding the whole video."""
     reformatter = _reformatter(os.getpid())
     with av.open(io.BytesIO(video), "r", format="mp4") as container:
         stream = container.streams.video[0]
@@ -71,12 +123,12 @@ def _decode_mp4(video: memoryview, frames: Sequence[int], out: np.ndarray) -> No
 
 @functools.cache
 def _reformatter(process: int) -> VideoReformatter:
-    """One a process: making one a frame, as PyAV does by itself, halves the speed."""
+    """Return the one of this process: making one a frame, as PyAV does by itself, halves the speed."""
     return VideoReformatter()
 
 
 def _decode_torchcodec(video: memoryview, frames: Sequence[int], out: np.ndarray) -> None:
-    """The same by torchcodec."""
+    """Decode by torchcodec."""
     try:
         decoder = import_torchcodec()(bytes(video), dimension_order="NHWC", num_ffmpeg_threads=1)
         out[:] = decoder.get_frames_at(list(frames)).data.numpy()
@@ -84,8 +136,8 @@ def _decode_torchcodec(video: memoryview, frames: Sequence[int], out: np.ndarray
         raise ValueError(f"its video cannot be decoded ({error})") from error
 
 
-def import_torchcodec() -> type:
-    """The decoder class of torchcodec.
+def import_torchcodec() -> type[Any]:
+    """Import the decoder class of torchcodec, which is optional and untyped here.
 
     Raises:
         ValueError: It is not installed, or not in a version that fits.
@@ -97,7 +149,8 @@ def import_torchcodec() -> type:
             f"data.decoder torchcodec cannot be loaded ({str(error).splitlines()[0]}). For torch 2.13 on CPU install "
             "torchcodec 0.12 or 0.13 and FFmpeg's shared libraries (Debian: apt install ffmpeg), or set data.decoder pyav."
         ) from error
-    return VideoDecoder
+    decoder: type[Any] = VideoDecoder
+    return decoder
 
 
 _DECODERS = {"pyav": _decode_mp4, "torchcodec": _decode_torchcodec}
