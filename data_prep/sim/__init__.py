@@ -1,4 +1,4 @@
-"""Episodes of public simulators: a second, independent source of known actions."""
+"""Episodes of simulators: a second, independent source of known actions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_prep.pipeline.generated import check_generated, write_generated
 from data_prep.shards.sample import Maker, Sample, SetSpec
 from data_prep.sources.base import Recording
 from lam.data.schema import Storage
-from lam.simulators import Simulator, find_simulator, play
+from lam.simulators import Simulator, SimulatorFactory, find_simulator, record_episode
 
 
 def sim(
@@ -27,7 +27,7 @@ def sim(
     storage: Storage = Storage.jpeg,
     jobs: int | None = None,
 ) -> int:
-    """Records episodes of a simulator with the actions that were executed and what they caused.
+    """Record episodes of a simulator with the actions that were executed and the ground-truth factors of their effect.
 
     Args:
         env: pusht (a disc pushes a T; actions are targets relative to the disc), minigrid (an arrow turns and steps in a room),
@@ -37,8 +37,8 @@ def sim(
         train: Episodes to train on.
         val: Episodes to validate on.
         frames: Frames of an episode.
-        size: Side of the square picture, pixels.
-        policy_entropy: Share of steps whose action ignores the state; the others follow a habit that is a function of it.
+        size: Side of the square image, pixels.
+        policy_entropy: Share of steps whose action ignores the state; the others follow an expert that is a function of it.
         seed: Seed of starts and policy; episode i of a split is a function of seed and i, whatever the number of episodes.
         storage: How to store frames.
         jobs: Processes; 1 works in this one. As many as there are cores if not given.
@@ -55,24 +55,24 @@ def sim(
     record = {"generator": "sim", "env": env, "storage": storage.name, **settings}
     simulator = started(find_simulator(env), size)
     simulator.reset(seed)
-    simulator.picture()  # missing graphics are said here and not of every episode
-    spec = SetSpec(height=size, width=size, storage=storage, actions=simulator.actions)
+    simulator.render()  # reports missing graphics here and not of every episode
+    spec = SetSpec(height=size, width=size, storage=storage, actions=simulator.action_fields)
     maker = Episodes(env, size, frames, policy_entropy, seed)
     return write_generated(out, maker, spec, (train, val), frames, record, jobs)
 
 
 @lru_cache(maxsize=1)
-def started(kind: type[Simulator], size: int) -> Simulator:
-    """A process's one simulator: to start to draw takes up to a second."""
-    return kind(size)
+def started(make: SimulatorFactory, size: int) -> Simulator:
+    """Return the one simulator of a process: to start drawing takes up to a second."""
+    return make(size)
 
 
 class Episodes(Maker):
-    """Makes one episode a recording.
+    """Plays the episode of each recording.
 
     Args:
         env: Name of the simulator.
-        size: Side of the picture.
+        size: Side of the image, pixels.
         frames: Frames of an episode.
         policy_entropy: Share of steps whose action ignores the state.
         seed: Seed of starts and policy.
@@ -83,15 +83,15 @@ class Episodes(Maker):
         self.policy_entropy, self.seed = policy_entropy, seed
 
     def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
-        """The episode; starts, random actions and which steps are random do not depend on the policy's entropy."""
+        """Play the episode; its start, its random actions and which steps are random do not depend on the policy's entropy."""
         simulator = started(find_simulator(self.env), self.size)
         generator = np.random.default_rng([self.seed, recording.place["split"], recording.place["clip"]])
-        played = play(simulator, generator, self.frames - 1, self.policy_entropy)
+        played = record_episode(simulator, generator, self.frames - 1, self.policy_entropy, keep_states=False)
         yield Sample(
             recording.name,
             recording.name,
             recording.name,
-            played.pictures,
+            played.frames,
             np.arange(self.frames) / simulator.fps,
             played.actions,
             played.factors,

@@ -20,8 +20,7 @@ from lam.evals.base import Evaluation, Results
 from lam.models.base import Observation
 from lam.noise import splitmix64
 from lam.runs.columns import Column
-from lam.simulators import find_simulator
-from lam.simulators.base import Simulator, play
+from lam.simulators import Simulator, SimulatorFactory, find_simulator, record_episode
 
 EPISODES = 1_000_000_000
 """Position of the first simulated episode among a run's clips; recorded clips come before."""
@@ -78,8 +77,8 @@ def draw_episode(simulator: Simulator, seed: int, number: int, steps: int, polic
     Recorded sets are drawn with keys of three numbers (seed, split, clip), these with four, so no episode is a recorded one.
     """
     generator = np.random.default_rng([seed, number, steps, LEAD])
-    played = play(simulator, generator, LEAD + steps, policy_entropy)
-    return Episode(played.states[LEAD], played.states[-1], played.pictures[LEAD], played.pictures[-1])
+    played = record_episode(simulator, generator, LEAD + steps, policy_entropy)
+    return Episode(played.states[LEAD], played.states[-1], played.frames[LEAD], played.frames[-1])
 
 
 class ClosedLoop(Evaluation):
@@ -231,7 +230,7 @@ class Stage:
         size: Side of the picture, pixels.
     """
 
-    def __init__(self, simulator_class: type[Simulator], size: int) -> None:
+    def __init__(self, simulator_class: SimulatorFactory, size: int) -> None:
         self.simulator_class, self.size = simulator_class, size
         self.simulator: Simulator | None = None
 
@@ -242,7 +241,7 @@ class Stage:
             if self.simulator is None:
                 self.simulator = self.simulator_class(self.size)
             if state is not None:
-                self.simulator.restore(state)
+                self.simulator.set_state(state)
             yield self.simulator
         except Exception as error:  # whatever a simulator raises: the episode is counted and the others go on
             logging.getLogger(__name__).warning("The simulator failed and is started anew: %r", error)
@@ -282,10 +281,10 @@ class Run:
                 self.outcome.steps += 1
                 self.outcome.distance = min(self.outcome.distance, simulator.distance(self.goal))
                 if self.outcome.film:
-                    self.outcome.film.append(simulator.picture())
+                    self.outcome.film.append(simulator.render())
                 if self.outcome.success:
                     return
-            self.state, self.seen = simulator.state(), simulator.picture()
+            self.state, self.seen = simulator.get_state(), simulator.render()
 
     def tried(self, actions: np.ndarray) -> float:
         """Distance to the goal after actions (H, U), which are not taken; infinite where the simulator fails."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from lam.simulators.base import Played, Simulator, play
+from lam.simulators.base import Simulator, SimulatorFactory, Step, Trajectory, record_episode
 
 SIMULATORS = {
     "pusht": "pusht:PushT",  # a disc pushes a T
@@ -16,8 +16,8 @@ SIMULATORS = {
 """Module and class by name."""
 
 
-def find_simulator(name: str) -> type[Simulator]:
-    """A simulator's class.
+def find_simulator(name: str) -> SimulatorFactory:
+    """Return what makes a simulator, given the side of its image.
 
     Raises:
         ValueError: There is none of this name, or its package is missing.
@@ -26,10 +26,11 @@ def find_simulator(name: str) -> type[Simulator]:
         raise ValueError(f"No simulator {name}. There are {', '.join(SIMULATORS)}.")
     module, attribute = SIMULATORS[name].split(":")
     try:
-        return getattr(importlib.import_module(f"lam.simulators.{module}"), attribute)
+        factory: SimulatorFactory = getattr(importlib.import_module(f"lam.simulators.{module}"), attribute)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         raise ValueError(f"{name} needs the package {package}. Install it with pip install 'lam[sim]'.") from error
+    return factory
 
 
-__all__ = ["SIMULATORS", "Played", "Simulator", "find_simulator", "play"]
+__all__ = ["SIMULATORS", "Simulator", "SimulatorFactory", "Step", "Trajectory", "find_simulator", "record_episode"]

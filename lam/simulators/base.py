@@ -1,107 +1,130 @@
-"""What is asked of a simulator: pictures, states to return to, distance to a goal, and a policy with a dial."""
+"""The interface of a simulator: images, states to return to, distance to a goal, and a policy of adjustable randomness."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import NamedTuple
 
 import numpy as np
 
 from lam.data.schema import ActionField
 
+# Letters of this file: U numbers of a recorded action, S numbers of a state, F frames.
+
+
+class Step(NamedTuple):
+    """What an action did.
+
+    Attributes:
+        action: The action as it is recorded, (U,): what was executed, which bounds may have changed.
+        factors: Ground-truth factors of the transition by name: what changed, as floats, or ints where they are discrete.
+    """
+
+    action: np.ndarray
+    factors: Mapping[str, float | int]
+
 
 class Simulator(ABC):
-    """One environment; a subclass a file. U is the width of a recorded action, S of a state.
+    """An environment that is seen in images, acted in, and put back into any of its states; one subclass a file.
 
     Attributes:
         fps: Actions a second.
-        actions: What a recorded action consists of.
-        low: Lower bounds of a recorded action, (U,).
-        high: Upper bounds, (U,).
+        action_fields: What the numbers of a recorded action are.
+        action_low: Lower bounds of a recorded action, (U,).
+        action_high: Upper bounds of a recorded action, (U,).
 
     Args:
-        size: Side of the square picture, pixels.
+        size: Side of the square image, pixels.
     """
 
     fps: float
-    actions: ClassVar[list[ActionField]]
-    low: ClassVar[np.ndarray]
-    high: ClassVar[np.ndarray]
+    action_fields: list[ActionField]
+    action_low: np.ndarray
+    action_high: np.ndarray
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     @abstractmethod
     def reset(self, seed: int) -> None:
-        """Starts an episode, whatever came before."""
+        """Start an episode that is a function of the seed, whatever came before."""
 
     @abstractmethod
-    def state(self) -> np.ndarray:
-        """All that the future depends on, (S,) float64."""
+    def get_state(self) -> np.ndarray:
+        """Return a copy of all that the future depends on, (S,) float64."""
 
     @abstractmethod
-    def restore(self, state: np.ndarray) -> None:
-        """Returns to a state, (S,), at any time: the same actions then lead to the same states and pictures, bit by bit."""
+    def set_state(self, state: np.ndarray) -> None:
+        """Return to a state (S,) at any time: the same actions then lead to the same states and images, bit by bit."""
 
     @abstractmethod
     def distance(self, goal: np.ndarray) -> float:
-        """How far the present state is from a goal, (S,), 1 being the threshold: the goal is reached below it."""
+        """Return how far the present state is from a goal (S,) in units of the threshold: below 1 the goal is reached."""
 
     @abstractmethod
-    def picture(self) -> np.ndarray:
-        """What is seen now, (size, size, 3) uint8; nothing of the last action may be drawn into it."""
+    def render(self) -> np.ndarray:
+        """Draw the present state, (size, size, 3) uint8; nothing of the last action may be drawn into it."""
 
     @abstractmethod
-    def random(self, generator: np.random.Generator) -> np.ndarray:
-        """An action that ignores the state, as ``step`` takes it; the draws are the same in any state."""
+    def sample_action(self, generator: np.random.Generator) -> np.ndarray:
+        """Draw an action that ignores the state, (U,); in any state the same numbers are drawn."""
 
     @abstractmethod
-    def habit(self) -> np.ndarray:
-        """The action that is a function of the state."""
+    def expert_action(self) -> np.ndarray:
+        """Return the action (U,) of a fixed policy, a function of the state."""
 
     @abstractmethod
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, dict[str, float | int]]:
-        """Acts; returns the action as it is recorded, (U,), and what changed: factors by name."""
+    def step(self, action: np.ndarray) -> Step:
+        """Take an action (U,)."""
+
+
+SimulatorFactory = Callable[[int], Simulator]
+"""Makes a simulator, given the side of its square image in pixels: a subclass of ``Simulator`` or a function."""
 
 
 @dataclass
-class Played:
-    """An episode.
+class Trajectory:
+    """An episode that was played.
 
     Attributes:
-        pictures: (F, H, W, 3) uint8.
-        actions: As recorded, (F-1, U) float32.
-        factors: What changed, by name, (F-1,) each: int64 if discrete, else float32.
-        states: To return to, (F, S) float64.
+        frames: Images, (F, H, W, 3) uint8.
+        actions: Actions as recorded, (F-1, U) float32.
+        factors: Ground-truth factors by name, (F-1,) each: int64 where discrete, else float32.
+        states: States to return to, (F, S); of shape (0,) where they were not kept.
     """
 
-    pictures: np.ndarray
+    frames: np.ndarray
     actions: np.ndarray
     factors: dict[str, np.ndarray]
     states: np.ndarray
 
 
-def play(simulator: Simulator, generator: np.random.Generator, steps: int, policy_entropy: float) -> Played:
-    """Plays an episode; start, random actions and which steps are random do not depend on the policy's entropy.
+def record_episode(
+    simulator: Simulator, generator: np.random.Generator, steps: int, policy_entropy: float, keep_states: bool = True
+) -> Trajectory:
+    """Play an episode; its start, its random actions and which steps are random do not depend on the policy's entropy.
 
     Args:
-        simulator: Where; its own state is replaced.
-        generator: Draws the start and the policy's dice.
-        steps: Actions to take, 1 at least; frames are one more.
-        policy_entropy: Share of steps whose action ignores the state; the others follow the habit.
+        simulator: Where to play; its own state is replaced.
+        generator: Draws the start, random actions, and which of them are taken.
+        steps: Actions to take, at least 1; there is one frame more.
+        policy_entropy: Share of steps whose action ignores the state; the others follow the fixed policy.
+        keep_states: Whether the episode is to be returned to. A simulator that cannot return is played without.
     """
     simulator.reset(int(generator.integers(2**31)))
-    pictures, states, actions, factors = [simulator.picture()], [simulator.state()], [], []
+    frames, states = [simulator.render()], [simulator.get_state()] if keep_states else []
+    taken: list[Step] = []
     for _ in range(steps):
-        free, ignores = simulator.random(generator), generator.random() < policy_entropy
-        action, caused = simulator.step(free if ignores else simulator.habit())
-        pictures.append(simulator.picture())
-        states.append(simulator.state())
-        actions.append(action)
-        factors.append(caused)
-    columns = {name: _column([step[name] for step in factors]) for name in factors[0]}
-    return Played(np.stack(pictures), np.array(actions, dtype=np.float32), columns, np.stack(states))
+        sampled, ignores_state = simulator.sample_action(generator), generator.random() < policy_entropy
+        taken.append(simulator.step(sampled if ignores_state else simulator.expert_action()))
+        frames.append(simulator.render())
+        if keep_states:
+            states.append(simulator.get_state())
+    factors = {name: _column([step.factors[name] for step in taken]) for name in taken[0].factors}
+    actions = np.array([step.action for step in taken], dtype=np.float32)
+    return Trajectory(np.stack(frames), actions, factors, np.stack(states) if states else np.empty(0))
 
 
 def _column(values: list[float | int]) -> np.ndarray:

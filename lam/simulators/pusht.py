@@ -7,99 +7,102 @@ from typing import Any
 
 import numpy as np
 from gym_pusht.envs.pusht import PushTEnv
+from typing_extensions import override
 
 from lam.data.schema import ActionField
-from lam.simulators.base import Simulator
+from lam.simulators.base import Simulator, Step
 
 SIDE = 512.0
 REACH = 100.0
-"""Farthest target from the agent, in the simulator's units: a fifth of the picture."""
+"""Farthest target from the agent, in the simulator's units: a fifth of the image."""
 NEAR, TURNED = 20.0, math.pi / 9
 """Thresholds of https://github.com/gaoyuezhou/dino_wm (env/pusht/pusht_wrapper.py): positions together, angle."""
 
 
 class PushT(Simulator):
-    """The agent is pulled toward a target; recorded is the target relative to the agent, 1 being ``REACH``.
+    """Disc that is pulled toward a target and pushes a T; an action is the target relative to the disc, 1 being ``REACH``.
 
-    The habit is to go for the middle of the T, and so to push it.
+    The expert goes for the middle of the T, and so pushes it.
 
     A state is the position of the agent, position and angle of the T, then their velocities in the same order, 10 numbers.
-    pymunk holds more than can be read from it (contacts found before, corrections still to be made), so the scene is built
+    pymunk holds more than can be read from it (contacts found before, corrections still to be made), so its space is built
     anew from these numbers after every action: the future is then a function of the state. A contact that lasts is found again
     in the first of the action's steps of 0.01 s.
 
     Args:
-        size: Side of the square picture, pixels.
+        size: Side of the square image, pixels.
         hold: Steps of the simulator, 0.1 s each, that a target is held. After 5 the agent has nearly arrived.
     """
 
     # pulls of several steps do not add up: like a rate, their mean says where the agent was drawn
-    actions = [ActionField("target", 2, "mean")]  # noqa: RUF012  # as the base class declares it
-    low, high = -np.ones(2), np.ones(2)
+    action_fields = [ActionField("target", 2, "mean")]  # noqa: RUF012  # as the base class declares it
+    action_low, action_high = -np.ones(2), np.ones(2)
 
     def __init__(self, size: int, hold: int = 5) -> None:
         super().__init__(size)
         self.hold, self.fps = hold, 10 / hold
-        self._world = Scene(observation_width=size, observation_height=size)
+        self._env = RestorablePushTEnv(observation_width=size, observation_height=size)
 
+    @override
     def reset(self, seed: int) -> None:
-        """Agent and T somewhere, at rest."""
-        self._world.reset(seed=seed)
-        self.restore(self._read())
+        self._env.reset(seed=seed)  # agent and T anywhere, at rest
+        self.set_state(self._read())
 
-    def state(self) -> np.ndarray:
-        """Positions, angle and velocities."""
+    @override
+    def get_state(self) -> np.ndarray:
         return self._state.copy()
 
-    def restore(self, state: np.ndarray) -> None:
-        """Builds the scene anew."""
+    @override
+    def set_state(self, state: np.ndarray) -> None:
         # numbers are read back from pymunk with a rounding error, as the T's position is not its center of gravity
         self._state = np.array(state, dtype=np.float64)
-        self._world.build(self._state)
+        self._env.build(self._state)
 
+    @override
     def distance(self, goal: np.ndarray) -> float:
-        """The larger of both thresholds' ratios: four positions together over 20, angle over 20 degrees."""
+        """Return the larger ratio to a threshold: that of the four positions together, 20, or of the angle, 20 degrees."""
         apart = self._state[:5] - goal[:5]
         return max(float(np.linalg.norm(apart[:4])) / NEAR, abs(math.remainder(apart[4], 2 * math.pi)) / TURNED)
 
-    def picture(self) -> np.ndarray:
-        """The scene from above."""
-        return self._world.seen()
+    @override
+    def render(self) -> np.ndarray:
+        return self._env.draw()
 
-    def random(self, generator: np.random.Generator) -> np.ndarray:
-        """Anywhere in a square around the agent."""
-        return generator.uniform(-1, 1, 2)
+    @override
+    def sample_action(self, generator: np.random.Generator) -> np.ndarray:
+        return generator.uniform(-1, 1, 2)  # anywhere in a square around the agent
 
-    def habit(self) -> np.ndarray:
-        """Toward the T, as far as one may."""
+    @override
+    def expert_action(self) -> np.ndarray:
         return np.clip((self._state[2:4] - self._state[:2]) / REACH, -1, 1)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, dict[str, float | int]]:
-        """Moves; factors are in pixels to the right and down, the T's turn in radians."""
+    @override
+    def step(self, action: np.ndarray) -> Step:
+        """Pull the disc; factors are in pixels to the right and down, the T's turn in radians."""
         before = self._state
         target = np.clip(before[:2] + REACH * action, 0, SIDE)
-        self._world.pull(float(target[0]), float(target[1]), 10 * self.hold)
-        self.restore(self._read())
+        self._env.pull(float(target[0]), float(target[1]), 10 * self.hold)
+        self.set_state(self._read())
         moved = (self._state[:4] - before[:4]) * self.size / SIDE
         factors: dict[str, float | int] = dict(zip(("agent_dx", "agent_dy", "block_dx", "block_dy"), moved, strict=True))
         factors["block_turn"] = math.remainder(self._state[4] - before[4], 2 * math.pi)
-        return (target - before[:2]) / REACH, factors
+        return Step((target - before[:2]) / REACH, factors)
 
     def _read(self) -> np.ndarray:
-        agent, block = self._world.agent, self._world.block
+        agent, block = self._env.agent, self._env.block
         return np.array(
             [*agent.position, *block.position, block.angle, *agent.velocity, *block.velocity, block.angular_velocity]
         )
 
 
-class Scene(PushTEnv):
-    """The package's environment, built from any state; its steps without the reward take a third of the time."""
+class RestorablePushTEnv(PushTEnv):
+    """Environment of the package that can be built in any state; steps without its reward take a third of the time."""
 
     def _handle_collision(self, arbiter: Any, space: Any, data: Any) -> None:
-        """Counts no contacts."""
+        """Count no contacts."""
 
     def pull(self, right: float, down: float, ticks: int) -> None:
-        """What the package's ``step`` does to the scene, bit by bit, for so many times 0.01 s."""
+        """Pull the disc toward a target as the package's ``step`` does, bit by bit, for so many times 0.01 s."""
         agent, pull, brake, tick = self.agent, self.k_p, self.k_v, self.dt
         for _ in range(ticks):
             (x, y), (vx, vy) = agent.position, agent.velocity
@@ -107,7 +110,7 @@ class Scene(PushTEnv):
             self.space.step(tick)
 
     def build(self, state: np.ndarray) -> None:
-        """A fresh scene in this state, (10,)."""
+        """Build the space anew in a state, (10,)."""
         self._setup()
         self.agent.position, self.agent.velocity = tuple(state[:2]), tuple(state[5:7])
         # the angle first: it turns the T about its center of gravity, which moves its position
@@ -116,6 +119,7 @@ class Scene(PushTEnv):
         for body in (self.agent, self.block):
             self.space.reindex_shapes_for_body(body)  # else they are drawn where they were made
 
-    def seen(self) -> np.ndarray:
-        """The scene, (H, W, 3) uint8; render() would mark the last action in it with a cross."""
-        return self._render()
+    def draw(self) -> np.ndarray:
+        """Draw the present state, (H, W, 3) uint8; ``render`` would mark the last action with a cross."""
+        image: np.ndarray = self._render()
+        return image

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from lam.data.schema import ActionField
-from lam.simulators.base import Simulator
-from lam.simulators.scene import Scene, mujoco  # sets up the graphics before dm_control looks for them
+from lam.simulators.base import Simulator, Step
+from lam.simulators.mujoco_scene import MujocoScene, mujoco  # sets up the graphics before dm_control looks for them
 
 # isort: split
 from dm_control.suite import reacher
@@ -26,88 +27,92 @@ NEAR = 0.03
 
 
 class Reacher(Simulator):
-    """Two joints are drawn toward angles; recorded are those relative to the present ones, 1 being ``REACH``.
+    """Arm of two joints that are drawn toward angles; an action is these relative to the present ones, 1 being ``REACH``.
 
     Arm, arena, starts and the ball of the suite's task *hard*; the motors are servos, so that an action says where it goes. The
-    habit is to bring the finger to the ball. A state is two angles, their velocities and where the ball lies, 6 numbers.
+    expert brings the finger to the ball. A state is two angles, their velocities and where the ball lies, 6 numbers.
     """
 
     fps = 50 / HOLD
-    actions = [ActionField("joints", 2, "sum")]  # noqa: RUF012  # as the base class declares it
-    low, high = -np.ones(2), np.ones(2)
+    action_fields = [ActionField("joints", 2, "sum")]  # noqa: RUF012  # as the base class declares it
+    action_low, action_high = -np.ones(2), np.ones(2)
     camera: ClassVar[str] = "fixed"
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self._scene = Scene(servo_arm(), self.camera, size)
+        self._scene = MujocoScene(servo_arm(), self.camera, size)
         self._model, self._data = self._scene.model, self._scene.data
         self._ball = self._model.geom("target").id
         self._range = self._model.joint("wrist").range
 
+    @override
     def reset(self, seed: int) -> None:
-        """The arm anywhere and at rest, the ball 5 to 20 cm from the shoulder."""
+        # the arm anywhere and at rest, the ball 5 to 20 cm from the shoulder
         generator = np.random.default_rng(seed)
         shoulder, wrist = generator.uniform(-np.pi, np.pi), generator.uniform(*self._range)
         angle, radius = generator.uniform(0, 2 * np.pi), generator.uniform(0.05, 0.2)
-        self.restore(np.array([shoulder, wrist, 0, 0, radius * np.sin(angle), radius * np.cos(angle)]))
+        self.set_state(np.array([shoulder, wrist, 0, 0, radius * np.sin(angle), radius * np.cos(angle)]))
 
-    def state(self) -> np.ndarray:
-        """Angles, velocities, ball."""
+    @override
+    def get_state(self) -> np.ndarray:
         return np.concatenate([self._data.qpos, self._data.qvel, self._model.geom_pos[self._ball, :2]])
 
-    def restore(self, state: np.ndarray) -> None:
-        """Sets them."""
+    @override
+    def set_state(self, state: np.ndarray) -> None:
         self._data.qpos[:], self._data.qvel[:] = state[:2], state[2:4]
         self._model.geom_pos[self._ball, :2] = state[4:]
         mujoco.mj_forward(self._model, self._data)
 
+    @override
     def distance(self, goal: np.ndarray) -> float:
-        """The larger way of elbow and finger to where the goal has them, over 3 cm: the pose counts, not the place alone."""
-        return float(np.linalg.norm(joints(self.state()) - joints(goal), axis=1).max()) / NEAR
+        """Return the larger way of elbow and finger to where the goal has them, over 3 cm: the pose counts, not the place."""
+        return float(np.linalg.norm(joints(self.get_state()) - joints(goal), axis=1).max()) / NEAR
 
-    def picture(self) -> np.ndarray:
-        """Arm and ball."""
-        return self._scene.picture()
+    @override
+    def render(self) -> np.ndarray:
+        return self._scene.render()
 
-    def random(self, generator: np.random.Generator) -> np.ndarray:
-        """Any displacement of both angles."""
+    @override
+    def sample_action(self, generator: np.random.Generator) -> np.ndarray:
         return generator.uniform(-1, 1, 2)
 
-    def habit(self) -> np.ndarray:
-        """Along the damped least-squares solution toward the ball, as far as one may."""
-        elbow, finger = joints(self.state())
+    @override
+    def expert_action(self) -> np.ndarray:
+        """Follow the damped least-squares solution toward the ball, as far as bounds allow."""
+        elbow, finger = joints(self.get_state())
         arms = finger - np.stack([np.zeros(2), elbow])  # from each joint to the finger
         jacobian = np.stack([-arms[:, 1], arms[:, 0]])
         damped = jacobian.T @ jacobian + 1e-3 * np.eye(2)
-        return np.clip(np.linalg.solve(damped, jacobian.T @ (self.state()[4:] - finger)) / REACH, -1, 1)
+        return np.clip(np.linalg.solve(damped, jacobian.T @ (self.get_state()[4:] - finger)) / REACH, -1, 1)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, dict[str, float | int]]:
-        """Moves; factors are radians of both joints, and centimeters of the finger to the right and away from the viewer."""
-        before = self.state()
+    @override
+    def step(self, action: np.ndarray) -> Step:
+        """Move the joints; factors are radians of both, and centimeters of the finger to the right and away from the viewer."""
+        before = self.get_state()
         target = before[:2] + REACH * np.clip(action, -1, 1)
         target[1] = np.clip(target[1], *self._range)
         self._data.ctrl[:] = target
         mujoco.mj_step(self._model, self._data, HOLD)
-        now = self.state()
+        now = self.get_state()
         turned, moved = now[:2] - before[:2], 100 * (joints(now) - joints(before))[1]
         factors = {"shoulder_turn": turned[0], "wrist_turn": turned[1], "finger_dx": moved[0], "finger_dy": moved[1]}
-        return (target - before[:2]) / REACH, factors
+        return Step((target - before[:2]) / REACH, factors)
 
 
 class ReacherTilted(Reacher):
-    """The same arm seen aslant from the front: another camera for the same task."""
+    """The arm of ``Reacher`` seen aslant from the front: another camera for the same task."""
 
     camera = "tilted"
 
 
 def joints(state: np.ndarray) -> np.ndarray:
-    """Elbow and finger in the plane, (2, 2) meters, of a state, (6,)."""
+    """Return elbow and finger in the plane, (2, 2) meters, of a state, (6,)."""
     angles = np.cumsum(state[:2])
     return np.cumsum(LINK * np.stack([np.cos(angles), np.sin(angles)], axis=1), axis=0)
 
 
 def servo_arm() -> mujoco.MjSpec:
-    """The suite's model with servos in place of motors, and a second camera."""
+    """Build the suite's model with servos in place of motors, and a second camera."""
     spec = mujoco.MjSpec.from_string(*reacher.get_model_and_assets())
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST  # damping of the servos at 0.02 s a step
     for actuator in spec.actuators:

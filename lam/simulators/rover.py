@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from typing_extensions import override
 
 from lam.data.schema import ActionField
-from lam.simulators.base import Simulator
-from lam.simulators.scene import Scene, mujoco
+from lam.simulators.base import Simulator, Step
+from lam.simulators.mujoco_scene import MujocoScene, mujoco
 
 AHEAD, TURN = 0.3, 0.5
 """Farthest way and turn of an action: room units, radians. The room is 4 units wide, the rover 0.24."""
@@ -17,7 +18,7 @@ HOLD, TICK = 25, 0.01
 NEAR, TURNED = 0.15, math.pi / 12
 """Thresholds of success: half of an action's farthest way and turn."""
 CLEAR, EYE = 0.6, 0.2
-"""Free way ahead below which the habit is to turn, and height of the camera."""
+"""Free way ahead below which the expert turns, and height of the camera."""
 BOXES = {"red": ".85 .2 .2", "green": ".2 .7 .3", "yellow": ".9 .8 .2", "purple": ".6 .3 .8"}
 WALLS = {(0, 1): ".8 .65 .45", (0, -1): ".45 .65 .8", (1, 0): ".8 .5 .65", (-1, 0): ".55 .75 .55"}
 """Colors, by the direction in which a wall stands."""
@@ -53,24 +54,25 @@ BOX = """
 
 
 class Rover(Simulator):
-    """It drives at the speeds asked for, until walls and boxes stop it; recorded are the way ahead and the turn asked for.
+    """Rover that drives at the speeds asked for until walls and boxes stop it; an action is the way ahead and the turn.
 
-    It never backs up. The habit is to drive ahead, and to turn left where the way is blocked. A state is the position and
+    It never backs up. The expert drives ahead, and turns left where the way is blocked. A state is the position and
     direction of the rover and where the four boxes stand, 11 numbers; they stand elsewhere in every episode.
     """
 
     fps = 1 / (HOLD * TICK)
-    actions = [ActionField("drive", 2, "sum")]  # noqa: RUF012  # as the base class declares it
-    low, high = np.array([0.0, -1.0]), np.ones(2)
+    action_fields = [ActionField("drive", 2, "sum")]  # noqa: RUF012  # as the base class declares it
+    action_low, action_high = np.array([0.0, -1.0]), np.ones(2)
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self._scene = Scene(mujoco.MjSpec.from_string(room()), "ahead", size)
+        self._scene = MujocoScene(mujoco.MjSpec.from_string(room()), "ahead", size)
         self._model, self._data = self._scene.model, self._scene.data
         self._rover = self._model.body("rover").id
 
+    @override
     def reset(self, seed: int) -> None:
-        """Boxes and rover anywhere, clear of each other and of the walls."""
+        # boxes and rover anywhere, clear of each other and of the walls
         generator = np.random.default_rng(seed)
         places: list[np.ndarray] = []
         while len(places) <= len(BOXES):
@@ -78,42 +80,44 @@ class Rover(Simulator):
             if all(np.linalg.norm(place - other) > 0.8 for other in places):
                 places.append(place)
         direction = generator.uniform(-math.pi, math.pi)
-        self.restore(np.concatenate([places[-1], [direction], *places[:-1]]))
+        self.set_state(np.concatenate([places[-1], [direction], *places[:-1]]))
 
-    def state(self) -> np.ndarray:
-        """Position, direction, boxes."""
+    @override
+    def get_state(self) -> np.ndarray:
         return np.concatenate([self._data.qpos, self._data.mocap_pos[:, :2].ravel()])
 
-    def restore(self, state: np.ndarray) -> None:
-        """Puts rover and boxes there."""
+    @override
+    def set_state(self, state: np.ndarray) -> None:
         self._data.qpos[:] = state[:3]
         self._data.mocap_pos[:, :2] = state[3:].reshape(-1, 2)
         mujoco.mj_forward(self._model, self._data)
 
+    @override
     def distance(self, goal: np.ndarray) -> float:
-        """The larger of both thresholds' ratios: way over 0.15, angle over 15 degrees."""
+        """Return the larger ratio to a threshold: that of the way, 0.15, or of the angle, 15 degrees."""
         apart = self._data.qpos - goal[:3]
         return max(float(np.linalg.norm(apart[:2])) / NEAR, abs(math.remainder(apart[2], 2 * math.pi)) / TURNED)
 
-    def picture(self) -> np.ndarray:
-        """What lies ahead."""
-        return self._scene.picture()
+    @override
+    def render(self) -> np.ndarray:
+        return self._scene.render()
 
-    def random(self, generator: np.random.Generator) -> np.ndarray:
-        """Any way ahead, any turn."""
-        return generator.uniform(self.low, self.high)
+    @override
+    def sample_action(self, generator: np.random.Generator) -> np.ndarray:
+        return generator.uniform(self.action_low, self.action_high)
 
-    def habit(self) -> np.ndarray:
-        """Ahead, or left before an obstacle."""
+    @override
+    def expert_action(self) -> np.ndarray:
         right, up, angle = self._data.qpos  # data.xpos lags a step behind
         eye, looks = np.array([right, up, EYE]), np.array([math.cos(angle), math.sin(angle), 0.0])
         hit = np.zeros(1, dtype=np.int32)
         free = mujoco.mj_ray(self._model, self._data, eye, looks, None, 1, self._rover, hit)
         return np.array([0.0, 1.0]) if free < CLEAR else np.array([1.0, 0.0])
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, dict[str, float | int]]:
-        """Drives; factors are the way ahead and to the left in room units, and the turn to the left in radians."""
-        drive, before = np.clip(action, self.low, self.high), self._data.qpos.copy()
+    @override
+    def step(self, action: np.ndarray) -> Step:
+        """Drive; factors are the way ahead and to the left in room units, and the turn to the left in radians."""
+        drive, before = np.clip(action, self.action_low, self.action_high), self._data.qpos.copy()
         speed, spin = drive * np.array([AHEAD, TURN]) / (HOLD * TICK)
         for _ in range(HOLD):
             angle = self._data.qpos[2]
@@ -123,11 +127,11 @@ class Rover(Simulator):
         way, turned = self._data.qpos[:2] - before[:2], self._data.qpos[2] - before[2]
         heading = np.array([math.cos(before[2]), math.sin(before[2])])
         aside = heading[0] * way[1] - heading[1] * way[0]
-        return drive, {"way_ahead": float(heading @ way), "way_left": float(aside), "turn_left": float(turned)}
+        return Step(drive, {"way_ahead": float(heading @ way), "way_left": float(aside), "turn_left": float(turned)})
 
 
 def room() -> str:
-    """The scene, MJCF."""
+    """Write the room as MJCF."""
     materials = things = ""
     for (x, y), color in WALLS.items():
         name, half = f"wall {x} {y}", ".3 2" if x else "2 .3"  # a plane's first axis stands upright if its normal is along x

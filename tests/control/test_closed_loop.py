@@ -17,7 +17,7 @@ from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.control.truth import Told, Truth
 from lam.data.schema import ActionField, ActionStatistics
-from lam.simulators.base import Simulator, play
+from lam.simulators import Simulator, Step, record_episode
 from tests.control.test_evaluations import Acting
 from tests.processes import run_processes
 from tests.viz.toy import read_captions
@@ -29,36 +29,36 @@ class Lamp(Simulator):
     """Three brightnesses that an action adds to; a goal is reached when all are within 0.05 of it."""
 
     fps = 1.0
-    actions = [ActionField("rgb", 3, "sum")]  # noqa: RUF012
-    low, high = -0.2 * np.ones(3), 0.2 * np.ones(3)
+    action_fields = [ActionField("rgb", 3, "sum")]  # noqa: RUF012
+    action_low, action_high = -0.2 * np.ones(3), 0.2 * np.ones(3)
     breaks_at = None  # brightness of red above which it fails
 
     def reset(self, seed):
         self.rgb = np.random.default_rng(seed).uniform(-0.3, 0.3, 3)
 
-    def state(self):
+    def get_state(self):
         return self.rgb.copy()
 
-    def restore(self, state):
+    def set_state(self, state):
         self.rgb = np.array(state)
 
     def distance(self, goal):
         return float(np.abs(self.rgb - goal).max() / 0.05)
 
-    def picture(self):
+    def render(self):
         return np.broadcast_to((127.5 * (1 + self.rgb)).round(), (self.size, self.size, 3)).astype(np.uint8)
 
-    def random(self, generator):
+    def sample_action(self, generator):
         return generator.uniform(-0.2, 0.2, 3)
 
-    def habit(self):
+    def expert_action(self):
         return np.full(3, 0.1)
 
     def step(self, action):
-        self.rgb = np.clip(self.rgb + np.clip(action, self.low, self.high), -1, 1)
+        self.rgb = np.clip(self.rgb + np.clip(action, self.action_low, self.action_high), -1, 1)
         if self.breaks_at is not None and self.rgb[0] > self.breaks_at:
             raise RuntimeError("the bulb is broken")
-        return action, {"red": float(action[0])}
+        return Step(action, {"red": float(action[0])})
 
 
 class Breaking(Lamp):
@@ -136,7 +136,7 @@ def test_episodes_are_the_same_for_every_row_and_none_is_recorded(monkeypatch):
         assert np.array_equal(getattr(first, name), getattr(again, name))
     assert not np.array_equal(first.start, other.start)
     for split, clip in ((0, 3), (1, 3), (3, STEPS)):  # keys of recorded episodes, of the same seed
-        recorded = play(Lamp(8), np.random.default_rng([1, split, clip]), closed_loop.LEAD + STEPS, 0.5)
+        recorded = record_episode(Lamp(8), np.random.default_rng([1, split, clip]), closed_loop.LEAD + STEPS, 0.5)
         assert not np.isclose(recorded.states[:, None], np.stack([first.start, first.goal])).all(axis=-1).any()
     one, two = metrics(monkeypatch), metrics(monkeypatch, at_a_time=9)
     for key, (positions, values) in one.clips.items():

@@ -35,7 +35,7 @@ def simulator_or_skip(name):
         found = find_simulator(name)
         simulator = found(16)
         simulator.reset(0)
-        simulator.picture()
+        simulator.render()
     except ValueError as error:
         pytest.skip(f"NO SIMULATOR {name}, this test did not run: {error}")
     return found
@@ -121,9 +121,9 @@ def test_the_true_simulator_gets_nearer_and_leaves_a_row(acted, world, settings)
 @pytest.mark.parametrize("simulator", ["minigrid", "reacher", "rover"])
 def test_the_true_simulator_reaches_nearly_all_goals_and_standing_still_few(simulator):
     found = simulator_or_skip(simulator)
-    dim, spread = len(found.low), (found.high - found.low) / 12**0.5
-    middle = (found.low + found.high) / 2
-    numbers = (middle, spread, found.low, found.high, np.zeros(dim), np.zeros(dim))
+    dim, spread = len(found.action_low), (found.action_high - found.action_low) / 12**0.5
+    middle = (found.action_low + found.action_high) / 2
+    numbers = (middle, spread, found.action_low, found.action_high, np.zeros(dim), np.zeros(dim))
     index = SimpleNamespace(action_statistics=ActionStatistics(*([*column] for column in numbers)))
     told = Told(5, 16, index)
     episodes = int(os.environ.get("LAM_EPISODES", "12"))

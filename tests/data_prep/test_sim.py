@@ -26,7 +26,7 @@ def episode(env, entropy, clip=0, seed=0, split=0, frames=8, size=16):
     return sample
 
 
-def test_frames_actions_and_causes_belong_together(counter):
+def test_frames_actions_and_factors_belong_together(counter):
     sample = episode("any", 0.5)
     numbers = sample.frames[:, 0, 0, 0].astype(int)
     assert np.diff(numbers).tolist() == sample.actions[:, 0].tolist() == sample.factors["moved"].tolist()
@@ -47,8 +47,8 @@ def test_an_episode_is_a_function_of_seed_split_and_number(counter):
 
 
 def test_policy_entropy_is_the_share_of_random_steps_and_changes_no_draw(counter):
-    habit, mixed, free = (episode("any", entropy, frames=1001).actions[:, 0] for entropy in (0.0, 0.3, 1.0))
-    assert set(habit) == {-1} and set(free) == {1, 2}
+    expert, mixed, free = (episode("any", entropy, frames=1001).actions[:, 0] for entropy in (0.0, 0.3, 1.0))
+    assert set(expert) == {-1} and set(free) == {1, 2}
     assert (mixed > 0).mean() == pytest.approx(0.3, abs=4 * (0.21 / 1000) ** 0.5)
     assert np.array_equal(mixed[mixed > 0], free[mixed > 0])
 
@@ -108,7 +108,7 @@ def test_pusht_moves_as_recorded(real):
 
 @SIMULATION
 @pytest.mark.slow
-def test_pusht_habit_pushes_the_block(real):
+def test_pusht_expert_pushes_the_block(real):
     moved = [np.abs(episode("pusht", 0.0, clip=i).factors["block_dx"]).max() > 0.1 for i in range(8)]
     assert np.mean(moved) > 0.5
 

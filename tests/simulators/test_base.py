@@ -6,14 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from lam.simulators import SIMULATORS, find_simulator, play
+from lam.simulators import SIMULATORS, find_simulator, record_episode
 from tests.simulators.counter import Counter
 
 
-def test_pictures_states_actions_and_causes_belong_together():
-    played = play(Counter(4), np.random.default_rng(0), 20, 0.5)
-    assert played.pictures.shape == (21, 4, 4, 3) and played.states.shape == (21, 1) and played.actions.shape == (20, 1)
-    assert np.array_equal(played.pictures[:, 0, 0, 0], played.states[:, 0])
+def test_frames_states_actions_and_factors_belong_together():
+    played = record_episode(Counter(4), np.random.default_rng(0), 20, 0.5)
+    assert played.frames.shape == (21, 4, 4, 3) and played.states.shape == (21, 1) and played.actions.shape == (20, 1)
+    assert np.array_equal(played.frames[:, 0, 0, 0], played.states[:, 0])
     assert np.array_equal(np.diff(played.states[:, 0]), played.actions[:, 0])
     assert np.array_equal(played.factors["moved"], played.actions[:, 0])
     assert np.array_equal(played.factors["up"], played.actions[:, 0] > 0) and set(played.factors["up"]) == {0, 1}
@@ -21,8 +21,17 @@ def test_pictures_states_actions_and_causes_belong_together():
     assert dtypes == (np.float32, np.float64, np.float32, np.int64)
 
 
+def test_without_states_all_else_is_the_same(monkeypatch):
+    """A simulator that cannot return to a state can be recorded."""
+    whole = record_episode(Counter(4), np.random.default_rng(0), 20, 0.5)
+    monkeypatch.setattr(Counter, "get_state", None)
+    played = record_episode(Counter(4), np.random.default_rng(0), 20, 0.5, keep_states=False)
+    assert np.array_equal(played.frames, whole.frames) and np.array_equal(played.actions, whole.actions)
+    assert played.states.shape == (0,)
+
+
 def test_draws_are_a_start_then_an_action_and_a_die_a_step():
-    played = play(Counter(4), np.random.default_rng(5), 30, 0.4)
+    played = record_episode(Counter(4), np.random.default_rng(5), 30, 0.4)
     generator = np.random.default_rng(5)
     assert played.states[0, 0] == 100 + int(generator.integers(2**31)) % 50
     for action in played.actions[:, 0]:
@@ -41,7 +50,7 @@ PACKAGES = {"pusht": "gym_pusht", "minigrid": "minigrid", "reacher": "mujoco", "
 @pytest.fixture
 def fresh(monkeypatch):
     """Modules of simulators are imported anew, and forgotten afterwards."""
-    for module in ("scene", *{where.split(":")[0] for where in SIMULATORS.values()}):
+    for module in ("mujoco_scene", *{where.split(":")[0] for where in SIMULATORS.values()}):
         monkeypatch.setitem(sys.modules, f"lam.simulators.{module}", None)
         monkeypatch.delitem(sys.modules, f"lam.simulators.{module}")
     # what an import sets is undone with what is set here

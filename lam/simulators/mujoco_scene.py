@@ -9,6 +9,7 @@ import weakref
 from functools import cached_property
 
 import numpy as np
+from typing_extensions import override
 
 if sys.platform == "linux":
     os.environ.setdefault("MUJOCO_GL", "egl")  # without a screen; MuJoCo reads it once, at its import
@@ -20,7 +21,7 @@ NO_GRAPHICS = (
 
 
 def no_graphics() -> ValueError:
-    """What to say when nothing can be drawn."""
+    """Return the error that says what is missing to draw."""
     return ValueError(NO_GRAPHICS.format(driver=os.environ.get("MUJOCO_GL", "")))
 
 
@@ -32,15 +33,15 @@ except (ImportError, AttributeError) as error:  # PyOpenGL takes functions from 
     raise no_graphics() from error
 
 
-class Scene:
-    """A model, its data, and one camera.
+class MujocoScene:
+    """MuJoCo model, its data, and one camera.
 
     Warm starts of the constraint solver are off: they are part of MuJoCo's state (mjSTATE_INTEGRATION) and hidden in ours.
 
     Args:
-        spec: The model, to be changed before.
+        spec: The model; changes to it come before.
         camera: Name of the camera.
-        size: Side of the square picture.
+        size: Side of the square image, pixels.
     """
 
     def __init__(self, spec: mujoco.MjSpec, camera: str, size: int) -> None:
@@ -51,8 +52,8 @@ class Scene:
         self.data = mujoco.MjData(self.model)
         self._camera, self._size = camera, size
 
-    def picture(self) -> np.ndarray:
-        """What the camera sees, (H, W, 3) uint8.
+    def render(self) -> np.ndarray:
+        """Draw what the camera sees, (H, W, 3) uint8.
 
         Raises:
             ValueError: There is no OpenGL.
@@ -61,12 +62,13 @@ class Scene:
         self._renderer.update_scene(self.data, self._camera)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._renderer.scene.flags[flag] = 0
-        return self._renderer.render()
+        image: np.ndarray = self._renderer.render()
+        return image
 
     @cached_property
-    def _renderer(self) -> Renderer:
+    def _renderer(self) -> ContextRenderer:
         try:
-            renderer = Renderer(self.model, self._size, self._size)
+            renderer = ContextRenderer(self.model, self._size, self._size)
         except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
             raise no_graphics() from error
         # Python itself would free it at exit after EGL is gone
@@ -74,17 +76,17 @@ class Scene:
         return renderer
 
 
-class Renderer(mujoco.Renderer):
-    """MuJoCo's, freed in its own context: in another's it would delete what has the same numbers there."""
+class ContextRenderer(mujoco.Renderer):
+    """MuJoCo's renderer, freed in its own context: in another's it would delete what has the same numbers there."""
 
+    @override
     def close(self) -> None:
-        """Frees what the graphics hold."""
         if self._gl_context:
             self._gl_context.make_current()
         super().close()
 
 
-def _close(reference: weakref.ref[Renderer]) -> None:
+def _close(reference: weakref.ref[ContextRenderer]) -> None:
     renderer = reference()
     if renderer is not None:
         renderer.close()
