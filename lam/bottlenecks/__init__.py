@@ -1,4 +1,4 @@
-"""The catalogue of bottlenecks; contract tests run over it."""
+"""Bottlenecks, one file an idea. A class listed here can be named in YAML by its name alone; contract tests run over all."""
 
 from lam.bottlenecks.fsq import FSQ
 from lam.bottlenecks.identity import Identity

@@ -1,4 +1,4 @@
-"""The bottleneck: the only part that differs between the rows of a table."""
+"""The bottleneck interface: the only part that differs between the rows of a table."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import override
+
+from lam.distributed import gather_rows
+
+_SMALLEST_STD = 0.01  # a latent that hardly varies at the start is amplified a hundred times at most
+_FOLLOW_RATE = 0.1  # how far a step moves followed statistics toward those of its batch
 
 
 class BottleneckOutput(NamedTuple):
-    """What the forward model may see, and what it cost.
+    """The latents that the forward model may see, and their cost.
 
     Attributes:
-        z: The latent after the bottleneck, (B, T-1, L, A), same shape as what went in.
+        z: The latents after the bottleneck, (B, T-1, L, A), of the same shape as before it.
         loss: Scalar, already weighted, in units of the prediction loss; the same formula in train and eval mode.
         codes: Integers (B, T-1, C) where the latent is discrete.
         rate_bits: Bits of each transition, (B, T-1), where a finite rate exists: log2 K a code (capacity), KL / ln 2 for a
             Gaussian.
         stats: Scalars worth logging, by short name.
-        rate_bits_each: What each number of z contributes to ``rate_bits``, (B, T-1, L, A), where the rate is such a sum.
+        rate_bits_each: Contribution of each number of z to ``rate_bits``, (B, T-1, L, A), where the rate is such a sum.
     """
 
     z: Tensor
@@ -32,11 +39,11 @@ class BottleneckOutput(NamedTuple):
 
 
 class Bottleneck(nn.Module, ABC):
-    """Limits what a latent action can say.
+    """Limits the information in a latent action.
 
-    Subclasses are built as ``X(dim, num_latents, knob=the paper's value)``, keep the shape of what they are given, own
-    everything they need (heads, projections, codebooks, resets, loss weights), are deterministic in eval mode and have
-    exactly one capacity knob, named by ``knob``.
+    Subclasses are built as ``X(dim, num_latents, knob=the paper's value)``, keep the shape of their input, own everything
+    they need (heads, projections, codebooks, resets, loss weights), are deterministic in eval mode and have exactly one
+    capacity knob, named by ``knob``.
 
     Args:
         dim: Width A of a latent token.
@@ -44,7 +51,7 @@ class Bottleneck(nn.Module, ABC):
     """
 
     knob: ClassVar[str | None] = None
-    """Name of the constructor argument that sets the capacity; None for the anchors, which have nothing to turn."""
+    """Name of the constructor argument that sets the capacity; None for the reference rows, which have nothing to sweep."""
 
     def __init__(self, dim: int, num_latents: int) -> None:
         super().__init__()
@@ -53,10 +60,10 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
-        """Limits z, (B, T-1, L, A).
+        """Limit latents.
 
         Args:
-            z: What the inverse model says, (B, T-1, L, A).
+            z: Latents from the inverse model, (B, T-1, L, A).
             sample: Draw from the posterior in eval mode too, where there is one; training always draws.
             noise_keys: One integer a clip, (B,) int64: noise is a function of it alone, whatever the batch or the rank. Noise
                 comes from the global generator where it is None.
@@ -64,7 +71,115 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
-        """Draws n latents (n, L, A) from what the bottleneck believes before seeing anything, on its own device."""
+        """Draw n latents (n, L, A) from the prior, on the device of the bottleneck."""
 
     def on_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Housekeeping after each optimizer step (dead codes); called on all ranks, ends with equal state on all."""
+        """Reset dead codes and update statistics after each optimizer step.
+
+        Called on all ranks; must leave equal state on all.
+        """
+
+
+class StandardizedBottleneck(Bottleneck):
+    """Base of bottlenecks that need latents at a known scale.
+
+    ``forward`` calls ``self.standardize`` and ``self.keep``; after the optimizer step the statistics are measured on the
+    latents that were kept.
+
+    Args:
+        dim: Width A of a latent token.
+        num_latents: Latent tokens L of a transition.
+        std: Standard deviation that latents start with.
+        follow: Follow the statistics of all later steps instead of keeping those of the first.
+    """
+
+    def __init__(self, dim: int, num_latents: int, std: float = 1.0, follow: bool = False) -> None:
+        super().__init__(dim, num_latents)
+        self.standardize = Standardize(dim, num_latents, std, follow)
+        self._last_step: tuple[Tensor, Tensor | None] | None = None
+
+    def keep(self, z: Tensor, codes: Tensor | None = None) -> None:
+        """Keep a training step's latents (B, T-1, L, A) and codes (B, T-1, C) until the optimizer has stepped."""
+        if self.training:
+            self._last_step = (z.detach(), codes)
+
+    @override
+    def on_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self._last_step is None:
+            return
+        (z, codes), self._last_step = self._last_step, None
+        self.standardize.update(z)
+        if codes is not None:
+            self.update_codes(z, codes, optimizer)
+
+    def update_codes(self, z: Tensor, codes: Tensor, optimizer: Optimizer) -> None:
+        """Count the codes (B, T-1, C) of a training step with latents z (B, T-1, L, A), and reset dead ones."""
+
+
+class Standardize(nn.Module):
+    """Moves latents to mean 0 and a chosen standard deviation, as they were at the first training step.
+
+    Inverse models start at any scale, and every bottleneck has one: distances between codes, the unit variance of a prior,
+    the radius below which sparse latents die. Data-dependent initialization (Salimans and Kingma, arXiv 1602.07868) with
+    one mean an entry and one scale for all. Unless ``follow`` is set it stays there, so that training moves the scale if it
+    pays: in a toy that made quantizers with codebooks learn faster than statistics that follow the batches.
+
+    The grid of FSQ cannot move, so there statistics follow. Latents that drift together in the first steps end in one cell
+    of it, where the inverse model no longer learns to tell them apart: with the scale of the first batch alone half of the
+    small runs on the world ``arm`` collapsed (``experiments/LOG.md``).
+
+    Args:
+        dim: Width A of a latent token.
+        num_latents: Latent tokens L of a transition.
+        std: Standard deviation to start with.
+        follow: Move on toward the statistics of each later step.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int, num_latents: int, std: float = 1.0, follow: bool = False) -> None:
+        super().__init__()
+        self.std = std
+        self.follow = follow
+        self.measured = False
+        self.register_buffer("shift", torch.zeros(num_latents, dim))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Standardize latents (B, T-1, L, A); float32."""
+        return (z.float() - self.shift) * self.scale
+
+    @torch.no_grad()
+    def update(self, z: Tensor) -> None:
+        """Measure shift and scale on the latents of all processes, (B, T-1, L, A), once or again and again (``follow``)."""
+        if self.measured and not self.follow:
+            return
+        rate = _FOLLOW_RATE if self.measured else 1.0
+        rows = gather_rows(z.float().flatten(0, 1))  # (B * (T-1), L, A)
+        mean = rows.mean(dim=0)
+        self.shift.lerp_(mean, rate)
+        self.scale.lerp_(self.std / (rows - mean).square().mean().sqrt().clamp_min(_SMALLEST_STD), rate)
+        self.measured = True
+
+    @override
+    def get_extra_state(self) -> Tensor:
+        # not a buffer, since asking a GPU for it would stall every step
+        return torch.tensor(self.measured)
+
+    @override
+    def set_extra_state(self, state: Tensor) -> None:
+        self.measured = bool(state)
+
+
+def draw_normal(shape: tuple[int, ...], device: torch.device, generator: Generator | None) -> Tensor:
+    """Draw standard normal numbers of a shape where the generator lives and move them to a device."""
+    source = device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=source).to(device)
+
+
+def draw_choice(options: Tensor, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
+    """Draw entries of a vector of options in a shape, each as likely as the others, on the device of the options."""
+    source = options.device if generator is None else generator.device
+    index = torch.randint(len(options), shape, generator=generator, device=source)
+    return options[index.to(options.device)]

@@ -1,4 +1,4 @@
-"""The codebook: codes placed on the data, counted per use and moved when they fall out of use.
+"""Codebooks: codes are placed on the data, their use is counted, and those that fall out of use are moved.
 
 Three things keep codebooks from collapsing, all measured in Lancucki et al., "Robust training of vector quantized bottleneck
 models" (arXiv 2005.08520): codes that start on the data, at the data's scale, and learn faster than the network.
@@ -11,52 +11,56 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import override
 
-from lam.bottlenecks.base import Bottleneck
-from lam.bottlenecks.prior import draw_from
-from lam.bottlenecks.standardize import Standardize
+from lam.bottlenecks.base import StandardizedBottleneck, draw_choice
 from lam.distributed import gather_rows, sum_over_processes
 
 CODEBOOK_LR_SCALE = 5.0
-"""A code is this times its parameter, so that Adam moves codes five times as fast as it moves weights."""
+"""A code is its parameter times this, so that Adam moves codes five times as fast as it moves weights."""
 
-_DEAD_SHARE = 0.1  # LAPA's threshold: a code is dead below a tenth of its fair share of assignments
+_DEAD_FRACTION = 0.1  # LAPA's threshold: a code is dead below a tenth of the assignments that even use would give it
 
 
-class Usage(nn.Module):
+class CodeUsage(nn.Module):
     """Counts how often each code is assigned, over all processes, in periods.
 
     A period ends every step until 10, every 10 steps until 100, every 100 until 1000 and so on, but at least every
-    ``longest`` steps: often while the latents still move, seldom later (LAPA's schedule, which starts at 10). The first
+    ``max_period`` steps: often while the latents still move, seldom later (LAPA's schedule, which starts at 10). The first
     step's assignments do not count: they were to codes, or at a scale, that the step replaces.
 
     Args:
         num_codes: Codes K of a codebook.
-        longest: Length of the longest period, in optimizer steps.
-        num_books: Codebooks.
+        max_period: Length of the longest period, in optimizer steps.
+        num_codebooks: Codebooks.
     """
 
     current: Tensor
     finished: Tensor
 
-    def __init__(self, num_codes: int, longest: int, num_books: int = 1) -> None:
+    def __init__(self, num_codes: int, max_period: int, num_codebooks: int = 1) -> None:
         super().__init__()
-        self.longest = longest
+        self.max_period = max_period
         self.steps = 0
-        self.register_buffer("current", torch.zeros(num_books, num_codes, dtype=torch.int64))
-        self.register_buffer("finished", torch.zeros(num_books, num_codes, dtype=torch.int64))
+        self.register_buffer("current", torch.zeros(num_codebooks, num_codes, dtype=torch.int64))
+        self.register_buffer("finished", torch.zeros(num_codebooks, num_codes, dtype=torch.int64))
 
     @torch.no_grad()
     def count(self, codes: Tensor) -> bool:
-        """Adds one step's assignments, (..., books); True if a period ended with it, its counts then in ``finished``."""
+        """Count one step's assignments, (..., num_codebooks).
+
+        Returns:
+            Whether a period ended with this step; its counts are then in ``finished``.
+        """
         self.steps += 1
         if self.steps == 1:
             return True
-        books, size = self.current.shape
-        offset = size * torch.arange(books, device=codes.device)
-        counts = torch.bincount((codes + offset).flatten(), minlength=books * size)
-        self.current += sum_over_processes(counts).view(books, size)
-        ended = self.steps % min(10 ** int(math.log10(self.steps)), self.longest) == 0
+        num_codebooks, num_codes = self.current.shape
+        offset = num_codes * torch.arange(num_codebooks, device=codes.device)
+        counts = torch.bincount((codes + offset).flatten(), minlength=num_codebooks * num_codes)
+        self.current += sum_over_processes(counts).view(num_codebooks, num_codes)
+        period = min(int(10 ** int(math.log10(self.steps))), self.max_period)
+        ended = self.steps % period == 0
         if ended:
             self.finished.copy_(self.current)
             self.current.zero_()
@@ -64,38 +68,39 @@ class Usage(nn.Module):
 
     @property
     def dead(self) -> Tensor:
-        """Codes below a tenth of their fair share in the period that just ended, (books, K) bool; all of them after step 1."""
+        """Codes, (num_codebooks, K) bool, with few assignments in the period that just ended; all of them after step 1."""
         if self.steps == 1:
             return torch.ones_like(self.finished, dtype=torch.bool)
         share = self.finished / self.finished.sum(dim=1, keepdim=True)
-        return share < _DEAD_SHARE / share.shape[1]
+        return share < _DEAD_FRACTION / share.shape[1]
 
-    def used(self, book: int = 0) -> Tensor:
-        """Numbers of the codes in use lately; all codes before training."""
-        recent = self.current[book] + self.finished[book]
+    def used(self, codebook: int = 0) -> Tensor:
+        """List the numbers of a codebook's codes in use lately; all codes before training."""
+        recent = self.current[codebook] + self.finished[codebook]
         return torch.nonzero(recent if recent.any() else recent + 1).flatten()
 
     def stats(self) -> dict[str, Tensor]:
-        """Perplexity and share of the codes in use lately, on all processes, mean over codebooks."""
+        """Compute perplexity and share of the codes in use lately, on all processes, mean over codebooks."""
         recent = (self.current + self.finished).float()
         share = recent / recent.sum(dim=1, keepdim=True).clamp_min(1)
         perplexity = torch.special.entr(share).sum(dim=1).exp().mean()
         return {"perplexity": perplexity, "codes_used": (recent > 0).float().mean()}
 
+    @override
     def get_extra_state(self) -> Tensor:
-        """Steps counted; not a buffer, since asking a GPU for it would stall every step."""
+        # not a buffer, since asking a GPU for it would stall every step
         return torch.tensor(self.steps)
 
+    @override
     def set_extra_state(self, state: Tensor) -> None:
-        """Restores them from a checkpoint."""
         self.steps = int(state)
 
 
-class Quantizer(Bottleneck):
-    """What VQ and NSVQ share: one code a latent token out of one codebook, nearest by Euclidean distance.
+class Quantizer(StandardizedBottleneck):
+    """Base of VQ and NSVQ: one code a latent token out of one codebook, nearest by Euclidean distance.
 
-    Housekeeping happens after the optimizer step, from that step's latents: the first step places all codes, ends of
-    periods (``Usage``) move dead ones.
+    Codes move after the optimizer step, to that step's latents: the first step places all codes, ends of periods
+    (``CodeUsage``) move dead ones.
 
     Args:
         dim: Width A of a latent token, and of a code.
@@ -110,56 +115,56 @@ class Quantizer(Bottleneck):
         check_codebook(num_codes, reset_every)
         self.num_codes = num_codes
         self.reset_until = reset_until
-        self.standardize = Standardize(dim, num_latents)
         self.codebook = nn.Parameter(torch.randn(num_codes, dim) / CODEBOOK_LR_SCALE)
-        self.usage = Usage(num_codes, reset_every)
-        self._seen: tuple[Tensor, Tensor] | None = None
+        self.usage = CodeUsage(num_codes, reset_every)
 
     def assign(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Standardized latents (B, T-1, L, A), their nearest codes as numbers (B, T-1, L), and as vectors (B, T-1, L, A)."""
-        latent = self.standardize(z)
+        """Find the nearest codes of latents z (B, T-1, L, A).
+
+        Returns:
+            Standardized latents (B, T-1, L, A), their codes as numbers (B, T-1, L), and as vectors (B, T-1, L, A).
+        """
+        latent: Tensor = self.standardize(z)
         codebook = CODEBOOK_LR_SCALE * self.codebook
         codes = nearest(latent, codebook)
-        if self.training:
-            self._seen = (z.detach(), codes)
+        self.keep(z, codes)
         return latent, codes, codebook[codes]
 
-    def bits(self, codes: Tensor) -> Tensor:
-        """Capacity of each transition, L log2 K, (B, T-1)."""
-        return capacity(codes, self.num_codes)
-
-    def on_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Counts the step's codes and, when a period ends, moves dead ones to latents that are coded badly."""
-        if self._seen is None:
-            return
-        z, codes = self._seen
-        self._seen = None
-        self.standardize.measure(z)
-        ended = self.usage.count(codes.unsqueeze(-1))
+    @override
+    def update_codes(self, z: Tensor, codes: Tensor, optimizer: Optimizer) -> None:
+        period_ended = self.usage.count(codes.unsqueeze(-1))
         if (
-            ended
+            period_ended
             and (self.reset_until is None or self.usage.steps <= self.reset_until)
             and learning_rate_is_active(self.codebook, optimizer)
         ):
             rows = self.standardize(z).flatten(0, 2)
             reset_dead_codes(self.codebook, self.usage.dead[0], rows, self.usage.steps, optimizer)
 
+    @override
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
-        """Codes drawn evenly from those in use lately."""
-        codes = draw_from(self.usage.used(), (n, self.num_latents), generator)
+        # evenly from the codes in use lately
+        codes = draw_choice(self.usage.used(), (n, self.num_latents), generator)
         return CODEBOOK_LR_SCALE * self.codebook.detach()[codes]
 
 
 def learning_rate_is_active(parameter: nn.Parameter, optimizer: Optimizer) -> bool:
-    """Whether the schedule leaves a parameter a tenth of its learning rate or more: a code moved later would stay untrained."""
+    """Tell whether the schedule leaves a parameter a tenth of its learning rate or more.
+
+    A code that is moved later would stay untrained.
+    """
     for group in optimizer.param_groups:
         if any(other is parameter for other in group["params"]):
-            return group["lr"] >= 0.1 * group.get("initial_lr", group["lr"])
+            return bool(group["lr"] >= 0.1 * group.get("initial_lr", group["lr"]))
     return True
 
 
 def check_codebook(num_codes: int, reset_every: int) -> None:
-    """Raises where a codebook cannot work."""
+    """Check the settings of a codebook.
+
+    Raises:
+        ValueError: There are fewer than two codes, or no period.
+    """
     if num_codes < 2:
         raise ValueError(f"num_codes is {num_codes}, a codebook needs 2 or more; for no latent at all use the none bottleneck.")
     if reset_every < 1:
@@ -167,35 +172,36 @@ def check_codebook(num_codes: int, reset_every: int) -> None:
 
 
 def nearest(rows: Tensor, codebook: Tensor) -> Tensor:
-    """Numbers of the nearest codes (K, A) to rows (..., A), by Euclidean distance in float32."""
+    """Find the nearest of codes (K, A) to rows (..., A) by Euclidean distance in float32; their numbers, (...)."""
     with torch.no_grad():
         return torch.cdist(rows.float().flatten(0, -2), codebook.float()).argmin(dim=-1).view(rows.shape[:-1])
 
 
 def straight_through(latent: Tensor, code: Tensor) -> Tensor:
-    """The code, bit for bit, with the gradient going to the latent."""
+    """Return the code, bit for bit, with the gradient going to the latent (Bengio et al., arXiv 1308.3432)."""
     return code.detach() + (latent - latent.detach())
 
 
 def vq_loss(latent: Tensor, code: Tensor, commitment: float) -> Tensor:
-    """||sg(e) - c||^2 + commitment ||e - sg(c)||^2, each a mean over all entries (VQ-VAE, arXiv 1711.00937, equation 3)."""
+    """Compute ||sg(e) - c||^2 + commitment ||e - sg(c)||^2, means over all entries (VQ-VAE, arXiv 1711.00937, equation 3)."""
     return (code - latent.detach()).square().mean() + commitment * (latent - code.detach()).square().mean()
 
 
-def capacity(codes: Tensor, num_codes: int) -> Tensor:
-    """log2 K for each of the C codes (B, T-1, C) of a transition, summed, (B, T-1)."""
+def capacity_bits(codes: Tensor, num_codes: int) -> Tensor:
+    """Compute the capacity of each transition, (B, T-1): log2 K for each of its C codes (B, T-1, C)."""
     return torch.full(codes.shape[:-1], codes.shape[-1] * math.log2(num_codes), device=codes.device)
 
 
 @torch.no_grad()
 def reset_dead_codes(codebook: nn.Parameter, dead: Tensor, rows: Tensor, step: int, optimizer: Optimizer) -> None:
-    """Moves dead codes to rows of all processes and forgets the optimizer's moments of the moved ones.
+    """Move dead codes to rows of all processes and clear the optimizer's moments of the moved ones.
 
-    Every process draws the same: same rows, same live codes, a generator on the CPU that starts from the step's number.
+    Codebooks stay synchronized: every process draws from the same gathered rows and the same live codes with a generator on
+    the CPU that is seeded by the step's number.
 
     Args:
         codebook: Codes divided by ``CODEBOOK_LR_SCALE``, (K, A) or (1, K, A), changed in place.
-        dead: Which codes to move, (K,) bool.
+        dead: Codes to move, (K,) bool.
         rows: Latents of this process, (n, A), as many on every process.
         step: Number of the optimizer step.
         optimizer: Holds moments of the codebook, tensors of its shape.
@@ -211,7 +217,7 @@ def reset_dead_codes(codebook: nn.Parameter, dead: Tensor, rows: Tensor, step: i
 
 
 def kmeans_plus_plus(rows: Tensor, live: Tensor, count: int, generator: Generator) -> Tensor:
-    """New codes (count, A) on rows (n, A) that lie far from live codes and from each other, with 1 % jitter.
+    """Choose new codes (count, A) on rows (n, A) that lie far from live codes and from each other, with 1 % jitter.
 
     k-means++ seeding (Arthur and Vassilvitskii, SODA 2007) continued from the live codes: a row is drawn with probability
     proportional to its squared distance from the nearest code; one at a time, or a 64th of the count where there are many.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 from torch.optim import Optimizer
+from typing_extensions import override
 
-from lam.bottlenecks.base import Bottleneck, BottleneckOutput
-from lam.bottlenecks.codebook import Usage, capacity
-from lam.bottlenecks.prior import draw_from
-from lam.bottlenecks.standardize import Standardize
+from lam.bottlenecks.base import BottleneckOutput, StandardizedBottleneck, draw_choice
+from lam.bottlenecks.codebook import CodeUsage, capacity_bits
 
 
-class FSQ(Bottleneck):
+class FSQ(StandardizedBottleneck):
     """Projects each latent token to a few channels, rounds each to evenly spaced levels, projects back. No loss, no codebook.
 
     Args:
@@ -26,7 +25,7 @@ class FSQ(Bottleneck):
     knob = "num_levels"
 
     def __init__(self, dim: int, num_latents: int, num_levels: int = 5, num_channels: int = 4) -> None:
-        super().__init__(dim, num_latents)
+        super().__init__(dim, num_latents, follow=True)
         if num_levels < 2:
             raise ValueError(f"num_levels is {num_levels}, rounding needs 2 or more; for no latent use the none bottleneck.")
         if num_channels < 1 or num_levels**num_channels > 2**24:
@@ -38,35 +37,29 @@ class FSQ(Bottleneck):
 
         self.num_levels = num_levels
         self.num_codes = num_levels**num_channels
-        self.standardize = Standardize(dim, num_latents)
         # the paper's rounding is lopsided at 2 levels and the library refuses it, so there it is the symmetric one
         symmetric = num_levels == 2
         self.quantizer = LibraryFSQ(levels=[num_levels] * num_channels, dim=dim, preserve_symmetry=symmetric)
-        self.usage = Usage(self.num_codes, longest=300)
-        self._seen: tuple[Tensor, Tensor] | None = None
+        self.usage = CodeUsage(self.num_codes, max_period=300)
 
+    @override
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
-        """Limits z to a grid."""
         tokens = self.standardize(z).flatten(0, 1)  # (B * (T-1), L, A)
         with torch.autocast(z.device.type, enabled=False):  # the library shuts off autocast on CUDA only
-            limited, codes = self.quantizer(tokens)
+            quantized, codes = self.quantizer(tokens)
         codes = codes.long().unflatten(0, z.shape[:2])
-        if self.training:
-            self._seen = (z.detach(), codes)
-        limited = limited.unflatten(0, z.shape[:2]).to(z.dtype)
+        self.keep(z, codes)
+        quantized = quantized.unflatten(0, z.shape[:2]).to(z.dtype)
         loss = tokens.new_zeros(())
-        return BottleneckOutput(limited, loss, codes, capacity(codes, self.num_codes), self.usage.stats())
+        return BottleneckOutput(quantized, loss, codes, capacity_bits(codes, self.num_codes), self.usage.stats())
 
-    def on_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Follows the scale of the latents, as the grid cannot, and counts codes."""
-        if self._seen is None:
-            return
-        z, codes = self._seen
-        self._seen = None
-        self.standardize.follow(z)
+    @override
+    def update_codes(self, z: Tensor, codes: Tensor, optimizer: Optimizer) -> None:
         self.usage.count(codes.unsqueeze(-1))
 
+    @override
     @torch.no_grad()
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
-        """Codes drawn evenly from those in use lately."""
-        return self.quantizer.indices_to_codes(draw_from(self.usage.used(), (n, self.num_latents), generator))
+        # evenly from the codes in use lately
+        drawn: Tensor = self.quantizer.indices_to_codes(draw_choice(self.usage.used(), (n, self.num_latents), generator))
+        return drawn

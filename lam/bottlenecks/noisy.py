@@ -6,17 +6,16 @@ import math
 
 import torch
 from torch import Generator, Tensor, nn
+from typing_extensions import override
 
-from lam.bottlenecks.base import Bottleneck, BottleneckOutput
-from lam.bottlenecks.prior import draw_normal
-from lam.bottlenecks.standardize import Standardize
+from lam.bottlenecks.base import BottleneckOutput, StandardizedBottleneck, draw_normal
 from lam.noise import normal_like
 
 _START_LOG_VAR = -4.0  # noise of std 0.14 beside a signal of std 1: heard from the first step, 2 nats an entry to pay
 _LOG_VAR_RANGE = (-20.0, 8.0)  # exp() stays finite in float32; the prior is at 0, and std 4.5e-5 is noiseless
 
 
-class Noisy(Bottleneck):
+class Noisy(StandardizedBottleneck):
     """Samples each latent action from a Gaussian that pays for leaving N(0, 1); evaluates with its mean.
 
     The KL is summed over the entries of a transition and averaged over transitions, as in AdaWorld; Garrido et al. (arXiv
@@ -36,42 +35,33 @@ class Noisy(Bottleneck):
         if beta < 0:
             raise ValueError(f"beta is {beta}, expected 0 or more: a negative weight would reward a large KL.")
         self.beta = beta
-        self.standardize = Standardize(dim, num_latents)
         self.to_moments = nn.Linear(dim, 2 * dim)
         with torch.no_grad():  # the mean starts as the latent itself, the variance equal for all
             self.to_moments.weight.copy_(torch.cat([torch.eye(dim), torch.zeros(dim, dim)]))
             self.to_moments.bias.copy_(torch.cat([torch.zeros(dim), torch.full((dim,), _START_LOG_VAR)]))
-        self._seen: Tensor | None = None
 
+    @override
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
-        """Limits z by noise."""
-        if self.training:
-            self._seen = z.detach()
+        self.keep(z)
         with torch.autocast(z.device.type, enabled=False):
             mean, log_var = self.to_moments(self.standardize(z)).chunk(2, dim=-1)
         log_var = log_var.clamp(*_LOG_VAR_RANGE)
         each = kl_to_standard_normal(mean, log_var)  # (B, T-1, L, A)
         kl = each.sum(dim=(-2, -1))
         noisy = self.training or sample
-        limited = mean + (0.5 * log_var).exp() * normal_like(mean, noise_keys) if noisy else mean
+        drawn = mean + (0.5 * log_var).exp() * normal_like(mean, noise_keys) if noisy else mean
         bits = each.detach() / math.log(2)
         stats = {"noise_std": (0.5 * log_var).exp().mean().detach(), "mean_std": mean.detach().std(correction=0)}
         return BottleneckOutput(
-            limited.to(z.dtype), self.beta * kl.mean(), rate_bits=bits.sum(dim=(-2, -1)), stats=stats, rate_bits_each=bits
+            drawn.to(z.dtype), self.beta * kl.mean(), rate_bits=bits.sum(dim=(-2, -1)), stats=stats, rate_bits_each=bits
         )
 
-    def on_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Measures the scale of the latents once."""
-        if self._seen is not None:
-            self.standardize.measure(self._seen)
-            self._seen = None
-
+    @override
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
-        """N(0, I)."""
         return draw_normal((n, self.num_latents, self.dim), self.to_moments.weight.device, generator)
 
 
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_var)) || N(0, 1)) of each number, in nats and float32."""
+    """Compute KL(N(mean, exp(log_var)) || N(0, 1)) of each number, in nats and float32."""
     mean, log_var = mean.float(), log_var.float()
     return 0.5 * (mean.square() + log_var.exp() - log_var - 1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.bottlenecks.base import BottleneckOutput
-from lam.bottlenecks.codebook import Quantizer, straight_through
+from lam.bottlenecks.codebook import Quantizer, capacity_bits, straight_through
 from lam.noise import normal_like
 
 
@@ -31,17 +32,19 @@ class NSVQ(Quantizer):
     def __init__(self, dim: int, num_latents: int, num_codes: int = 8, reset_every: int = 500, reset_until: int = 4500) -> None:
         super().__init__(dim, num_latents, num_codes, reset_every, reset_until)
 
+    @override
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
-        """Limits z to codes, or to noise around it in training."""
         latent, codes, code = self.assign(z)
-        limited = straight_through(latent, code)
+        quantized = straight_through(latent, code)
         if self.training:
-            limited = substitute_noise(latent, code, normal_like(latent, noise_keys))
+            quantized = substitute_noise(latent, code, normal_like(latent, noise_keys))
         stats = {"distance": (code - latent).detach().square().mean(), **self.usage.stats()}
-        return BottleneckOutput(limited.to(z.dtype), latent.new_zeros(()), codes, self.bits(codes), stats)
+        bits = capacity_bits(codes, self.num_codes)
+        return BottleneckOutput(quantized.to(z.dtype), latent.new_zeros(()), codes, bits, stats)
 
 
 def substitute_noise(latent: Tensor, code: Tensor, noise: Tensor) -> Tensor:
-    """Latent plus an error of the length of (code - latent) in the direction of noise, over the last axis."""
-    length = torch.linalg.vector_norm(code - latent, dim=-1, keepdim=True)  # gradient 0 at length 0
-    return latent + length * noise / torch.linalg.vector_norm(noise, dim=-1, keepdim=True)
+    """Add an error of the length of (code - latent) in the direction of noise to a latent, over the last axis."""
+    length: Tensor = torch.linalg.vector_norm(code - latent, dim=-1, keepdim=True)  # gradient 0 at length 0
+    noise_length: Tensor = torch.linalg.vector_norm(noise, dim=-1, keepdim=True)
+    return latent + length * noise / noise_length

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from torch import Generator, Tensor, nn
+from typing_extensions import override
 
-from lam.bottlenecks.base import Bottleneck, BottleneckOutput
-from lam.bottlenecks.prior import draw_normal
+from lam.bottlenecks.base import Bottleneck, BottleneckOutput, draw_normal
 
 
 class Residual(Bottleneck):
@@ -32,13 +32,15 @@ class Residual(Bottleneck):
         nn.init.orthogonal_(self.narrow.weight)  # keeps the scale of what passes
         nn.init.orthogonal_(self.widen.weight)
 
+    @override
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
-        """Limits z to ``num_floats`` numbers."""
-        narrow = self.narrow(z.flatten(2))  # (B, T-1, num_floats)
-        limited = self.widen(narrow).unflatten(-1, z.shape[2:])
-        return BottleneckOutput(limited.to(z.dtype), limited.new_zeros((), dtype=self.narrow.weight.dtype))
+        narrow: Tensor = self.narrow(z.flatten(2))  # (B, T-1, num_floats)
+        wide: Tensor = self.widen(narrow).unflatten(-1, z.shape[2:])
+        return BottleneckOutput(wide.to(z.dtype), wide.new_zeros((), dtype=self.narrow.weight.dtype))
 
+    @override
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
-        """N(0, I) in the narrow place, for want of a belief."""
+        # N(0, I) of the narrow numbers, for want of a learned prior
         narrow = draw_normal((n, self.num_floats), self.narrow.weight.device, generator)
-        return self.widen(narrow).detach().unflatten(-1, (self.num_latents, self.dim))
+        wide: Tensor = self.widen(narrow).detach().unflatten(-1, (self.num_latents, self.dim))
+        return wide

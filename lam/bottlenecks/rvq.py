@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 from torch.optim import Optimizer
+from typing_extensions import override
 
-from lam.bottlenecks.base import Bottleneck, BottleneckOutput
+from lam.bottlenecks.base import BottleneckOutput, StandardizedBottleneck, draw_choice
 from lam.bottlenecks.codebook import (
     CODEBOOK_LR_SCALE,
-    Usage,
-    capacity,
+    CodeUsage,
+    capacity_bits,
     check_codebook,
     learning_rate_is_active,
     nearest,
@@ -18,11 +19,9 @@ from lam.bottlenecks.codebook import (
     straight_through,
     vq_loss,
 )
-from lam.bottlenecks.prior import draw_from
-from lam.bottlenecks.standardize import Standardize
 
 
-class RVQ(Bottleneck):
+class RVQ(StandardizedBottleneck):
     """Replaces each latent token by a sum of codes, one from each of several codebooks.
 
     Codes are found by vector-quantize-pytorch's ResidualVQ. Its moving averages, k-means start, dead-code rule and loss stay
@@ -59,7 +58,6 @@ class RVQ(Bottleneck):
         self.num_quantizers = num_quantizers
         self.num_codes = num_codes
         self.commitment = commitment
-        self.standardize = Standardize(dim, num_latents)
         self.quantizer = ResidualVQ(
             dim=dim,
             num_quantizers=num_quantizers,
@@ -69,55 +67,53 @@ class RVQ(Bottleneck):
             rotation_trick=False,
             sync_codebook=False,
         )
-        self.usage = Usage(num_codes, reset_every, num_books=num_quantizers)
-        self._seen: tuple[Tensor, Tensor] | None = None
+        self.usage = CodeUsage(num_codes, reset_every, num_codebooks=num_quantizers)
 
+    @override
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
-        """Limits z to sums of codes."""
-        latent = self.standardize(z)
+        latent: Tensor = self.standardize(z)
         tokens = latent.flatten(0, 1)  # (B * (T-1), L, A)
-        codes = self._search(tokens)  # (B * (T-1), L, num_quantizers)
+        codes = self._find_codes(tokens)  # (B * (T-1), L, num_quantizers)
         parts = [
             CODEBOOK_LR_SCALE * codebook[0][own]
             for codebook, own in zip(self.quantizer.parameters(), codes.unbind(-1), strict=True)
         ]
         loss = latent.new_zeros(())
-        left = tokens
+        residual = tokens
         for part in parts:
-            loss = loss + vq_loss(left, part, self.commitment)
-            left = left - part.detach()
+            loss = loss + vq_loss(residual, part, self.commitment)
+            residual = residual - part.detach()
         codes = codes.flatten(1).unflatten(0, z.shape[:2])  # (B, T-1, L * num_quantizers)
-        if self.training:
-            self._seen = (z.detach(), codes)
-        stats = {"distance": left.detach().square().mean(), **self.usage.stats()}
-        limited = straight_through(latent, torch.stack(parts).sum(dim=0).unflatten(0, z.shape[:2])).to(z.dtype)
-        return BottleneckOutput(limited, loss, codes, capacity(codes, self.num_codes), stats)
+        self.keep(z, codes)
+        stats = {"distance": residual.detach().square().mean(), **self.usage.stats()}
+        quantized = straight_through(latent, torch.stack(parts).sum(dim=0).unflatten(0, z.shape[:2])).to(z.dtype)
+        return BottleneckOutput(quantized, loss, codes, capacity_bits(codes, self.num_codes), stats)
 
-    def on_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Counts codes and moves dead ones, quantizer after quantizer, since each must fit what the moved ones leave over."""
-        if self._seen is None:
+    @override
+    def update_codes(self, z: Tensor, codes: Tensor, optimizer: Optimizer) -> None:
+        period_ended = self.usage.count(codes.unflatten(-1, (self.num_latents, self.num_quantizers)))
+        if not period_ended or not learning_rate_is_active(next(self.quantizer.parameters()), optimizer):
             return
-        z, codes = self._seen
-        self._seen = None
-        self.standardize.measure(z)
-        left = self.standardize(z).flatten(0, 2)  # (B * (T-1) * L, A)
-        ended = self.usage.count(codes.unflatten(-1, (self.num_latents, self.num_quantizers)))
-        if ended and learning_rate_is_active(next(self.quantizer.parameters()), optimizer):
-            for codebook, dead in zip(self.quantizer.parameters(), self.usage.dead, strict=True):
-                reset_dead_codes(codebook, dead, left, self.usage.steps, optimizer)
-                codes = CODEBOOK_LR_SCALE * codebook.detach()[0]
-                left = left - codes[nearest(left, codes)]
+        residual: Tensor = self.standardize(z).flatten(0, 2)  # (B * (T-1) * L, A)
+        # quantizer after quantizer, since each must fit the residual that the moved codes leave over
+        for codebook, dead in zip(self.quantizer.parameters(), self.usage.dead, strict=True):
+            reset_dead_codes(codebook, dead, residual, self.usage.steps, optimizer)
+            vectors = CODEBOOK_LR_SCALE * codebook.detach()[0]
+            residual = residual - vectors[nearest(residual, vectors)]
 
+    @override
     @torch.no_grad()
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
-        """Codes drawn evenly from those in use lately, each quantizer for itself."""
+        # evenly from the codes in use lately, each quantizer for itself
         shape = (n, self.num_latents)
-        codes = [draw_from(self.usage.used(book), shape, generator) for book in range(self.num_quantizers)]
-        return CODEBOOK_LR_SCALE * self.quantizer.get_output_from_indices(torch.stack(codes, dim=-1))
+        codes = [draw_choice(self.usage.used(number), shape, generator) for number in range(self.num_quantizers)]
+        drawn: Tensor = CODEBOOK_LR_SCALE * self.quantizer.get_output_from_indices(torch.stack(codes, dim=-1))
+        return drawn
 
-    @torch.compiler.disable  # the library builds its indexing as text, which cannot be traced
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it so; the library builds its indexing as text, which cannot be traced
     @torch.no_grad()
-    def _search(self, tokens: Tensor) -> Tensor:
-        """Codes (..., L, num_quantizers) of tokens (..., L, A)."""
+    def _find_codes(self, tokens: Tensor) -> Tensor:
+        """Find the codes (..., L, num_quantizers) of tokens (..., L, A)."""
         with torch.autocast(tokens.device.type, enabled=False):  # the library shuts off autocast on CUDA only
-            return self.quantizer(tokens / CODEBOOK_LR_SCALE)[1]
+            codes: Tensor = self.quantizer(tokens / CODEBOOK_LR_SCALE)[1]
+        return codes

@@ -6,18 +6,16 @@ import math
 
 import torch
 from torch import Generator, Tensor
-from torch.optim import Optimizer
+from typing_extensions import override
 
-from lam.bottlenecks.base import Bottleneck, BottleneckOutput
-from lam.bottlenecks.prior import draw_normal
-from lam.bottlenecks.standardize import Standardize
+from lam.bottlenecks.base import BottleneckOutput, StandardizedBottleneck, draw_normal
 from lam.distributed import gather_rows
 
 _LAMBDA_MEAN = 0.1
 _LANGEVIN_STEPS = 200
 
 
-class Sparse(Bottleneck):
+class Sparse(StandardizedBottleneck):
     """Charges the L1 norm of each latent action; hinges on norm, variance, covariance and mean keep it from dying.
 
     With D = L A and N transitions over batch, time and all processes:
@@ -55,7 +53,6 @@ class Sparse(Bottleneck):
         lambda_covariance: float = 0.001,
         hinge_on_squared_norm: bool = True,
     ) -> None:
-        super().__init__(dim, num_latents)
         size = dim * num_latents
         squared_norm = math.sqrt(size) if hinge_on_squared_norm else size  # where the hinge ends
         limit = lambda_l2 * math.sqrt(size / squared_norm)
@@ -64,19 +61,18 @@ class Sparse(Bottleneck):
                 f"lambda_l1 is {lambda_l1}, expected more than 0 and less than {limit:.3g}, above which {size} entries are "
                 "cheapest at 0. For no limit use the identity bottleneck, for no latent the none bottleneck."
             )
+        entry_std = math.sqrt(squared_norm / size)
+        super().__init__(dim, num_latents, std=entry_std)
         self.lambda_l1 = lambda_l1
         self.lambda_l2 = lambda_l2
         self.lambda_variance = lambda_variance
         self.lambda_covariance = lambda_covariance
         self.hinge_on_squared_norm = hinge_on_squared_norm
-        self.entry_std = math.sqrt(squared_norm / size)
-        self.standardize = Standardize(dim, num_latents, std=self.entry_std)
-        self._seen: Tensor | None = None
+        self.entry_std = entry_std
 
+    @override
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
-        """Passes z on at its own scale and charges for it."""
-        if self.training:
-            self._seen = z.detach()
+        self.keep(z)
         latent = self.standardize(z)
         rows = latent.flatten(2).flatten(0, 1)  # (B * (T-1), L * A)
         if self.training:  # validation batches may differ in length between processes, so they stay apart
@@ -86,14 +82,9 @@ class Sparse(Bottleneck):
             loss = loss + vcm(rows, self.lambda_variance, self.lambda_covariance, _LAMBDA_MEAN)
         return BottleneckOutput(latent.to(z.dtype), loss, stats=_stats(rows.detach()))
 
-    def on_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Measures the scale of the latents once."""
-        if self._seen is not None:
-            self.standardize.measure(self._seen)
-            self._seen = None
-
+    @override
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
-        """Langevin dynamics on E: z <- z - (a / 2) dE/dz / temperature + N(0, a), 200 steps (Garrido et al., appendix B).
+        """Draw by Langevin dynamics on E: z <- z - (a / 2) dE/dz / temperature + N(0, a), 200 steps (Garrido et al., app. B).
 
         At temperature 1 samples would spread to entries of size 1 / lambda_l1, far beyond any latent. The temperature,
         lambda_l1 times the entry size the hinge asks for / sqrt(2), makes the Laplace distribution of the L1 term alone have
@@ -105,19 +96,20 @@ class Sparse(Bottleneck):
         shape, device = (n, self.num_latents * self.dim), self.standardize.scale.device
         z = self.entry_std * draw_normal(shape, device, generator)
         for _ in range(_LANGEVIN_STEPS):
-            slope = energy_slope(z, self.lambda_l1, self.lambda_l2, self.hinge_on_squared_norm)
-            z = z - 0.5 * step / temperature * slope + math.sqrt(step) * draw_normal(shape, device, generator)
-        return z.unflatten(-1, (self.num_latents, self.dim))
+            gradient = energy_gradient(z, self.lambda_l1, self.lambda_l2, self.hinge_on_squared_norm)
+            z = z - 0.5 * step / temperature * gradient + math.sqrt(step) * draw_normal(shape, device, generator)
+        drawn: Tensor = z.unflatten(-1, (self.num_latents, self.dim))
+        return drawn
 
 
 def energy(rows: Tensor, lambda_l1: float, lambda_l2: float, squared: bool) -> Tensor:
-    """E(z) of each row, (N,), of rows (N, D)."""
-    norm = rows.square().sum(dim=1) if squared else torch.linalg.vector_norm(rows, dim=1)
+    """Compute E(z) of each row, (N,), of rows (N, D)."""
+    norm: Tensor = rows.square().sum(dim=1) if squared else torch.linalg.vector_norm(rows, dim=1)
     return lambda_l2 * (math.sqrt(rows.shape[1]) - norm).clamp_min(0) + lambda_l1 * rows.abs().sum(dim=1)
 
 
-def energy_slope(rows: Tensor, lambda_l1: float, lambda_l2: float, squared: bool) -> Tensor:
-    """dE/dz of each row, (N, D), written out because validation runs without autograd."""
+def energy_gradient(rows: Tensor, lambda_l1: float, lambda_l2: float, squared: bool) -> Tensor:
+    """Compute dE/dz of each row, (N, D), written out because validation runs without autograd."""
     norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     below = (norm.square() if squared else norm) < math.sqrt(rows.shape[1])
     outward = 2 * rows if squared else rows / norm.clamp_min(1e-12)
@@ -125,7 +117,7 @@ def energy_slope(rows: Tensor, lambda_l1: float, lambda_l2: float, squared: bool
 
 
 def vcm(rows: Tensor, lambda_variance: float, lambda_covariance: float, lambda_mean: float) -> Tensor:
-    """Variance, covariance and mean terms of rows (N, D); statistics divide by N, so that one row is no error."""
+    """Compute the variance, covariance and mean terms of rows (N, D); statistics divide by N, so that one row is no error."""
     mean = rows.mean(dim=0)
     centered = rows - mean
     covariance = centered.T @ centered / len(rows)  # (D, D)
@@ -136,8 +128,8 @@ def vcm(rows: Tensor, lambda_variance: float, lambda_covariance: float, lambda_m
     return lambda_variance * hinge + lambda_covariance * off_diagonal + lambda_mean * mean.mean().abs()
 
 
-def participation(rows: Tensor) -> Tensor:
-    """Participation ratio of each row, (N,): how many entries share its squared norm, from 1 to D."""
+def participation_ratio(rows: Tensor) -> Tensor:
+    """Compute the participation ratio of each row, (N,): how many entries share its squared norm, from 1 to D."""
     squares = rows.square()
     return squares.sum(dim=1).square() / squares.square().sum(dim=1).clamp_min(1e-12)
 
@@ -146,6 +138,6 @@ def _stats(rows: Tensor) -> dict[str, Tensor]:
     return {
         "squared_norm": rows.square().sum(dim=1).mean(),
         "l1": rows.abs().sum(dim=1).mean(),
-        "active_entries": participation(rows).mean(),
+        "active_entries": participation_ratio(rows).mean(),
         "dead": (rows.square().sum(dim=1) < 0.01 * math.sqrt(rows.shape[1])).float().mean(),
     }

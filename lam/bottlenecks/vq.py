@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from lam.bottlenecks.base import BottleneckOutput
-from lam.bottlenecks.codebook import Quantizer, straight_through, vq_loss
+from lam.bottlenecks.codebook import Quantizer, capacity_bits, straight_through, vq_loss
 
 
 class VQ(Quantizer):
@@ -34,9 +35,10 @@ class VQ(Quantizer):
             raise ValueError(f"commitment is {commitment}, expected 0 or more; 0.25 is the papers' value.")
         self.commitment = commitment
 
+    @override
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
-        """Limits z to codes."""
         latent, codes, code = self.assign(z)
         loss = vq_loss(latent, code, self.commitment)
         stats = {"distance": (code - latent).detach().square().mean(), **self.usage.stats()}
-        return BottleneckOutput(straight_through(latent, code).to(z.dtype), loss, codes, self.bits(codes), stats)
+        quantized = straight_through(latent, code).to(z.dtype)
+        return BottleneckOutput(quantized, loss, codes, capacity_bits(codes, self.num_codes), stats)

@@ -7,8 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Generator, Tensor, nn
 
-from lam.bottlenecks.base import Bottleneck, BottleneckOutput
-from lam.bottlenecks.prior import draw_normal
+from lam.bottlenecks.base import Bottleneck, BottleneckOutput, draw_normal
 from lam.encoders import Encoder, Patches
 from lam.models.base import WorldModel
 

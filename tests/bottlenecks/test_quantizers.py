@@ -7,7 +7,7 @@ import torch
 from torch.optim import Adam
 
 from lam.bottlenecks import FSQ, NSVQ, RVQ, VQ
-from lam.bottlenecks.codebook import CODEBOOK_LR_SCALE, Usage, kmeans_plus_plus, nearest, reset_dead_codes
+from lam.bottlenecks.codebook import CODEBOOK_LR_SCALE, CodeUsage, kmeans_plus_plus, nearest, reset_dead_codes
 from lam.bottlenecks.nsvq import substitute_noise
 
 
@@ -124,7 +124,7 @@ def test_eval_uses_the_code_itself():
 
 
 def test_every_assignment_counts():
-    usage = Usage(3, longest=100, num_books=2)
+    usage = CodeUsage(3, max_period=100, num_codebooks=2)
     codes = torch.tensor([[0, 2], [0, 2], [1, 2]])
     ended = [step for step in range(1, 1001) if usage.count(codes)]
     assert ended == [*range(1, 10), *range(10, 100, 10), *range(100, 1001, 100)]

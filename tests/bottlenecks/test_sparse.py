@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lam.bottlenecks import Sparse
-from lam.bottlenecks.sparse import energy, energy_slope, participation, vcm
+from lam.bottlenecks.sparse import energy, energy_gradient, participation_ratio, vcm
 
 
 def printed_formula(z, lambda_l1, squared):
@@ -43,10 +43,10 @@ def descend(lambda_l1, squared, rate, steps, decay):
         schedule.step()
     z = z.detach()
     assert z.square().sum(dim=1).min() > 0.9 * math.sqrt(128)  # no latent has died
-    return z.square().sum(dim=1).mean().item(), z.abs().sum(dim=1).mean().item(), participation(z).mean().item()
+    return z.square().sum(dim=1).mean().item(), z.abs().sum(dim=1).mean().item(), participation_ratio(z).mean().item()
 
 
-# The expected numbers, mean |z|^2, |z|_1 and participation ratio, come from a table made with other code, 256 latents and
+# The expected numbers, mean |z|^2, |z|_1 and participation_ratio ratio, come from a table made with other code, 256 latents and
 # 1500 steps of Adam. The norm is pinned by the hinge; the way to one-hot is slow and depends on the descent.
 @pytest.mark.parametrize(
     ("lambda_l1", "squared", "expected"), [(0.4, True, (11.3, 3.4, 1.0)), (0.05, False, (128.0, 19.3, 2.4))]
@@ -90,7 +90,7 @@ def test_slope_is_the_gradient_of_the_energy(squared):
     z = torch.randn(6, 10, generator=torch.Generator().manual_seed(0)).double() * torch.linspace(0.1, 2, 6)[:, None]
     z.requires_grad_()
     (expected,) = torch.autograd.grad(energy(z, 0.3, 1.5, squared).sum(), z)
-    torch.testing.assert_close(energy_slope(z.detach(), 0.3, 1.5, squared), expected)
+    torch.testing.assert_close(energy_gradient(z.detach(), 0.3, 1.5, squared), expected)
 
 
 @pytest.mark.parametrize("squared", [True, False])
