@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
+from lam.models.base import WorldModel
 from lam.models.clip_buffer import BufferedClips
 from lam.runs.columns import Column
 
@@ -59,10 +60,10 @@ class Algebra(PairEvaluation):
         ),
     )
 
-    def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
+    def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Squared lengths of what is left over, (b,) each."""
-        own = _Latents(module, clips.take(places, module.device))
-        other = _Latents(module, clips.take(clips.cross_source_pairs()[places], module.device))
+        own = _Latents(model, clips.take(places, model.device))
+        other = _Latents(model, clips.take(clips.cross_source_pairs()[places], model.device))
         found = {
             "reverse": _square(own.there + own.back),
             "reverse_random": _square(own.there + other.back),
@@ -73,9 +74,9 @@ class Algebra(PairEvaluation):
             found["cosine"] = F.cosine_similarity(own.from_past, own.from_future, dim=-1).mean(dim=1)
         return found
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Ratios of means over clips."""
-        positions, values = self.values(module)
+        positions, values = self.values(model)
         results = Results()
         for key, part in (("additivity", "additive"), ("reversibility", "reverse")):
             if part in values and values[f"{part}_random"].mean() > 0:
@@ -98,19 +99,20 @@ class _Latents:
         from_future: From states 2..T-1 to the one before, (b, T-2, L * A), as inferred.
     """
 
-    def __init__(self, module: Any, clips: BufferedClips) -> None:
+    def __init__(self, model: WorldModel, clips: BufferedClips) -> None:
         states = clips.states
-        still, there = _infer(module, states, states), clips.z.float().flatten(2)
-        back = _infer(module, states[:, 1:], states[:, :-1])
+        still, there = _infer(model, states, states), clips.z.float().flatten(2)
+        back = _infer(model, states[:, 1:], states[:, :-1])
         self.there, self.back = there - still[:, :-1], back - still[:, 1:]
         self.from_past, self.from_future = there[:, :-1], back[:, 1:]
-        self.far = _infer(module, states[:, :-2], states[:, 2:]) - still[:, :-2] if states.shape[1] > 2 else None
+        self.far = _infer(model, states[:, :-2], states[:, 2:]) - still[:, :-2] if states.shape[1] > 2 else None
 
 
-def _infer(module: Any, before: Tensor, after: Tensor) -> Tensor:
+def _infer(model: WorldModel, before: Tensor, after: Tensor) -> Tensor:
     """Limited latents (b, t, L * A), flat, of pairs of states (b, t, N, D)."""
     pairs = torch.stack([before, after], dim=2).flatten(0, 1)  # (b * t, 2, N, D)
-    return module.apply_bottleneck(module.infer(pairs)).z.float().flatten(1).unflatten(0, before.shape[:2])
+    z: Tensor = model.apply_bottleneck(model.infer(pairs)).z.float().flatten(1).unflatten(0, before.shape[:2])
+    return z
 
 
 def _square(left: Tensor) -> Tensor:

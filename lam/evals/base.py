@@ -37,7 +37,7 @@ class Evaluation(pl.Callback, ABC):
     """Watches a validation pass and computes numbers at its end; one subclass a file.
 
     Every rank observes its share; ``compute`` gathers what it needs (``lam.distributed.gather``) and must return the same
-    on all ranks. A subclass that needs the model itself (unrolling, peeking) gets it as ``module``, a
+    on all ranks. A subclass that needs the model itself (unrolling, peeking) gets it as ``model``, a
     ``lam.models.base.WorldModel``; what it runs of it in ``compute`` it runs within ``self.autocast()``.
     """
 
@@ -55,19 +55,19 @@ class Evaluation(pl.Callback, ABC):
         self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._seconds = 0.0
 
-    def prepare(self, module: WorldModel) -> None:
-        """Prepare for the first pass; an evaluation that uses the clip buffer asks for room in ``module.clip_buffer`` here."""
+    def prepare(self, model: WorldModel) -> None:
+        """Prepare for the first pass; an evaluation that uses the clip buffer asks for room in ``model.clip_buffer`` here."""
 
     @abstractmethod
     def reset(self) -> None:
         """Forgets what was observed; called when a validation pass starts."""
 
     @abstractmethod
-    def observe(self, observation: Observation, module: WorldModel) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Takes in one validation batch. Keeps small CPU tensors, not states. Autocast is on where the run uses it."""
 
     @abstractmethod
-    def compute(self, module: WorldModel) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Numbers of the whole pass, the same on every rank."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -76,7 +76,7 @@ class Evaluation(pl.Callback, ABC):
         if names.count(self.name) > 1:
             raise ValueError(f"Two evaluations are called {self.name!r}. Remove one of them from trainer.callbacks.")
         self.autocast = trainer.precision_plugin.forward_context
-        self.prepare(pl_module)
+        self.prepare(as_world_model(pl_module))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts a pass."""
@@ -95,7 +95,7 @@ class Evaluation(pl.Callback, ABC):
         """Hands the batch to ``observe``, in the precision of the validation step."""
         start = time.perf_counter()
         with self.autocast():
-            self.observe(outputs, pl_module)
+            self.observe(outputs, as_world_model(pl_module))
         self._seconds += time.perf_counter() - start
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -103,7 +103,7 @@ class Evaluation(pl.Callback, ABC):
         if trainer.sanity_checking:
             return
         start = time.perf_counter()
-        self.results = self.compute(pl_module)
+        self.results = self.compute(as_world_model(pl_module))
         self.results.curves["seconds"] = self._seconds + time.perf_counter() - start
         for key, value in self.results.metrics.items():
             # equal on all ranks, so their mean changes nothing; without it Lightning warns
@@ -112,3 +112,16 @@ class Evaluation(pl.Callback, ABC):
     on_test_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
+
+
+def as_world_model(module: pl.LightningModule) -> WorldModel:
+    """Return the module that a trainer runs, as what evaluations require it to be.
+
+    Raises:
+        TypeError: It is not a ``WorldModel``.
+    """
+    if not isinstance(module, WorldModel):
+        raise TypeError(
+            f"Evaluations watch a lam.models.base.WorldModel, got {type(module).__name__}. Derive it from WorldModel."
+        )
+    return module

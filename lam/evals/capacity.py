@@ -6,11 +6,11 @@ several runs, so they are computed by the report.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.unroll import unrolled
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.runs.columns import Column
 
@@ -44,19 +44,19 @@ class Capacity(Evaluation):
         """Forgets what was observed."""
         self.sample = ClipSample()
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Keeps errors."""
         states = observation.states
         first = states[:, :1].expand_as(states[:, 1:])
         values = {
             "error": observation.error.mean(dim=1),
             "copy_error": observation.copy_error.mean(dim=1),
-            "unrolled": module.error(unrolled(module, observation), states[:, 1:]),
-            "unrolled_copy": module.error(first, states[:, 1:]),
+            "unrolled": model.error(unrolled(model, observation), states[:, 1:]),
+            "unrolled_copy": model.error(first, states[:, 1:]),
         }
         self.sample.add(observation.clip.position, {name: value.double() for name, value in values.items()})
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Means over all clips."""
         positions, values = self.sample.gather()
         if not len(positions):

@@ -8,14 +8,14 @@ directions of change, so large distractors displace the action unless they move 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.factors import Continuous, ground_truth_factors
 from lam.evals.common.split import HOLD_BACK, Split, fit_half
 from lam.metrics.linear_model import fit_linear_model
 from lam.metrics.probes import ridge
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 
 
 class Distractors(Evaluation):
@@ -39,19 +39,19 @@ class Distractors(Evaluation):
         self.sizes = sizes
         self.num_clips = num_clips
 
-    def prepare(self, module: Any) -> None:
+    def prepare(self, model: WorldModel) -> None:
         """Asks for room in the clip buffer."""
-        module.clip_buffer.require(self.num_clips)
+        model.clip_buffer.require(self.num_clips)
 
     def reset(self) -> None:
         """The model empties the clip buffer itself."""
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """The model fills the clip buffer itself."""
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Fits and scores the linear model, on every process alike."""
-        clips = module.clip_buffer.clips(self.num_clips)
+        clips = model.clip_buffer.clips(self.num_clips)
         if clips is None or not clips.labels:
             return Results()
         ascending = clips.position.argsort()
@@ -63,11 +63,11 @@ class Distractors(Evaluation):
             return Results()
         labels = {name: value[ascending].flatten(0, 1) for name, value in clips.labels.items()}
         factors = [factor for factor in ground_truth_factors(labels, split.order, split.test) if isinstance(factor, Continuous)]
-        model = fit_linear_model(changes[split.order], max(self.sizes))
+        linear = fit_linear_model(changes[split.order], max(self.sizes))
         total = changes[split.order].double().var(dim=0, correction=0).sum()
-        results = Results(curves={"variances": (model.variances / total).tolist()})
+        results = Results(curves={"variances": (linear.variances / total).tolist()})
         for k in self.sizes:
-            z = model.latents(changes, k)
+            z = linear.latents(changes, k)
             for factor in factors:
                 rows = factor.rows(ridge(z, factor.columns, split.order, split.test), split.test)
                 of_clips = rows.view(len(split.test_clips), -1).sum(dim=1) * len(split.test_clips)

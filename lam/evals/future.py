@@ -5,14 +5,14 @@ An encoder that attends over a whole clip puts the future into every state, and 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from lam.distributed import gather_objects
 from lam.evals.base import Evaluation, Results
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.runs.columns import Flag
 
 JOINED = 4
@@ -52,26 +52,26 @@ class Future(Evaluation):
         """Forgets what was observed."""
         self.changes: dict[str, float] = {}
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Makes the checks on the first batch."""
         if self.changes:
             return
         frames = observation.clip.frames[: self.num_clips]
         generator = Generator().manual_seed(0)
-        states = module.encoder(frames)
+        states = model.encoder(frames)
         self.changes = {"encoder": 0.0, "inverse": 0.0, "forward": 0.0, "frozen": 0.0}
         for t in range(states.shape[1] - 1):
-            moved = module.encoder(_noisy_frames(frames, (t + 1) * module.encoder.frames_per_state, generator))
+            moved = model.encoder(_noisy_frames(frames, (t + 1) * model.encoder.frames_per_state, generator))
             self._note("encoder", moved[:, : t + 1], states[:, : t + 1])
             if torch.equal(moved[:, t + 1 :], states[:, t + 1 :]):
                 self.changes["frozen"] = 1.0
         if states.shape[1] < JOINED:  # too short to have a future: to the heads clips in a row are one longer clip
             states = states.flatten(0, 1)[None, :JOINED]
         for t in range(states.shape[1] - 1):
-            self._check_inverse(module, states, t, generator)
-            self._check_forward(module, states, t, generator)
+            self._check_inverse(model, states, t, generator)
+            self._check_forward(model, states, t, generator)
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Largest changes of all processes."""
         shares = [share for share in gather_objects(self.changes) if share]
         if not shares:
@@ -81,19 +81,19 @@ class Future(Evaluation):
         passed = frozen == 0 and all(change <= TOLERANCE for change in worst.values())
         return Results(metrics={"passed": float(passed), **{f"change_{name}": change for name, change in worst.items()}})
 
-    def _check_inverse(self, module: Any, states: Tensor, t: int, generator: Generator) -> None:
+    def _check_inverse(self, model: WorldModel, states: Tensor, t: int, generator: Generator) -> None:
         """Latent t may see states t and t + 1, nothing after."""
         if t + 2 == states.shape[1]:
             return
         noisy = _noisy_after(states, t + 1, generator)
-        for after, before in zip(_pipeline(module, noisy), _pipeline(module, states), strict=True):
+        for after, before in zip(_pipeline(model, noisy), _pipeline(model, states), strict=True):
             self._note("inverse", after[:, : t + 1], before[:, : t + 1])
 
-    def _check_forward(self, module: Any, states: Tensor, t: int, generator: Generator) -> None:
+    def _check_forward(self, model: WorldModel, states: Tensor, t: int, generator: Generator) -> None:
         """Prediction t may see states and latents after the bottleneck up to t, nothing after."""
-        past, z = states[:, :-1], module.apply_bottleneck(module.infer(states)).z
-        moved = module.predict(_noisy_after(past, t, generator), _noisy_after(z, t, generator))
-        self._note("forward", moved[:, : t + 1], module.predict(past, z)[:, : t + 1])
+        past, z = states[:, :-1], model.apply_bottleneck(model.infer(states)).z
+        moved = model.predict(_noisy_after(past, t, generator), _noisy_after(z, t, generator))
+        self._note("forward", moved[:, : t + 1], model.predict(past, z)[:, : t + 1])
 
     def _note(self, check: str, after: Tensor, before: Tensor) -> None:
         """Remembers the largest change; a change to or from something that is not a number counts as infinite."""
@@ -102,11 +102,11 @@ class Future(Evaluation):
         self.changes[check] = max(self.changes[check], change)
 
 
-def _pipeline(module: Any, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _pipeline(model: WorldModel, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Latents, latents after the bottleneck and predictions, each (B, T-1, ...)."""
-    latent = module.infer(states)
-    z = module.apply_bottleneck(latent).z
-    return latent, z, module.predict(states[:, :-1], z)
+    latent = model.infer(states)
+    z = model.apply_bottleneck(latent).z
+    return latent, z, model.predict(states[:, :-1], z)
 
 
 def _noisy_frames(frames: Tensor, start: int, generator: Generator) -> Tensor:

@@ -6,13 +6,14 @@ is in the middle of the clip, and the transition across it and those after it ar
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
+from lam.models.base import WorldModel
 from lam.models.clip_buffer import BufferedClips
 from lam.runs.columns import Column, Flag
 
@@ -67,26 +68,26 @@ class Leakage(PairEvaluation):
         Flag("copies", "copies", explanation="the latent brings more than half of the next state across a cut", order=200),
     )
 
-    def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
+    def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Errors of clips before and after their ends were swapped."""
-        own = clips.take(places, module.device)
-        other = clips.take(clips.cross_source_pairs()[places], module.device)
+        own = clips.take(places, model.device)
+        other = clips.take(clips.cross_source_pairs()[places], model.device)
         kept = (own.z.shape[1] + 1) // 2  # states before the cut
-        frames = kept * module.encoder.frames_per_state
-        states = module.encoder(torch.cat([own.frames[:, :frames], other.frames[:, frames:]], dim=1))
-        predicted = module.predict(states[:, :-1], module.apply_bottleneck(module.infer(states)).z)
-        errors = module.error(predicted, states[:, 1:])[:, kept - 1 :]
-        uncut = module.predict(own.states[:, :kept], own.z[:, :kept])[:, -1:]
+        frames = kept * model.encoder.frames_per_state
+        states = model.encoder(torch.cat([own.frames[:, :frames], other.frames[:, frames:]], dim=1))
+        predicted = model.predict(states[:, :-1], model.apply_bottleneck(model.infer(states)).z)
+        errors = model.error(predicted, states[:, 1:])[:, kept - 1 :]
+        uncut = model.predict(own.states[:, :kept], own.z[:, :kept])[:, -1:]
         values = {
-            "uncut": module.error(uncut, own.states[:, kept : kept + 1])[:, 0],
+            "uncut": model.error(uncut, own.states[:, kept : kept + 1])[:, 0],
             "cut": errors[:, 0],
-            "copy_cut": module.error(states[:, kept - 1 : kept], states[:, kept : kept + 1])[:, 0],
+            "copy_cut": model.error(states[:, kept - 1 : kept], states[:, kept : kept + 1])[:, 0],
         }
         return values | ({"after": errors[:, 1:].mean(dim=1)} if errors.shape[1] > 1 else {})
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Means over all clips and what they say together."""
-        positions, values = self.values(module)
+        positions, values = self.values(model)
         if not values:
             return Results()
         metrics = {name: value.mean().item() for name, value in values.items()}

@@ -7,7 +7,7 @@ the true movements are recorded.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
 from lam.metrics.displacement import body_shift, camera_shift
 from lam.metrics.response import direction_error, slope
+from lam.models.base import WorldModel
 from lam.models.clip_buffer import BufferedClips
 from lam.runs.columns import Column
 
@@ -87,21 +88,21 @@ class Motion(PairEvaluation):
         self.radius = radius
         self.threshold = threshold
 
-    def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
+    def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Movements (b, T-1, 2) by name: true ones of A, those that its z factors, and those that other z factor."""
-        a = clips.take(places, module.device)
-        b = clips.take(clips.cross_source_pairs()[places], module.device)
+        a = clips.take(places, model.device)
+        b = clips.take(clips.cross_source_pairs()[places], model.device)
         still = torch.stack([a.states[:, :-1]] * 2, dim=2).flatten(0, 1)
-        unmoved = module.apply_bottleneck(module.infer(still)).z.unflatten(0, a.z.shape[:2])[:, :, 0]
+        unmoved = model.apply_bottleneck(model.infer(still)).z.unflatten(0, a.z.shape[:2])[:, :, 0]
         predictions = {
-            "induced": (b, _replaced(module, b, a.z)),
-            "static": (b, _replaced(module, b, unmoved)),
-            "self": (a, module.predict(a.states[:, :-1], a.z)),
+            "induced": (b, _replaced(model, b, a.z)),
+            "static": (b, _replaced(model, b, unmoved)),
+            "self": (a, model.predict(a.states[:, :-1], a.z)),
             "measured": (a, a.states[:, 1:]),
         }
         values: dict[str, Tensor] = {}
         for kind, (clip, after) in predictions.items():
-            pictures = (module.encoder.to_image(states).float() for states in (clip.states[:, :-1], after))
+            pictures = (model.encoder.to_image(states).float() for states in (clip.states[:, :-1], after))
             with torch.autocast(after.device.type, enabled=False):  # parts of a pixel need all digits
                 moves = self._moves(clips, clip, *pictures)
             values |= {f"{kind}/{thing}": move for thing, move in moves.items()}
@@ -128,12 +129,12 @@ class Motion(PairEvaluation):
             found[thing] = pan + body_shift(before, after, center, round(self.radius * size), _reach(furthest, size))
         return {thing: move.unflatten(0, shape) for thing, move in found.items()}
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Slopes over all transitions."""
-        clips, results = module.clip_buffer.clips(self.num_clips), Results()
-        if clips is None or not module.encoder.shows_pixels or not things(clips):
+        clips, results = model.clip_buffer.clips(self.num_clips), Results()
+        if clips is None or not model.encoder.shows_pixels or not things(clips):
             return results
-        positions, values = self.values(module)
+        positions, values = self.values(model)
         for thing in sorted(things(clips)) if values else []:
             kinds = ("true", "induced", "static", "self", "measured")
             true, induced, static, own, measured = (values[f"{kind}/{thing}"] for kind in kinds)
@@ -180,12 +181,12 @@ def _reach(moves: Tensor, size: int) -> int:
     return min(math.ceil(moves.abs().max().item()) + 2, size // 3)
 
 
-def _replaced(module: Any, clip: BufferedClips, z: Tensor) -> Tensor:
+def _replaced(model: WorldModel, clip: BufferedClips, z: Tensor) -> Tensor:
     """Predictions of states 1..T-1 of a clip, one foreign latent at a time after the clip's own, (b, T-1, N, D)."""
     steps = range(z.shape[1])
     latents = (torch.cat([clip.z[:, :t], z[:, t : t + 1]], dim=1) for t in steps)
     pairs = zip(steps, latents, strict=True)
-    return torch.cat([module.predict(clip.states[:, : t + 1], latent)[:, -1:] for t, latent in pairs], dim=1)
+    return torch.cat([model.predict(clip.states[:, : t + 1], latent)[:, -1:] for t, latent in pairs], dim=1)
 
 
 def _over_distance(induced: Tensor, true: Tensor, distance: Tensor) -> dict[str, list[float]]:

@@ -7,7 +7,7 @@ So the gain over the state comes first, and controls say what the number would b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from lam.evals.common.factors import ground_truth_factors
 from lam.evals.common.probe_fits import ProbeFits, ProbeScores, inputs
 from lam.evals.common.split import HOLD_BACK, Split, fit_half, fit_values
 from lam.metrics.sketch import count_sketch
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample, source_ids
 from lam.runs.columns import Column
 
@@ -100,10 +100,10 @@ class Probe(Evaluation):
         """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Keeps z, codes, labels and short sketches of the states."""
         clip, states, limited = observation.clip, observation.states, observation.bottleneck_output
-        labels = clip.labels(module.encoder.frames_per_state)
+        labels = clip.labels(model.encoder.frames_per_state)
         if not labels:
             return
         sketch = count_sketch(states.float().flatten(2).flatten(0, 1), SKETCH).unflatten(0, states.shape[:2])
@@ -112,7 +112,7 @@ class Probe(Evaluation):
             values["codes"] = limited.codes
         self.sample.add(clip.position, values | {LABEL + name: value for name, value in labels.items()})
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Fits and scores all probes."""
         positions, values = self.sample.gather()
         if not len(positions):

@@ -8,7 +8,7 @@ with what was decoded says whether anything was lost.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from lam.evals.common.nominal import discrete_bits, sampled_error
 from lam.evals.common.rate_distortion import Point, Trial, rate_error_points
 from lam.evals.common.split import fit_half
 from lam.metrics.operational import operational_bits
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import BufferedClips, ClipSample, source_ids
 from lam.runs.columns import Column
 
@@ -86,29 +86,29 @@ class Rate(Evaluation):
         self.batch = batch
         self.reset()
 
-    def prepare(self, module: Any) -> None:
+    def prepare(self, model: WorldModel) -> None:
         """Asks for room in the clip buffer."""
-        module.clip_buffer.require(self.num_clips)
+        model.clip_buffer.require(self.num_clips)
 
     def reset(self) -> None:
         """Forgets what was observed."""
         self.sample = ClipSample()
         self.latents = ClipSample(self.max_clips)
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Keeps sources and z; bits and codes, or bits and the error with a drawn z."""
         limited, clip = observation.bottleneck_output, observation.clip
         values = {"source": source_ids(clip.source)}
         if limited.rate_bits is not None:
             values["bits"] = limited.rate_bits.double()
             if limited.codes is None:
-                values["error_sampled"] = sampled_error(observation, module).double().mean(dim=1)
+                values["error_sampled"] = sampled_error(observation, model).double().mean(dim=1)
             else:
                 values["codes"] = limited.codes
         self.sample.add(clip.position, values)
         self.latents.add(clip.position, {"z": limited.z.float().flatten(2)})
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Bits over all clips."""
         positions, values = self.sample.gather()
         if not len(positions):
@@ -123,22 +123,22 @@ class Rate(Evaluation):
             results.clips = {name: (positions, value) for name, value in clips.items()}
         latents = self.latents.gather()
         if not fit.all():
-            self._operational(module, positions[fit], latents, results)
+            self._operational(model, positions[fit], latents, results)
         return results
 
     def _operational(
-        self, module: Any, for_fitting: Tensor, latents: tuple[Tensor, dict[str, Tensor]], results: Results
+        self, model: WorldModel, for_fitting: Tensor, latents: tuple[Tensor, dict[str, Tensor]], results: Results
     ) -> None:
         """Adds rate-error points, of coders fitted on the clips at some positions, to the results."""
-        clips = module.clip_buffer.clips(self.num_clips)
+        clips = model.clip_buffer.clips(self.num_clips)
         if clips is None:
             return
         fit = torch.isin(clips.position, for_fitting)
         if fit.all() or not fit.any():
             return
         known, new = (clips.take(_some(of, clips, most)) for of, most in ((fit, MAX_SENSED), (~fit, MAX_TRIED)))
-        gradients = Trial(module, known, self.batch, self.autocast).gradients()
-        trial = Trial(module, new, self.batch, self.autocast)
+        gradients = Trial(model, known, self.batch, self.autocast).gradients()
+        trial = Trial(model, new, self.batch, self.autocast)
         unquantized = trial.error(trial.clips.z)
         z = latents[1]["z"][torch.isin(latents[0], for_fitting)].flatten(0, 1)
         points = list(rate_error_points(trial, z, gradients, unquantized))

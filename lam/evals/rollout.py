@@ -5,7 +5,7 @@ After section 4.2 of https://arxiv.org/abs/2601.05230, which shows pictures; her
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.unroll import unrolled
 from lam.metrics.images import SSIM_WINDOW, lpips, psnr, ssim
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.runs.columns import Column
 
@@ -56,7 +56,7 @@ class Rollout(Evaluation):
         self.lpips = lpips
         self.reset()
 
-    def prepare(self, module: Any) -> None:
+    def prepare(self, model: WorldModel) -> None:
         """Sees at once whether LPIPS can be measured."""
         if self.lpips:
             lpips(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
@@ -66,17 +66,17 @@ class Rollout(Evaluation):
         self.sample = ClipSample()
         self.pictures = ClipSample(self.num_clips)
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Keeps errors and pictures."""
-        states, predicted = observation.states, unrolled(module, observation)
+        states, predicted = observation.states, unrolled(model, observation)
         first = states[:, :1].expand_as(predicted)
-        values = {"error": module.error(predicted, states[:, 1:]), "copy": module.error(first, states[:, 1:])}
-        last = observation.clip.times[:, module.encoder.frames_per_state - 1 :: module.encoder.frames_per_state]
+        values = {"error": model.error(predicted, states[:, 1:]), "copy": model.error(first, states[:, 1:])}
+        last = observation.clip.times[:, model.encoder.frames_per_state - 1 :: model.encoder.frames_per_state]
         values["horizon"] = last[:, 1:] - last[:, :1]
         self.sample.add(observation.clip.position, {name: value.double() for name, value in values.items()})
-        if module.encoder.shows_pixels:
+        if model.encoder.shows_pixels:
             shown = {"predicted": predicted, "true": states}
-            pictures = {name: (255 * module.encoder.to_image(x)).round().to(torch.uint8) for name, x in shown.items()}
+            pictures = {name: (255 * model.encoder.to_image(x)).round().to(torch.uint8) for name, x in shown.items()}
             self.pictures.add(observation.clip.position, pictures)
 
     def _compare(self, predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
@@ -95,7 +95,7 @@ class Rollout(Evaluation):
             for suffix, shown in (("", predicted), ("_copy", still))
         }
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Means over all clips."""
         positions, values = self.sample.gather()
         if not len(positions):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Generator
@@ -10,7 +10,7 @@ from torch import Generator
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.split import fit_half
 from lam.metrics.two_sample import cross_fitted_placements
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample, shuffled, source_ids
 from lam.runs.columns import Column
 
@@ -53,21 +53,21 @@ class Sampling(Evaluation):
         """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Draws z of one transition a clip from its posterior."""
         position = observation.clip.position
-        z = module.apply_bottleneck(observation.latent, sample=True, noise_keys=position).z.float().flatten(2)
+        z = model.apply_bottleneck(observation.latent, sample=True, noise_keys=position).z.float().flatten(2)
         chosen = position % z.shape[1]
         values = {"z": z[torch.arange(len(z), device=z.device), chosen], "source": source_ids(observation.clip.source)}
         self.sample.add(position, values)
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Fits and scores the classifiers."""
         positions, values = self.sample.gather()
         if len(positions) < 4 or len(torch.unique(values["source"])) < 4:
             return Results()
         z, fold = values["z"], fit_half(values["source"])
-        prior = module.bottleneck.sample_prior(len(z), Generator(device=module.device).manual_seed(0)).float().flatten(1).cpu()
+        prior = model.bottleneck.sample_prior(len(z), Generator(device=model.device).manual_seed(0)).float().flatten(1).cpu()
         placed = cross_fitted_placements(z, prior, fold, fold)
         halves = torch.zeros(len(z), dtype=torch.bool)
         for side in (fold, ~fold):  # within each half of the sources, or the two halves would be of different sources

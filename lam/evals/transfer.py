@@ -6,7 +6,7 @@ them the ratio cannot tell latents that transfer well from latents that are igno
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
 from lam.metrics.intervals import interval
+from lam.models.base import WorldModel
 from lam.models.clip_buffer import BufferedClips
 from lam.runs.columns import Column, Flag
 
@@ -79,39 +80,39 @@ class Transfer(PairEvaluation):
         ),
     )
 
-    def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
+    def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Errors of clips A after the cycle and of its controls, and how much of B was left."""
-        a = clips.take(places, module.device)
-        b = clips.take(clips.cross_source_pairs()[places], module.device)
-        third = clips.take(clips.cross_source_pairs(2)[places], module.device)
+        a = clips.take(places, model.device)
+        b = clips.take(clips.cross_source_pairs()[places], model.device)
+        third = clips.take(clips.cross_source_pairs(2)[places], model.device)
         first, true = a.states[:, :1], a.states[:, 1:]
 
         def again(start: Tensor, driven: Tensor) -> Tensor:
             """A unrolled with the latents of what it or another clip was driven to."""
-            return module.rollout(first, module.apply_bottleneck(module.infer(torch.cat([start, driven], dim=1))).z)
+            return model.rollout(first, model.apply_bottleneck(model.infer(torch.cat([start, driven], dim=1))).z)
 
-        original = module.rollout(first, a.z)
-        driven = module.rollout(b.states[:, :1], a.z)
+        original = model.rollout(first, a.z)
+        driven = model.rollout(b.states[:, :1], a.z)
         predictions = {
             "original": original,
             "cycle": again(b.states[:, :1], driven),
             "floor": again(first, original),
-            "random": module.rollout(first, third.z),
+            "random": model.rollout(first, third.z),
         }
-        errors = {name: module.error(predicted, true).mean(dim=1) for name, predicted in predictions.items()}
-        nearer = module.error(driven, b.states[:, 1:]) < module.error(driven, true)
+        errors = {name: model.error(predicted, true).mean(dim=1) for name, predicted in predictions.items()}
+        nearer = model.error(driven, b.states[:, 1:]) < model.error(driven, true)
         return errors | {"retention": nearer.double().mean(dim=1)}
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Means over all clips and what they say together."""
-        positions, values = self.values(module)
-        if not values:
+        clips = model.clip_buffer.clips(self.num_clips)
+        positions, values = self.values(model)
+        if clips is None or not values:
             return Results()
         metrics = {name: value.mean().item() for name, value in values.items()}
         if metrics["original"] > 0:
             metrics["ratio"] = metrics["cycle"] / metrics["original"]
-        bank = module.clip_buffer.clips(self.num_clips)
-        low, high = interval(values["random"] - values["floor"], bank.source[bank.position.argsort()])
+        low, high = interval(values["random"] - values["floor"], clips.source[clips.position.argsort()])
         metrics["ignored"] = float(low <= 0 <= high)
         if low > 0:
             span = metrics["random"] - metrics["floor"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from lam.evals.base import Evaluation, Results
 from lam.metrics.entropy import perplexity, symbols
 from lam.metrics.spread import active_dimensions, effective_rank, participation_ratio
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.runs.columns import Column, Flag
 
@@ -56,10 +56,10 @@ class Usage(Evaluation):
         """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Keeps z and codes."""
         limited = observation.bottleneck_output
-        drawn = module.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z.double()
+        drawn = model.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z.double()
         values = {"z": limited.z.float().flatten(2), "square": drawn.square().mean(dim=(1, 2, 3))}
         if limited.codes is not None and limited.rate_bits is not None:
             values |= {"codes": limited.codes, "bits": limited.rate_bits.double()}
@@ -67,7 +67,7 @@ class Usage(Evaluation):
             values["kl"] = limited.rate_bits_each.flatten(2).mean(dim=1)
         self.sample.add(observation.clip.position, values)
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """Numbers over all clips."""
         positions, values = self.sample.gather()
         if not len(positions):

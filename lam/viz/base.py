@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lam.evals.base import Evaluation, Results
-from lam.models.base import Observation
+from lam.evals.base import Evaluation, Results, as_world_model
+from lam.models.base import Observation, WorldModel
 
 HINT = "Click on the picture, or check 'Show actual image size', to see it in full."
 
@@ -37,15 +37,15 @@ class Visualization(Evaluation):
     def reset(self) -> None:
         """Forgets what was observed; the clip buffer, which is all that most boards use, is emptied by the model."""
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Takes in one validation batch; the clip buffer is filled by the model."""
 
-    def compute(self, module: Any) -> Results:
+    def compute(self, model: WorldModel) -> Results:
         """There are no numbers."""
         return Results()
 
     @abstractmethod
-    def draw(self, module: Any) -> Any:
+    def draw(self, model: WorldModel) -> Any:
         """What ``write`` writes, or None where there is nothing to show; called on all processes.
 
         What it runs of the model it runs within ``self.autocast()``.
@@ -80,7 +80,7 @@ class Visualization(Evaluation):
         if trainer.sanity_checking or not self.loggers:
             return
         start = time.perf_counter()
-        drawn = self.draw(pl_module)
+        drawn = self.draw(as_world_model(pl_module))
         if trainer.is_global_zero:
             for logger in self.loggers:
                 if drawn is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lam.metrics.entropy import symbols
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.viz.base import Visualization
 from lam.viz.canvas import GAP, blank, caption, change, enlarge, hstack, pad, png, vstack
@@ -37,35 +37,35 @@ class CodeGalleryVisualization(Visualization):
         self.max_clips = max_clips
         self.reset()
 
-    def prepare(self, module: Any) -> None:
+    def prepare(self, model: WorldModel) -> None:
         """Asks for room in the clip buffer."""
-        module.clip_buffer.require(self.num_starts)
+        model.clip_buffer.require(self.num_starts)
 
     def reset(self) -> None:
         """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Keeps codes and z."""
         if observation.bottleneck_output.codes is not None:
             values = {"codes": observation.bottleneck_output.codes, "z": observation.bottleneck_output.z.float()}
             self.sample.add(observation.clip.position, values)
 
-    def draw(self, module: Any) -> bytes | None:
+    def draw(self, model: WorldModel) -> bytes | None:
         """Blocks of a line of codes: start frames down, codes across."""
         _, values = self.sample.gather()
-        clips = module.clip_buffer.clips(self.num_starts)
+        clips = model.clip_buffer.clips(self.num_starts)
         if not values or clips is None:
             return None
         tuples, z, shares = ranked(values["codes"].flatten(0, 1), values["z"].flatten(0, 1))
-        z = z[: self.num_codes].to(module.device)
-        starts = clips.states[:, :1].to(module.device)
+        z = z[: self.num_codes].to(model.device)
+        starts = clips.states[:, :1].to(model.device)
         with self.autocast():
-            predicted = module.predict(
+            predicted = model.predict(
                 starts.repeat_interleave(len(z), dim=0), z.repeat(len(starts), 1, 1)[:, None].to(starts.dtype)
             )
-        after = module.encoder.to_image(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(z)))
-        before = module.encoder.to_image(starts)  # (S, 1, 3, h, w)
+        after = model.encoder.to_image(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(z)))
+        before = model.encoder.to_image(starts)  # (S, 1, 3, h, w)
         images, changes, first = enlarge(after), enlarge(change(after, before)), enlarge(before[:, 0])
         width = first.shape[2]
         blocks = []

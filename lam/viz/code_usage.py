@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lam.metrics.entropy import perplexity, symbols
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.viz.base import Visualization
 from lam.viz.canvas import axes, figure_png
@@ -35,13 +35,13 @@ class CodeUsageVisualization(Visualization):
         """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Keeps codes and their capacity."""
         limited = observation.bottleneck_output
         if limited.codes is not None and limited.rate_bits is not None:
             self.sample.add(observation.clip.position, {"codes": limited.codes, "bits": limited.rate_bits.double()})
 
-    def draw(self, module: Any) -> bytes | None:
+    def draw(self, model: WorldModel) -> bytes | None:
         """A bar a code."""
         _, values = self.sample.gather()
         if not values:
@@ -62,7 +62,8 @@ class CodeUsageVisualization(Visualization):
 def shares(codes: Tensor) -> np.ndarray:
     """Share of each distinct code tuple, (k,), largest first, of codes (n, C)."""
     counts = torch.unique(codes, dim=0, return_counts=True)[1]
-    return (counts.sort(descending=True).values.double() / len(codes)).numpy()
+    found: np.ndarray = (counts.sort(descending=True).values.double() / len(codes)).numpy()
+    return found
 
 
 def count(bits: float) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.viz.base import Visualization
 
@@ -36,13 +36,13 @@ class EmbeddingVisualization(Visualization):
         """Forgets what was observed."""
         self.sample = ClipSample(self.num_points)
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Keeps z and factors."""
-        labels = observation.clip.labels(module.encoder.frames_per_state)
+        labels = observation.clip.labels(model.encoder.frames_per_state)
         values = {f"cause/{name}": value for name, value in labels.items()}
         self.sample.add(observation.clip.position, values | {"z": observation.bottleneck_output.z.float()})
 
-    def draw(self, module: Any) -> tuple[np.ndarray, list[list[str]]] | None:
+    def draw(self, model: WorldModel) -> tuple[np.ndarray, list[list[str]]] | None:
         """Vectors (n, L * A) and lines of metadata, the names of the columns first; None where z does not vary."""
         positions, values = self.sample.gather()
         if not values:
@@ -55,7 +55,7 @@ class EmbeddingVisualization(Visualization):
         vectors = z[clip, step].numpy()
         if not vectors.std(axis=0).any():
             return None
-        names = [module.val_clip_sources[position] for position in positions[clip].tolist()]
+        names = [model.val_clip_sources[position] for position in positions[clip].tolist()]
         columns: dict[str, list[str]] = {
             "clip": [name for name, _ in names],
             "source": [source for _, source in names],

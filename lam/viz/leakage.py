@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
+from lam.models.base import WorldModel
 from lam.viz.base import Visualization
 from lam.viz.canvas import GAP, caption, enlarge, hstack, pad, png, vstack
 
@@ -36,27 +37,27 @@ class LeakageVisualization(Visualization):
         self.num_pairs = num_pairs
         self.num_clips = num_clips
 
-    def prepare(self, module: Any) -> None:
+    def prepare(self, model: WorldModel) -> None:
         """Asks for room in the clip buffer."""
-        module.clip_buffer.require(self.num_clips)
+        model.clip_buffer.require(self.num_clips)
 
-    def draw(self, module: Any) -> bytes | None:
+    def draw(self, model: WorldModel) -> bytes | None:
         """One row a pair."""
-        clips = module.clip_buffer.clips(self.num_clips)
+        clips = model.clip_buffer.clips(self.num_clips)
         if clips is None or len(torch.unique(clips.source)) < 2:
             return None
         pairs = torch.arange(0, len(clips), 2)[: self.num_pairs]
-        whole = clips.take(pairs, module.device).states
-        other = clips.take(clips.cross_source_pairs()[pairs], module.device).states
+        whole = clips.take(pairs, model.device).states
+        other = clips.take(clips.cross_source_pairs()[pairs], model.device).states
         cut = whole.shape[1] // 2  # the first state that comes from the other clip
         pictures, scores = [whole[:, cut - 1]], []
         for states in (whole, torch.cat([whole[:, :cut], other[:, cut:]], dim=1)):
             with self.autocast():
-                predicted = module.predict(states[:, :-1], module.apply_bottleneck(module.infer(states)).z)
-                errors, copies = (module.error(x, states[:, 1:])[:, cut - 1] for x in (predicted, states[:, :-1]))
+                predicted = model.predict(states[:, :-1], model.apply_bottleneck(model.infer(states)).z)
+                errors, copies = (model.error(x, states[:, 1:])[:, cut - 1] for x in (predicted, states[:, :-1]))
             pictures += [states[:, cut], predicted[:, cut - 1].to(states.dtype)]
             scores.append([f"error {e:.2f}\nno change {c:.2f}" for e, c in zip(errors.tolist(), copies.tolist(), strict=True)])
-        images = enlarge(module.encoder.to_image(torch.stack(pictures, dim=1)), 144)
+        images = enlarge(model.encoder.to_image(torch.stack(pictures, dim=1)), 144)
         width = images.shape[3]
         rows = [vstack(hstack(*(caption(text, width, bold=True) for text in COLUMNS), gap=2 * GAP))]
         for row, uncut, across in zip(images, *scores, strict=True):

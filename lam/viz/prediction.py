@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
+from lam.models.base import WorldModel
 from lam.viz.base import Visualization
 from lam.viz.canvas import caption, change, enlarge, hstack, pad, png, vstack
 
@@ -27,21 +28,21 @@ class PredictionVisualization(Visualization):
         super().__init__()
         self.num_clips = num_clips
 
-    def prepare(self, module: Any) -> None:
+    def prepare(self, model: WorldModel) -> None:
         """Asks for room in the clip buffer."""
-        module.clip_buffer.require(self.num_clips)
+        model.clip_buffer.require(self.num_clips)
 
-    def draw(self, module: Any) -> bytes | None:
+    def draw(self, model: WorldModel) -> bytes | None:
         """One row a clip."""
-        clips = module.clip_buffer.clips(self.num_clips)
+        clips = model.clip_buffer.clips(self.num_clips)
         if clips is None:
             return None
-        clips = clips.take(slice(None), module.device)
+        clips = clips.take(slice(None), model.device)
         with self.autocast():
-            predicted = module.predict(clips.states[:, :-1], clips.z)
-            errors, copies = (module.error(guess, clips.states[:, 1:])[:, -1] for guess in (predicted, clips.states[:, :-1]))
+            predicted = model.predict(clips.states[:, :-1], clips.z)
+            errors, copies = (model.error(guess, clips.states[:, 1:])[:, -1] for guess in (predicted, clips.states[:, :-1]))
         last = torch.stack([clips.states[:, -2], clips.states[:, -1], predicted[:, -1].to(clips.states.dtype)], dim=1)
-        before, came, guess = module.encoder.to_image(last).unbind(dim=1)
+        before, came, guess = model.encoder.to_image(last).unbind(dim=1)
         columns = torch.stack([before, came, guess, change(guess, came), change(came, before)], dim=1)
         rows = [list(row) for row in enlarge(columns, 144)]
         width = rows[0][0].shape[1]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 
 from lam.evals.rate import Rate
+from lam.models.base import WorldModel
 from lam.viz.base import Visualization, callbacks_of
 from lam.viz.canvas import axes, figure_png
 
@@ -25,7 +26,7 @@ class RateVisualization(Visualization):
         super().setup(trainer, pl_module, stage)
         self.rates = callbacks_of(trainer, Rate)
 
-    def draw(self, module: Any) -> bytes | None:
+    def draw(self, model: WorldModel) -> bytes | None:
         """A figure; None where no curve was measured."""
         results = [rate.results for rate in self.rates if rate.results.curves.get("points")]
         if not results:

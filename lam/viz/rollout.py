@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
+from lam.models.base import WorldModel
 from lam.viz.base import Visualization
 from lam.viz.canvas import caption, change, enlarge, gif, hstack, pad, vstack
 
@@ -30,21 +31,21 @@ class RolloutVisualization(Visualization):
         super().__init__()
         self.num_clips = num_clips
 
-    def prepare(self, module: Any) -> None:
+    def prepare(self, model: WorldModel) -> None:
         """Asks for room in the clip buffer."""
-        module.clip_buffer.require(self.num_clips)
+        model.clip_buffer.require(self.num_clips)
 
-    def draw(self, module: Any) -> bytes | None:
+    def draw(self, model: WorldModel) -> bytes | None:
         """One image a state."""
-        clips = module.clip_buffer.clips(self.num_clips)
+        clips = model.clip_buffer.clips(self.num_clips)
         if clips is None:
             return None
-        clips = clips.take(slice(None), module.device)
+        clips = clips.take(slice(None), model.device)
         states, first = clips.states, clips.states[:, :1]
         with self.autocast():
-            unrolled = torch.cat([first, module.rollout(first, clips.z)], dim=1)
-            errors = module.error(unrolled[:, 1:], states[:, 1:])
-        true, predicted = module.encoder.to_image(states), module.encoder.to_image(unrolled)
+            unrolled = torch.cat([first, model.rollout(first, clips.z)], dim=1)
+            errors = model.error(unrolled[:, 1:], states[:, 1:])
+        true, predicted = model.encoder.to_image(states), model.encoder.to_image(unrolled)
         rows = {
             "true": enlarge(true, 144),
             "predicted": enlarge(predicted, 144),

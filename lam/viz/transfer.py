@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lam.models.base import WorldModel
 from lam.viz.base import Visualization
 from lam.viz.canvas import GAP, caption, enlarge, flow, hstack, pad, png, spread, vstack
 
@@ -46,25 +47,25 @@ class TransferVisualization(Visualization):
         self.max_states = max_states
         self.num_clips = num_clips
 
-    def prepare(self, module: Any) -> None:
+    def prepare(self, model: WorldModel) -> None:
         """Asks for room in the clip buffer."""
-        module.clip_buffer.require(self.num_clips)
+        model.clip_buffer.require(self.num_clips)
 
-    def draw(self, module: Any) -> bytes | None:
+    def draw(self, model: WorldModel) -> bytes | None:
         """One block a pair."""
-        clips = module.clip_buffer.clips(self.num_clips)
+        clips = model.clip_buffer.clips(self.num_clips)
         if clips is None or len(torch.unique(clips.source)) < 2:
             return None
         pairs = torch.arange(0, len(clips), 3)[: self.num_pairs]  # the next clip is the partner, the one after it the third
-        a = clips.take(pairs, module.device)
-        b = clips.take(clips.cross_source_pairs()[pairs], module.device)
-        c = clips.take(clips.cross_source_pairs(2)[pairs], module.device)
+        a = clips.take(pairs, model.device)
+        b = clips.take(clips.cross_source_pairs()[pairs], model.device)
+        c = clips.take(clips.cross_source_pairs(2)[pairs], model.device)
         with self.autocast():
-            found = strips(module, (a.states, a.z), (b.states, b.z), c.z)
+            found = strips(model, (a.states, a.z), (b.states, b.z), c.z)
         shown = spread(a.states.shape[1], self.max_states)
         few = "" if len(shown) == a.states.shape[1] else f", states {', '.join(str(t) for t in shown)} of each clip"
         legend = f"Time runs to the right{few}. Numbers: error over the whole clip, 1 = error of copying the last state."
-        pictures = [enlarge(module.encoder.to_image(strip.states[:, shown]), CELL) for strip in found]
+        pictures = [enlarge(model.encoder.to_image(strip.states[:, shown]), CELL) for strip in found]
         blocks = []
         for pair in range(len(a)):
             title = caption(f"Pair {pair + 1}", 6 * CELL, bold=True)
@@ -74,18 +75,18 @@ class TransferVisualization(Visualization):
         return png(pad(vstack(caption(legend, width), *blocks, gap=6 * GAP)))
 
 
-def strips(module: Any, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], random: Tensor) -> list[Strip]:
+def strips(model: WorldModel, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], random: Tensor) -> list[Strip]:
     """What is shown of pairs of states (n, T, N, D) and latents (n, T-1, L, A), with latents of third clips."""
     (a, z_a), (b, z_b) = source, target
 
     def unrolled(states: Tensor, z: Tensor) -> Tensor:
-        return torch.cat([states[:, :1], module.rollout(states[:, :1], z)], dim=1)
+        return torch.cat([states[:, :1], model.rollout(states[:, :1], z)], dim=1)
 
     def errors(states: Tensor, truth: Tensor) -> list[float]:
-        return module.error(states[:, 1:], truth[:, 1:]).mean(dim=1).tolist()
+        return model.error(states[:, 1:], truth[:, 1:]).mean(dim=1).tolist()
 
     transferred = unrolled(b, z_a)
-    again = unrolled(a, module.apply_bottleneck(module.infer(transferred)).z)
+    again = unrolled(a, model.apply_bottleneck(model.infer(transferred)).z)
     own, others = unrolled(b, z_b), unrolled(b, random)
     to_b, to_a = errors(transferred, b), errors(transferred, a)
     cycle, original = errors(again, a), errors(unrolled(a, z_a), a)

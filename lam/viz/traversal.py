@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.viz.base import Visualization
 from lam.viz.canvas import CELL, GAP, caption, change, enlarge, hstack, pad, png, vstack
@@ -37,23 +37,23 @@ class TraversalVisualization(Visualization):
         self.max_clips = max_clips
         self.reset()
 
-    def prepare(self, module: Any) -> None:
+    def prepare(self, model: WorldModel) -> None:
         """Asks for room in the clip buffer."""
-        module.clip_buffer.require(self.num_starts)
+        model.clip_buffer.require(self.num_starts)
 
     def reset(self) -> None:
         """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """Keeps z."""
         if observation.bottleneck_output.codes is None:
             self.sample.add(observation.clip.position, {"z": observation.bottleneck_output.z.float()})
 
-    def draw(self, module: Any) -> bytes | None:
+    def draw(self, model: WorldModel) -> bytes | None:
         """One row a direction, start frames beside one another."""
         _, values = self.sample.gather()
-        clips = module.clip_buffer.clips(self.num_starts)
+        clips = model.clip_buffer.clips(self.num_starts)
         if not values or clips is None:
             return None
         z = values["z"].flatten(0, 1)  # (n, L, A)
@@ -61,14 +61,14 @@ class TraversalVisualization(Visualization):
         if not len(moves):
             return None
         path = mean + torch.tensor(STEPS, dtype=z.dtype)[:, None] * moves[:, None]  # (k, 5, L * A)
-        path = path.flatten(0, 1).unflatten(1, z.shape[1:]).to(module.device)
-        starts = clips.states[:, :1].to(module.device)
+        path = path.flatten(0, 1).unflatten(1, z.shape[1:]).to(model.device)
+        starts = clips.states[:, :1].to(model.device)
         with self.autocast():
-            predicted = module.predict(
+            predicted = model.predict(
                 starts.repeat_interleave(len(path), dim=0), path.repeat(len(starts), 1, 1)[:, None].to(starts.dtype)
             )
-        after = module.encoder.to_image(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(moves), len(STEPS)))
-        first = enlarge(module.encoder.to_image(starts)[:, 0])
+        after = model.encoder.to_image(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(moves), len(STEPS)))
+        first = enlarge(model.encoder.to_image(starts)[:, 0])
         images, ends = enlarge(after), enlarge(change(after[:, :, -1], after[:, :, 0], gain=1.0))
         width = first.shape[2]
         heads = [hstack(*(caption(text, width) for text in _heads())) for _ in first]

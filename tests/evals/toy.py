@@ -1,4 +1,4 @@
-"""A model small enough to know by heart, and observations with a chosen z, for tests of evaluations."""
+"""A model whose numbers can be computed by hand, and observations with a chosen z, for tests of evaluations."""
 
 from __future__ import annotations
 
@@ -26,21 +26,23 @@ class ToyEncoder(Encoder):
     def forward(self, frames: Tensor) -> Tensor:
         frames = frames[:, self.frames_per_state - 1 :: self.frames_per_state]
         means = nn.functional.avg_pool2d(frames.flatten(0, 1).float() / 127.5 - 1, PATCH)
-        return means.flatten(2).transpose(1, 2).unflatten(0, frames.shape[:2])
+        states: Tensor = means.flatten(2).transpose(1, 2).unflatten(0, frames.shape[:2])
+        return states
 
     def to_image(self, states: Tensor) -> Tensor:
         side = int(states.shape[2] ** 0.5)
-        return (states.transpose(2, 3).unflatten(3, (side, side)) + 1) / 2
+        pictures: Tensor = states.transpose(2, 3).unflatten(3, (side, side))
+        return (pictures + 1) / 2
 
 
 class ToyBottleneck(Bottleneck):
     """Adds noise of a known size where sampling is asked for, at a price of 2 bits."""
 
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
-        bottleneck_output = z + 0.5 * normal_like(z, noise_keys) if sample else z
-        return BottleneckOutput(bottleneck_output, z.new_zeros(()), rate_bits=z.new_full(z.shape[:2], 2.0))
+        noisy = z + 0.5 * normal_like(z, noise_keys) if sample else z
+        return BottleneckOutput(noisy, z.new_zeros(()), rate_bits=z.new_full(z.shape[:2], 2.0))
 
-    def sample_prior(self, n, generator=None):
+    def sample_prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         raise AssertionError("no evaluation tested here draws from the prior")
 
 
@@ -64,7 +66,7 @@ class ToyModel(WorldModel):
     def error(self, predicted: Tensor, target: Tensor) -> Tensor:
         return (predicted - target).abs().mean(dim=(-2, -1)) / self.copy_error
 
-    def validation_step(self, clip: Clip, batch_idx: int = 0) -> Observation:
+    def validation_step(self, clip: Clip, batch_idx: int = 0) -> Observation:  # type: ignore[override]  # narrower than Lightning's
         states = self.encoder(clip.frames)
         latent = self.infer(states)
         bottleneck_output = self.apply_bottleneck(latent)

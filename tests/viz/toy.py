@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
 import lightning.pytorch as pl
+import numpy as np
+import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ImageEvent
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from lam.bottlenecks.base import BottleneckOutput
+from lam.data.clip import Clip
+from lam.models.base import Observation
 from tests.evals.toy import ToyBottleneck, ToyModel, clips, part
 
 
@@ -34,22 +43,30 @@ class Model(ToyModel):
         super().__init__()
         self.bottleneck = bottleneck or ToyBottleneck(3, 1)
 
-    def validation_step(self, clip, batch_idx=0):
+    def validation_step(self, clip: Clip, batch_idx: int = 0) -> Observation:  # type: ignore[override]  # narrower than Lightning's
         observation = super().validation_step(clip)
         self.clip_buffer.add(observation, clip.labels(1))
         return observation
 
 
-def batches(count=40, frames=3, sources=None):
+def batches(count: int = 40, frames: int = 3, sources: list[str] | None = None) -> DataLoader[Clip]:
     """Batches of random clips with a factor."""
     factors = {"dx": torch.randn(count, frames - 1, 2, generator=torch.Generator().manual_seed(0))}
     clip = clips(count, frames, factors=factors)
     clip.source = sources or clip.source
     parts = [part(clip, start, min(start + 16, count)) for start in range(0, count, 16)]
-    return torch.utils.data.DataLoader(parts, batch_size=None)
+    return DataLoader(parts, batch_size=None)  # type: ignore[arg-type]  # any sequence will do
 
 
-def validate(folder, *callbacks, model=None, data=None, logger=True, precision="32-true", method="validate"):
+def validate(
+    folder: Path,
+    *callbacks: pl.Callback,
+    model: Model | None = None,
+    data: DataLoader[Clip] | None = None,
+    logger: bool = True,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    method: str = "validate",
+) -> pl.Trainer:
     """A pass; returns its trainer."""
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -66,21 +83,25 @@ def validate(folder, *callbacks, model=None, data=None, logger=True, precision="
     return trainer
 
 
-def images(trainer):
-    """What TensorBoard shows, by tag."""
-    trainer.logger.experiment.flush()
-    events = EventAccumulator(trainer.logger.log_dir)
+def images(trainer: pl.Trainer) -> dict[str, list[ImageEvent]]:
+    """Images that TensorBoard shows, by tag."""
+    logger = trainer.logger
+    assert isinstance(logger, TensorBoardLogger)
+    logger.experiment.flush()
+    events = EventAccumulator(logger.log_dir)
     events.Reload()
     return {tag: events.Images(tag) for tag in events.Tags()["images"]}
 
 
-def read_captions(monkeypatch, module):
-    """A list that will hold all captions that a board's file draws."""
-    found, draw = [], module.caption
+def read_captions(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[str]:
+    """A list that will hold all captions that the module of a visualization draws."""
+    found: list[str] = []
+    draw = module.caption
 
-    def caption(text, *args, **options):
+    def caption(text: str, width: int, bold: bool = False) -> np.ndarray:
         found.append(text)
-        return draw(text, *args, **options)
+        image: np.ndarray = draw(text, width, bold=bold)
+        return image
 
     monkeypatch.setattr(module, "caption", caption)
     return found

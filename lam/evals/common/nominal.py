@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from lam.evals.base import Results
 from lam.metrics.entropy import code_lengths, plugin_entropy, symbols
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 
 
-def sampled_error(observation: Observation, module: Any) -> Tensor:
+def sampled_error(observation: Observation, model: WorldModel) -> Tensor:
     """Error (B, T-1) with a z that is drawn, each clip's noise a function of its position."""
-    z = module.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z
-    return module.error(module.predict(observation.states[:, :-1], z), observation.states[:, 1:])
+    z = model.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z
+    return model.error(model.predict(observation.states[:, :-1], z), observation.states[:, 1:])
 
 
 def discrete_bits(positions: Tensor, codes: Tensor, bits: Tensor, fit: Tensor) -> Results:

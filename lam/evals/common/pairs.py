@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from lam.distributed import gather, gather_objects
 from lam.evals.base import Evaluation
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import BufferedClips
 
 
@@ -27,29 +26,29 @@ class PairEvaluation(Evaluation):
         self.num_clips = num_clips
         self.batch = batch
 
-    def prepare(self, module: Any) -> None:
+    def prepare(self, model: WorldModel) -> None:
         """Asks for room in the clip buffer."""
-        module.clip_buffer.require(self.num_clips)
+        model.clip_buffer.require(self.num_clips)
 
     def reset(self) -> None:
         """The model empties the clip buffer itself."""
 
-    def observe(self, observation: Observation, module: Any) -> None:
+    def observe(self, observation: Observation, model: WorldModel) -> None:
         """The model fills the clip buffer itself."""
 
     @abstractmethod
-    def compare(self, module: Any, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
+    def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
         """Values (b, ...) of the clips at some places (b,) of the clip buffer, by name, the same names every time."""
 
-    def values(self, module: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def values(self, model: WorldModel) -> tuple[Tensor, dict[str, Tensor]]:
         """Positions (n,) in ascending order and values (n, ...) of all clips; empty where clips have no cross_source_pairs."""
-        clips = module.clip_buffer.clips(self.num_clips)
+        clips = model.clip_buffer.clips(self.num_clips)
         if clips is None or len(torch.unique(clips.source)) < 2:
             return torch.empty(0, dtype=torch.int64), {}
         rows: list[dict[str, Tensor]] = []
         with self.autocast():
             for places in clips.share(self.batch):
-                found = self.compare(module, clips, places)
+                found = self.compare(model, clips, places)
                 rows.append({"": clips.position[places], **{name: value.double().cpu() for name, value in found.items()}})
         own = {name: torch.cat([row[name] for row in rows]) for name in rows[0]} if rows else {}
         position, *columns = gather(own.pop("", torch.empty(0, dtype=torch.int64)), *own.values())

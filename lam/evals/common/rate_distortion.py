@@ -14,6 +14,7 @@ from lam.distributed import gather
 from lam.metrics.clustering import anneal
 from lam.metrics.quantize import quantize
 from lam.metrics.transform import fit_transform
+from lam.models.base import WorldModel
 from lam.models.clip_buffer import BufferedClips
 
 PROBES = 4
@@ -55,16 +56,16 @@ class Trial:
     """Predicts clips of the clip buffer with other latents than their own, or asks how much each number of theirs matters.
 
     Args:
-        module: The model.
+        model: The model.
         clips: The clips, the same on every process; each process deals with its share.
         batch: Clips at a time.
         autocast: Makes the context of the run's precision.
     """
 
     def __init__(
-        self, module: Any, clips: BufferedClips, batch: int, autocast: Callable[[], AbstractContextManager[Any]]
+        self, model: WorldModel, clips: BufferedClips, batch: int, autocast: Callable[[], AbstractContextManager[Any]]
     ) -> None:
-        self.module = module
+        self.model = model
         self.clips = clips
         self.batch = batch
         self.autocast = autocast
@@ -75,8 +76,8 @@ class Trial:
         found = [torch.empty(0, dtype=torch.float64)]
         with self.autocast():
             for places in self.clips.share(self.batch):
-                states, given = (x[places].to(self.module.device) for x in (self.clips.states, z))
-                error = self.module.error(self.module.predict(states[:, :-1], given), states[:, 1:])
+                states, given = (x[places].to(self.model.device) for x in (self.clips.states, z))
+                error = self.model.error(self.model.predict(states[:, :-1], given), states[:, 1:])
                 found.append(error.double().mean(dim=1).cpu())
         return self._gather(found)
 
@@ -86,8 +87,8 @@ class Trial:
         # validation runs in inference mode, whose tensors have no gradients: hence the clones
         with torch.inference_mode(False), torch.enable_grad(), self.autocast():
             for places in self.clips.share(self.batch):
-                states, z = (x[places].clone().to(self.module.device) for x in (self.clips.states, self.clips.z))
-                predicted = self.module.predict(states[:, :-1], z.requires_grad_())
+                states, z = (x[places].clone().to(self.model.device) for x in (self.clips.states, self.clips.z))
+                predicted = self.model.predict(states[:, :-1], z.requires_grad_())
                 noise = [_probes(seed, predicted.shape[1:]) for seed in self.clips.position[places].tolist()]
                 probes = torch.stack(noise, dim=1).to(predicted)
                 rows = [torch.autograd.grad(predicted, z, probe, retain_graph=True)[0] for probe in probes]

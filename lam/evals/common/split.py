@@ -20,7 +20,8 @@ def fit_half(sources: Tensor) -> Tensor:
     Args:
         sources: Source of each clip as ``source_ids`` gives it, (n,).
     """
-    return torch.unique(sources, return_inverse=True)[1] % 2 == 0
+    place: Tensor = torch.unique(sources, return_inverse=True)[1]
+    return place % 2 == 0
 
 
 def fit_values(domain: Tensor) -> Tensor:
@@ -31,7 +32,8 @@ def fit_values(domain: Tensor) -> Tensor:
     Args:
         domain: Which body, camera or scene each clip shows, (n,) int64.
     """
-    return torch.unique(domain, return_inverse=True)[1] % 2 == 0
+    place: Tensor = torch.unique(domain, return_inverse=True)[1]
+    return place % 2 == 0
 
 
 class Split:
