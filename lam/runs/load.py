@@ -56,7 +56,7 @@ def load_run(folder: Path, shards: Path | None = None) -> tuple[LatentActionMode
         FileNotFoundError: There is no run, or its training has not ended.
     """
     settings = read_settings(folder)
-    model = build(settings["model"], _places(folder))
+    model = build(settings["model"], search_places(folder))
     fill(model, read_checkpoint(folder))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(ClipDataModule, "data")
@@ -89,7 +89,7 @@ def build(settings: dict[str, Any], places: list[Path]) -> LatentActionModel:
     """
     encoder = settings["encoder"]
     arguments = {
-        name: _find_folder(value, places) if isinstance(value, str) else value
+        name: find_folder(value, places) if isinstance(value, str) else value
         for name, value in (encoder.get("init_args") or {}).items()
     }
     parser = ArgumentParser(exit_on_error=False)
@@ -147,7 +147,7 @@ def hash_file(path: Path) -> str:
 def _load_trained(folder: Path) -> TrainedModel:
     """Load the model of a run's folder."""
     settings = read_settings(folder)
-    model = build(settings["model"], _places(folder))
+    model = build(settings["model"], search_places(folder))
     fill(model, read_checkpoint(folder))
     return TrainedModel(model, settings["data"]["frames"], settings["data"]["stride"])
 
@@ -173,13 +173,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def _places(folder: Path) -> list[Path]:
-    """Folders that a run's relative paths may start from: the working directory, or one above the run that was moved."""
+def search_places(folder: Path) -> list[Path]:
+    """Return what a run's relative paths may start from: the working directory, or a folder above the run, if it was moved."""
     return [Path(), *folder.resolve().parents]
 
 
-def _find_folder(value: str, places: list[Path]) -> str:
-    """The folder that a setting names relative to one of some places; the setting as it is where there is none."""
+def find_folder(value: str, places: list[Path]) -> str:
+    """Return the folder that a setting names relative to one of some places; the setting as it is where there is none."""
     return next((str(place / value) for place in places if value and (place / value).is_dir()), value)
 
 
