@@ -143,7 +143,7 @@ class Planning(Evaluation):
         numbers = self.numbers or additive(module.data.index.actions)
         values: dict[str, list[Tensor]] = {}
         traces, seconds, planned = [], 0.0, 0
-        for places in clips.share(self.at_a_time):
+        for places in clips.local_indices(self.at_a_time):
             episodes = clips.take(places, module.device)
             truth = episodes.labels["action"].to(episodes.states.dtype)[..., numbers]
             values.setdefault("position", []).append(episodes.position.cpu())

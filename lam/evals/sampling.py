@@ -11,7 +11,7 @@ from lam.evals.base import Evaluation, Results
 from lam.evals.common.split import fit_half
 from lam.metrics.two_sample import cross_fitted_placements
 from lam.models.base import Observation, WorldModel
-from lam.models.clip_buffer import ClipSample, shuffled, source_ids
+from lam.models.clip_buffer import ClipSample, hashed_order, source_ids
 from lam.runs.columns import Column
 
 
@@ -72,7 +72,7 @@ class Sampling(Evaluation):
         halves = torch.zeros(len(z), dtype=torch.bool)
         for side in (fold, ~fold):  # within each half of the sources, or the two halves would be of different sources
             members = side.nonzero()[:, 0]
-            halves[members[shuffled(positions[members])[: len(members) // 2]]] = True
+            halves[members[hashed_order(positions[members])[: len(members) // 2]]] = True
         control = cross_fitted_placements(z[halves], z[~halves], fold[halves], fold[~halves])
         return Results(
             metrics={"auc": placed.mean().item(), "auc_halves": control.mean().item()},

@@ -1,4 +1,4 @@
-"""Inverse dynamics models: what happened between two states."""
+"""Inverse dynamics models: infer the latent action between two states."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lam.data.index import DataIndex
 from lam.encoders.base import StateShape
@@ -33,29 +34,30 @@ class InverseModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
-        """Latents (B, T-1, L, A) of transitions from states before to states after, each (B, T-1, N, D)."""
+        """Infer the latents (B, T-1, L, A) of transitions from states before to states after, each (B, T-1, N, D)."""
 
     def infer_clip(self, labels: dict[str, Tensor], states: Tensor) -> Tensor:
-        """Latents (B, T-1, L, A) of a clip's transitions, from its states (B, T, N, D) alone.
+        """Infer the latents (B, T-1, L, A) of a clip's transitions from its states alone.
 
         Args:
-            labels: What is recorded of the transitions, each (B, T-1, ...); only the labeled bound looks at it.
-            states: States of the clip.
+            labels: Recorded actions and factors of the transitions, each (B, T-1, ...); only ``RecordedActions`` reads them.
+            states: States of the clip, (B, T, N, D).
         """
-        return self(states[:, :-1], states[:, 1:])
+        latents: Tensor = self(states[:, :-1], states[:, 1:])
+        return latents
 
     def encode_actions(self, actions: Tensor) -> Tensor | None:
-        """Latents (n, L, A) of known actions (n, U), where they need not be learned: of the labeled bound alone."""
+        """Encode recorded actions (n, U) as latents (n, L, A); None except in ``RecordedActions``."""
         return None
 
     def use_index(self, index: DataIndex) -> None:
-        """Takes what it needs from the training set's index; called once, before the first step of a fresh run."""
+        """Take statistics from the training set's index, once, before the first step of a fresh run."""
 
 
 class RecordedActions(InverseModel):
-    """Labeled upper bound: infers nothing, the latent is the recorded action, scaled to unit variance and filled up with zeros.
+    """Labeled upper bound: the latent is the recorded action, scaled to unit variance and padded with zeros.
 
-    With it the model is an action-conditioned world model, of the same size and trained on the same data as all other rows.
+    It makes the model an action-conditioned world model, of the same size and trained on the same data as all other rows.
 
     Args:
         shape: Layout of a state.
@@ -71,8 +73,9 @@ class RecordedActions(InverseModel):
         self.register_buffer("mean", torch.zeros(num_latents * latent_dim))
         self.register_buffer("std", torch.ones(num_latents * latent_dim))
 
+    @override
     def use_index(self, index: DataIndex) -> None:
-        """Takes mean and standard deviation of the recorded actions.
+        """Take mean and standard deviation of the recorded actions.
 
         Raises:
             ValueError: There are none, or more numbers than a latent holds.
@@ -88,36 +91,40 @@ class RecordedActions(InverseModel):
         self.mean[:num] = torch.tensor(statistics.mean)
         self.std[:num] = torch.tensor(statistics.std).clamp_min(_SMALLEST_STD)
 
+    @override
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
-        """Refuses: states do not say which action was recorded."""
+        """Raise TypeError: states do not say which action was recorded."""
         raise TypeError("The action-conditioned model knows recorded actions only; it infers nothing from states.")
 
+    @override
     def infer_clip(self, labels: dict[str, Tensor], states: Tensor) -> Tensor:
-        """Latents (B, T-1, L, A) of the recorded actions.
+        """Encode the recorded actions as latents (B, T-1, L, A).
 
         Raises:
-            ValueError: There are none in the clip.
+            ValueError: The clip has none.
         """
         if "action" not in labels:
             raise ValueError(
                 "This clip has no recorded actions, and the labeled bound is conditioned on them. Set data.labels."
             )
-        return self.encode_actions(labels["action"].flatten(0, 1)).unflatten(0, states[:, 1:].shape[:2])
+        latents: Tensor = self.encode_actions(labels["action"].flatten(0, 1)).unflatten(0, states[:, 1:].shape[:2])
+        return latents
 
+    @override
     def encode_actions(self, actions: Tensor) -> Tensor:
-        """Latents (n, L, A) of actions (n, U)."""
         num = actions.shape[-1]
         scaled = (actions - self.mean[:num]) / self.std[:num]
-        filled = nn.functional.pad(scaled, (0, len(self.mean) - num))
-        return filled.unflatten(-1, (self.num_latents, self.latent_dim))
+        padded = nn.functional.pad(scaled, (0, len(self.mean) - num))
+        latents: Tensor = padded.unflatten(-1, (self.num_latents, self.latent_dim))
+        return latents
 
 
-class Reader(nn.Module):
-    """Transformer whose learned query tokens read a set of tokens.
+class QueryPooling(nn.Module):
+    """Pools a set of tokens with learned query tokens, by a transformer over both.
 
     Args:
         num_queries: Query tokens; they stand in the middle of the grid.
-        out_dim: Numbers read by each query, of unit variance at the start.
+        out_dim: Numbers that each query gives, of unit variance at the start.
         width: Channels of a token.
         depth: Blocks.
         heads: Attention heads.
@@ -135,7 +142,7 @@ class Reader(nn.Module):
         nn.init.zeros_(self.to_out.bias)
 
     def forward(self, tokens: Tensor, positions: Tensor | None) -> Tensor:
-        """What the queries read, (B, num_queries, out_dim), of tokens (B, S, width) at positions (S, 3), if any."""
+        """Pool tokens (B, S, width) at positions (S, 3), if any, into (B, num_queries, out_dim)."""
         num_queries = len(self.queries)
         rotation = None
         if positions is not None:
@@ -144,7 +151,8 @@ class Reader(nn.Module):
         x = torch.cat((self.queries.to(tokens.dtype).expand(len(tokens), -1, -1), tokens), dim=1)
         for block in self.blocks:
             x = block(x, rotation)
-        return self.to_out(self.norm(x[:, :num_queries]))
+        pooled: Tensor = self.to_out(self.norm(x[:, :num_queries]))
+        return pooled
 
 
 class ChannelPair(InverseModel):
@@ -172,13 +180,14 @@ class ChannelPair(InverseModel):
     ) -> None:
         super().__init__(shape, num_latents, latent_dim)
         self.embed = nn.Linear(2 * shape.dim, width)
-        self.reader = Reader(num_latents, latent_dim, width, depth, heads)
+        self.reader = QueryPooling(num_latents, latent_dim, width, depth, heads)
 
+    @override
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
-        """Latents (B, T-1, L, A) of transitions from states before to states after, each (B, T-1, N, D)."""
         pairs = torch.cat((before, after - before), dim=-1).flatten(0, 1)  # (B * (T-1), N, 2D)
-        latents = self.reader(self.embed(pairs), grid_positions(self.shape, 1, before.device))
-        return latents.unflatten(0, before.shape[:2])
+        pooled = self.reader(self.embed(pairs), grid_positions(self.shape, 1, before.device))
+        latents: Tensor = pooled.unflatten(0, before.shape[:2])
+        return latents
 
 
 class SequencePair(InverseModel):
@@ -205,17 +214,19 @@ class SequencePair(InverseModel):
         super().__init__(shape, num_latents, latent_dim)
         self.embed = nn.Linear(shape.dim, width)
         self.which = nn.Parameter(0.02 * torch.randn(2, 1, width))
-        self.reader = Reader(num_latents, latent_dim, width, depth, heads)
+        self.reader = QueryPooling(num_latents, latent_dim, width, depth, heads)
 
+    @override
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
-        """Latents (B, T-1, L, A) of transitions from states before to states after, each (B, T-1, N, D)."""
         pairs = self.embed(torch.stack((before, after), dim=2)) + self.which  # (B, T-1, 2, N, width)
         tokens = pairs.flatten(2, 3).flatten(0, 1)
-        return self.reader(tokens, grid_positions(self.shape, 2, before.device)).unflatten(0, before.shape[:2])
+        pooled = self.reader(tokens, grid_positions(self.shape, 2, before.device))
+        latents: Tensor = pooled.unflatten(0, before.shape[:2])
+        return latents
 
 
 class Difference(InverseModel):
-    """Sees only s_t+1 - s_t, as residual latent actions do.
+    """Sees only the difference s_t+1 - s_t, as residual latent actions do.
 
     The published encoder has no positions at all and leaves it to the features to say where a change is; raw patches do
     not say, so here positions are on unless switched off.
@@ -242,11 +253,12 @@ class Difference(InverseModel):
     ) -> None:
         super().__init__(shape, num_latents, latent_dim)
         self.embed = nn.Linear(shape.dim, width)
-        self.reader = Reader(num_latents, latent_dim, width, depth, heads)
+        self.reader = QueryPooling(num_latents, latent_dim, width, depth, heads)
         self.positions = positions
 
+    @override
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
-        """Latents (B, T-1, L, A) of transitions from states before to states after, each (B, T-1, N, D)."""
         positions = grid_positions(self.shape, 1, before.device) if self.positions else None
-        latents = self.reader(self.embed((after - before).flatten(0, 1)), positions)
-        return latents.unflatten(0, before.shape[:2])
+        pooled = self.reader(self.embed((after - before).flatten(0, 1)), positions)
+        latents: Tensor = pooled.unflatten(0, before.shape[:2])
+        return latents

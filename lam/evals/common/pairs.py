@@ -47,7 +47,7 @@ class PairEvaluation(Evaluation):
             return torch.empty(0, dtype=torch.int64), {}
         rows: list[dict[str, Tensor]] = []
         with self.autocast():
-            for places in clips.share(self.batch):
+            for places in clips.local_indices(self.batch):
                 found = self.compare(model, clips, places)
                 rows.append({"": clips.position[places], **{name: value.double().cpu() for name, value in found.items()}})
         own = {name: torch.cat([row[name] for row in rows]) for name in rows[0]} if rows else {}

@@ -75,7 +75,7 @@ class Trial:
         z = z.view_as(self.clips.z).to(self.clips.z.dtype)
         found = [torch.empty(0, dtype=torch.float64)]
         with self.autocast():
-            for places in self.clips.share(self.batch):
+            for places in self.clips.local_indices(self.batch):
                 states, given = (x[places].to(self.model.device) for x in (self.clips.states, z))
                 error = self.model.error(self.model.predict(states[:, :-1], given), states[:, 1:])
                 found.append(error.double().mean(dim=1).cpu())
@@ -86,7 +86,7 @@ class Trial:
         found = [torch.empty(0, self.clips.z.shape[1], PROBES, self.clips.z[0, 0].numel())]
         # validation runs in inference mode, whose tensors have no gradients: hence the clones
         with torch.inference_mode(False), torch.enable_grad(), self.autocast():
-            for places in self.clips.share(self.batch):
+            for places in self.clips.local_indices(self.batch):
                 states, z = (x[places].clone().to(self.model.device) for x in (self.clips.states, self.clips.z))
                 predicted = self.model.predict(states[:, :-1], z.requires_grad_())
                 noise = [_probes(seed, predicted.shape[1:]) for seed in self.clips.position[places].tolist()]
@@ -97,7 +97,7 @@ class Trial:
 
     def _gather(self, found: list[Tensor]) -> Tensor:
         """Values (n, ...) of all clips from those of this process, in the order of the clips."""
-        return gather(torch.cat([*self.clips.share(self.batch)] or [torch.arange(0)]), torch.cat(found))[1]
+        return gather(torch.cat([*self.clips.local_indices(self.batch)] or [torch.arange(0)]), torch.cat(found))[1]
 
 
 def _probes(seed: int, shape: torch.Size) -> Tensor:

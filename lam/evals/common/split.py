@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lam.metrics.mlp import Labels
-from lam.models.clip_buffer import shuffled
+from lam.models.clip_buffer import hashed_order
 
 HOLD_BACK = 4
 """Every fourth clip for fitting is held back to choose settings."""
@@ -55,7 +55,7 @@ class Split:
 
     def __init__(self, positions: Tensor, fit: Tensor, test: Tensor, transitions: int) -> None:
         clips = fit.nonzero()[:, 0]
-        clips = clips[shuffled(positions[clips])]
+        clips = clips[hashed_order(positions[clips])]
         turn = torch.arange(len(clips))
         passes = [clips * transitions + (turn + p) % transitions for p in range(transitions)]
         self.order = torch.cat(passes)
