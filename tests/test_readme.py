@@ -60,7 +60,7 @@ def test_the_recipe_trains_from_its_yaml(recipe, tmp_path, monkeypatch):
     overlay.write_text(block("yaml", "class_path: Rounded"))
     shards = make_world(tmp_path / "world")
     settings = [a for a in arguments(shards, tmp_path / "runs") if "bottlenecks/" not in a]
-    cli = run(["fit", settings[0], settings[1], f"--config={overlay}", *settings[2:], "--model.bottleneck.num_values=5"])
+    cli = run(["fit", settings[0], f"--config={overlay}", *settings[1:], "--model.bottleneck.num_values=5"])
     assert type(cli.model.bottleneck).__name__ == "Rounded"
     assert cli.model.bottleneck.num_values == 5
     assert cli.trainer.global_step == 4

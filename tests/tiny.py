@@ -31,7 +31,7 @@ def make_world(folder: Path, seed: int = 0, size: int = 16) -> Path:
 
 def arguments(shards: Path, runs: Path, family: str = "noisy", name: str = "tiny/row", steps: int = 4) -> list[str]:
     """What one would type after ``lam fit`` for a tiny run of a family."""
-    configs = ["base", "demo", f"bottlenecks/{family}"]
+    configs = ["demo", f"bottlenecks/{family}"]
     return [
         *(f"--config={EXPERIMENTS / config}.yaml" for config in configs),
         f"--data.shards={shards}",

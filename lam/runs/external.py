@@ -61,7 +61,7 @@ def evaluate_external(setting: str, *arguments: str, folder: Path = Path("experi
         trainer_defaults: Defaults of the trainer that are no settings of the run.
     """
     # the setting's own heads are built and thrown away, so that its file can be used as it is
-    configs = [f"--config={folder / name}.yaml" for name in ("base", setting, "bottlenecks/none")]
+    configs = [f"--config={folder / name}.yaml" for name in (setting, "bottlenecks/none")]
     return run(["validate", *configs, *arguments], ExternalCLI, **trainer_defaults)
 
 

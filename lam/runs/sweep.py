@@ -79,7 +79,7 @@ class RunSpec:
     def arguments(self, *extra: str) -> list[str]:
         """What one would type after ``lam fit``."""
         series = "" if Path(f"experiments/{self.setting}.yaml").exists() else self.setting.partition("-")[0]
-        configs = ["base", series or self.setting, f"bottlenecks/{self.family}"]
+        configs = [series or self.setting, f"bottlenecks/{self.family}"]
         arguments = [f"--config=experiments/{config}.yaml" for config in configs]
         if series:
             arguments.append(f"--data.shards=shards/{self.setting}")

@@ -1,6 +1,5 @@
-"""The YAML parts in experiments/encoders, named by a setting relative to itself."""
+"""The encoders in experiments/encoders: overlays that are given after a setting, as bottlenecks are."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,11 +39,11 @@ def parser() -> ArgumentParser:
     return parser
 
 
-def setting(folder: Path, part: str) -> str:
-    """A setting's file in another folder than the working directory, beside its parts."""
-    shutil.copytree(PARTS, folder / "encoders")
-    (folder / "setting.yaml").write_text(f"model:\n  encoder: encoders/{part}.yaml\n")
-    return str(folder / "setting.yaml")
+def configs(folder: Path, part: str) -> list[str]:
+    """A setting with another encoder and the overlay after it."""
+    setting = folder / "setting.yaml"
+    setting.write_text("model:\n  encoder:\n    class_path: Patches\n    init_args: {image_size: 32, patch: 8}\n")
+    return ["--config", str(setting), "--config", str(PARTS / f"{part}.yaml")]
 
 
 def test_every_part_is_covered() -> None:
@@ -52,21 +51,21 @@ def test_every_part_is_covered() -> None:
 
 
 @pytest.mark.parametrize("part", CLASSES)
-def test_a_setting_names_a_part_relative_to_itself(part: str, parser: ArgumentParser, tmp_path: Path) -> None:
-    encoder = parser.parse_args(["--config", setting(tmp_path, part)]).model.encoder
+def test_an_overlay_replaces_the_encoder_of_a_setting(part: str, parser: ArgumentParser, tmp_path: Path) -> None:
+    encoder = parser.parse_args(configs(tmp_path, part)).model.encoder
     assert encoder.class_path == f"lam.encoders.{CLASSES[part]}"
     assert issubclass(getattr(lam.encoders, CLASSES[part]), Encoder)
 
 
 def test_a_part_builds_and_arguments_follow_it(parser: ArgumentParser, tmp_path: Path) -> None:
-    arguments = ["--config", setting(tmp_path, "patches"), "--model.encoder.patch", "16"]
+    arguments = [*configs(tmp_path, "patches"), "--model.encoder.patch", "16"]
     built = parser.instantiate(parser.parse_args(arguments)).model.encoder
     assert isinstance(built, Patches)
     assert built.grid == (4, 4)
 
 
 def test_a_part_takes_a_local_folder(parser: ArgumentParser, tmp_path: Path, weights: Callable[[str], str]) -> None:
-    arguments = ["--config", setting(tmp_path, "dinov3"), "--model.encoder.path_or_name", weights("dinov3_vit")]
+    arguments = [*configs(tmp_path, "dinov3"), "--model.encoder.path_or_name", weights("dinov3_vit")]
     built = parser.instantiate(parser.parse_args([*arguments, "--model.encoder.image_size=64"])).model.encoder
     assert isinstance(built, Vision)
     assert built.shape == (8, 8, 24)

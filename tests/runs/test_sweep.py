@@ -41,15 +41,14 @@ def test_rows_are_read_from_their_text():
 
 def test_a_world_of_a_series_is_trained_on_as_its_series_says(tmp_path, monkeypatch):
     first, *rest = RunSpec.parse("texture-4", "none", 0).arguments("--trainer.max_steps=3")
-    assert first == "--config=experiments/base.yaml"
-    assert rest[0] == "--config=experiments/texture.yaml" and rest[2] == "--data.shards=shards/texture-4"
+    assert first == "--config=experiments/texture.yaml" and rest[1] == "--data.shards=shards/texture-4"
     assert rest[-2:] == ["--name=texture-4/none", "--seed_everything=0"]
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "my-videos.yaml").touch()  # a setting of its own that happens to have a dash
     own = RunSpec.parse("my-videos", "none", 0).arguments()
-    assert own[1] == "--config=experiments/my-videos.yaml" and not any("data.shards" in argument for argument in own)
+    assert own[0] == "--config=experiments/my-videos.yaml" and not any("data.shards" in argument for argument in own)
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # the other evaluations come without it
