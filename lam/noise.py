@@ -1,4 +1,4 @@
-"""Noise that belongs to a sample: the same on any device, rank or batch position.
+"""Noise that is a function of a sample's key: the same on any device, rank or batch position.
 
 A counter-based generator in the manner of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), with the
 finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) as its mixing function: noise number i of a sample is a hash of
@@ -19,14 +19,14 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def splitmix64(x: Tensor) -> Tensor:
-    """Scrambles 64-bit integers; neighbours in, unrelated numbers out (SplitMix64's finalizer)."""
+    """Scramble 64-bit integers, so that neighbors become unrelated numbers (SplitMix64's finalizer)."""
     x = (x ^ _shift_right(x, 30)) * _MIX_1
     x = (x ^ _shift_right(x, 27)) * _MIX_2
     return x ^ _shift_right(x, 31)
 
 
 def keyed_uniform(keys: Tensor, shape: Sequence[int]) -> Tensor:
-    """Uniform numbers in (0, 1), (B, *shape) float32, number i of a row a hash of (its key, i).
+    """Draw uniform numbers in (0, 1), (B, *shape) float32; number i of a row is a hash of (its key, i).
 
     Args:
         keys: One 64-bit integer a row, (B,).
@@ -38,7 +38,7 @@ def keyed_uniform(keys: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def keyed_normal(keys: Tensor, shape: Sequence[int]) -> Tensor:
-    """Standard normal numbers, (B, *shape) float32, by the Box-Muller transform of ``keyed_uniform``."""
+    """Draw standard normal numbers, (B, *shape) float32, by the Box-Muller transform of ``keyed_uniform``."""
     radius, angle = keyed_uniform(keys, (2, *shape)).unbind(dim=1)
     return (-2.0 * radius.log()).sqrt() * (2.0 * math.pi * angle).cos()
 
@@ -51,5 +51,5 @@ def normal_like(x: Tensor, keys: Tensor | None = None) -> Tensor:
 
 
 def _shift_right(x: Tensor, by: int) -> Tensor:
-    """Logical shift of signed 64-bit integers (PyTorch's own shift copies the sign)."""
+    """Shift signed 64-bit integers logically (PyTorch's own shift copies the sign)."""
     return (x >> by) & ((1 << (64 - by)) - 1)

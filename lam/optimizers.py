@@ -1,4 +1,4 @@
-"""Optimizers and the schedule: AdamW alone, or Muon for hidden matrices with AdamW for the rest."""
+"""Optimizers and the learning-rate schedule: AdamW alone, or Muon for hidden matrices with AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from typing_extensions import override
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Trainable parameters in three groups: hidden matrices, other matrices, and vectors, which are not decayed.
+    """Split trainable parameters into three groups: hidden matrices, other matrices, and vectors, which are not decayed.
 
     A hidden matrix is a two-dimensional weight inside a ``blocks`` list: between the input and output maps, the matrices
-    that Muon is meant for. Any optimizer may take the groups; ``hidden`` is a note to ``MuonAdamW``.
+    that Muon is meant for. Any optimizer may take the groups; only ``MuonAdamW`` reads the entry ``hidden``.
     """
     hidden: list[Tensor] = []
     other: list[Tensor] = []
@@ -33,13 +34,21 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def warmup_cosine(steps: int, warmup: float) -> Callable[[int], float]:
-    """Factor of the learning rate at each step: up linearly over a share of the steps, then down a cosine to zero."""
-    rise = max(1, round(steps * warmup))
+    """Make the schedule that multiplies the learning rate: a linear warm-up over a fraction of the steps, then a cosine to 0.
+
+    Args:
+        steps: Optimizer steps of the whole training.
+        warmup: Fraction of them over which the learning rate rises.
+
+    Returns:
+        The factor of each step, for ``LambdaLR``.
+    """
+    warmup_steps = max(1, round(steps * warmup))
 
     def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))))
 
     return factor
 
@@ -76,33 +85,34 @@ class MuonAdamW(Optimizer):
         )
         hidden = [{"lr": lr, "weight_decay": weight_decay, "momentum": momentum, **g} for g in params if g["hidden"]]
         super().__init__([*hidden, *self.adamw.param_groups], {})
-        self._share()
+        self._tie_adamw()
 
-    def _share(self) -> None:
-        """Makes the AdamW half work on this optimizer's groups and state, so that saving and schedules see one."""
+    def _tie_adamw(self) -> None:
+        """Let the AdamW half work on this optimizer's groups and state, so that checkpoints and schedules see one optimizer."""
         self.adamw.param_groups = [group for group in self.param_groups if not group["hidden"]]
         self.adamw.state = self.state
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores both halves."""
         super().load_state_dict(state_dict)
-        self._share()
+        self._tie_adamw()
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step of both halves, after one evaluation of the closure."""
+    @override
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch overloads it
+        """Step both halves, after one evaluation of the closure."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
             if group["hidden"]:
-                self._muon(group)
+                self._step_muon(group)
         self.adamw.step()
         return loss
 
     @torch.no_grad()
-    def _muon(self, group: dict[str, Any]) -> None:
-        """Moves each matrix against its orthogonalized momentum."""
+    def _step_muon(self, group: dict[str, Any]) -> None:
+        """Move each matrix against its orthogonalized momentum."""
         by_shape: dict[torch.Size, list[Tensor]] = {}
         for matrix in group["params"]:
             if matrix.grad is not None:
@@ -120,14 +130,15 @@ class MuonAdamW(Optimizer):
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Matrices (n, rows, columns) with singular values pushed towards 1 (0.68 to 1.13), by five Newton-Schulz steps.
+    """Push the singular values of matrices (n, rows, columns) toward 1 (0.68 to 1.13) by five Newton-Schulz steps.
 
     Coefficients of https://kellerjordan.github.io/posts/muon/; bfloat16 on GPUs, where it is enough and fast.
     """
     x = matrices.bfloat16() if matrices.is_cuda else matrices
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    norm: Tensor = x.norm(dim=(1, 2), keepdim=True)
+    x = x / norm.clamp_min(1e-7)
     for _ in range(5):
         gram = x @ x.mT
         x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x

@@ -6,7 +6,7 @@ from scipy import stats
 from lam.noise import keyed_normal, keyed_uniform, normal_like, splitmix64
 
 
-def test_mix_is_splitmix64s_finalizer():
+def test_it_is_splitmix64s_finalizer():
     """Against the published function, in Python integers of any size."""
 
     def reference(x: int) -> int:

@@ -110,9 +110,9 @@ def energy(rows: Tensor, lambda_l1: float, lambda_l2: float, squared: bool) -> T
 
 def energy_gradient(rows: Tensor, lambda_l1: float, lambda_l2: float, squared: bool) -> Tensor:
     """Compute dE/dz of each row, (N, D), written out because validation runs without autograd."""
-    norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     below = (norm.square() if squared else norm) < math.sqrt(rows.shape[1])
-    outward = 2 * rows if squared else rows / norm.clamp_min(1e-12)
+    outward: Tensor = 2 * rows if squared else rows / norm.clamp_min(1e-12)
     return lambda_l1 * rows.sign() - lambda_l2 * below * outward
 
 

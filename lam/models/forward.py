@@ -1,4 +1,4 @@
-"""Forward models: the next state from the past and a latent action."""
+"""Forward models: predict the next state from the past and a latent action."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lam.encoders.base import StateShape
 from lam.models.layers import AdaLNBlock, Block, CrossBlock, FiLMBlock, RoPE, check_sizes, grid_positions
@@ -30,7 +31,7 @@ class ForwardModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, states: Tensor, z: Tensor) -> Tensor:
-        """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2, (B, T-1, N, D), and z, (B, T-1, L, A)."""
+        """Predict states 1..T-1, (B, T-1, N, D), from states 0..T-2, (B, T-1, N, D), and z, (B, T-1, L, A)."""
 
 
 class AdaLN(ForwardModel):
@@ -48,7 +49,7 @@ class AdaLN(ForwardModel):
         heads: Attention heads.
         modulation_std: Standard deviation of the modulations' weights at the start. Zero (AdaLN-zero, as published) makes
             the blocks the identity. With 0.2, the default of the related public code facebookresearch/jepa-wms, z is
-            heard at once: after 200 steps on moving sprites its probe was at R2 0.91 and 0.93, with zero at 0.82 and 0.75.
+            used at once: after 200 steps on moving sprites its probe was at R2 0.91 and 0.93, with zero at 0.82 and 0.75.
     """
 
     def __init__(
@@ -70,22 +71,23 @@ class AdaLN(ForwardModel):
         self.norm = nn.LayerNorm(width)
         self.to_change = zero_linear(width, shape.dim)
 
+    @override
     def forward(self, states: Tensor, z: Tensor) -> Tensor:
-        """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2, (B, T-1, N, D), and z, (B, T-1, L, A)."""
         rotation = self.rope(grid_positions(self.shape, states.shape[1], states.device))
         condition = self.embed_latent(z.flatten(2))
         x = self.embed(states)
         for block in self.blocks:
             x = block(x, rotation, condition)
-        return states + self.to_change(self.norm(x))
+        predicted: Tensor = states + self.to_change(self.norm(x))
+        return predicted
 
 
 class Cross(ForwardModel):
-    """Tokens of the current state look at the latent tokens by cross-attention, as in LAPA's decoder.
+    """Tokens of the current state attend to the latent tokens, as in LAPA's decoder.
 
     Predicts the next state itself from the current one, without the past before it (https://arxiv.org/abs/2410.11758).
-    The frozen encoder's states stand for LAPA's detached patch embeddings. As there, learned null tokens let a place
-    look at no latent; unlike there, latent tokens are marked by their number, which LAPA's code mixes up.
+    The frozen encoder's states stand for LAPA's detached patch embeddings. As there, learned null tokens let a token
+    attend to no latent; unlike there, latent tokens are marked by their number, which LAPA's code mixes up.
 
     Args:
         shape: Layout of a state.
@@ -115,15 +117,16 @@ class Cross(ForwardModel):
         self.norm = nn.LayerNorm(width)
         self.to_state = zero_linear(width, shape.dim)
 
+    @override
     def forward(self, states: Tensor, z: Tensor) -> Tensor:
-        """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2, (B, T-1, N, D), and z, (B, T-1, L, A)."""
         rotation = self.rope(grid_positions(self.shape, 1, states.device))
         latents = self.embed_latent(z.flatten(0, 1))  # (B * (T-1), L, width)
         context = nn.functional.pad(latents, (0, 0, 2, 0)) + self.marks
         x = self.embed(states.detach().flatten(0, 1))
         for block in self.blocks:
             x = block(x, rotation, context)
-        return self.to_state(self.norm(x)).unflatten(0, states.shape[:2])
+        predicted: Tensor = self.to_state(self.norm(x)).unflatten(0, states.shape[:2])
+        return predicted
 
 
 class Tokens(ForwardModel):
@@ -163,8 +166,8 @@ class Tokens(ForwardModel):
         self.to_state = zero_linear(width, shape.dim)
         self.positions = positions
 
+    @override
     def forward(self, states: Tensor, z: Tensor) -> Tensor:
-        """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2, (B, T-1, N, D), and z, (B, T-1, L, A)."""
         rotation = None
         if self.positions:
             grid = grid_positions(self.shape, 1, states.device)
@@ -174,7 +177,8 @@ class Tokens(ForwardModel):
         x = torch.cat((latents, self.embed(states.flatten(0, 1)).to(latents.dtype)), dim=1)
         for block in self.blocks:
             x = block(x, rotation)
-        return self.to_state(self.norm(x[:, self.num_latents :])).unflatten(0, states.shape[:2])
+        predicted: Tensor = self.to_state(self.norm(x[:, self.num_latents :])).unflatten(0, states.shape[:2])
+        return predicted
 
 
 class Convolutional(ForwardModel):
@@ -202,19 +206,20 @@ class Convolutional(ForwardModel):
         for parameter in self.to_change.parameters():
             nn.init.zeros_(parameter)
 
+    @override
     def forward(self, states: Tensor, z: Tensor) -> Tensor:
-        """Predictions of states 1..T-1, (B, T-1, N, D), from states 0..T-2, (B, T-1, N, D), and z, (B, T-1, L, A)."""
         grid = states.flatten(0, 1).unflatten(1, (self.shape.rows, self.shape.columns)).movedim(-1, 1)
         condition = self.embed_latent(z.flatten(0, 1).flatten(1))
         x = self.embed(grid)
         for block in self.blocks:
             x = block(x, condition)
         change = self.to_change(nn.functional.silu(x)).flatten(2).movedim(1, -1)
-        return states + change.unflatten(0, states.shape[:2])
+        predicted: Tensor = states + change.unflatten(0, states.shape[:2])
+        return predicted
 
 
 def zero_linear(width: int, out_dim: int) -> nn.Linear:
-    """Linear map that says nothing at the start."""
+    """Build a linear map that is 0 at the start."""
     linear = nn.Linear(width, out_dim)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)

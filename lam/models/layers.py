@@ -1,4 +1,4 @@
-"""Blocks the heads share: attention with rotary positions, MLPs, frame-wise AdaLN-zero, modulated convolutions."""
+"""Layers of inverse and forward models: attention with rotary positions, MLPs, frame-wise AdaLN-zero, FiLM convolutions."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ class RoPE(nn.Module):
         self.frequencies: Tensor
 
     def forward(self, positions: Tensor) -> Rotation:
-        """Rotation of tokens at positions (S, 3): time, row, column."""
+        """Compute the rotation of tokens at positions (S, 3): time, row, column."""
         angles = (positions[:, :, None] * self.frequencies).sum(dim=1)  # (S, C/2), in float32 under autocast too
         cos, sin = angles.cos(), angles.sin()
         return Rotation(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
 
 
 def grid_positions(shape: StateShape, num_states: int, device: torch.device) -> Tensor:
-    """Time, row and column of the tokens of consecutive states, (num_states * N, 3)."""
+    """List time, row and column of the tokens of consecutive states, (num_states * N, 3)."""
     axes = [torch.arange(n, device=device, dtype=torch.float32) for n in (num_states, shape.rows, shape.columns)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turns queries or keys (..., S, C), so that their products depend on differences of positions only."""
+    """Rotate queries or keys (..., S, C), so that their products depend on differences of positions only."""
     return x * rotation.cos.to(x.dtype) + x.roll(x.shape[-1] // 2, dims=-1) * rotation.sin.to(x.dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention softmax(q k^T / sqrt(C)) v over (B, heads, S, C), by what is fastest where the tensors are.
+    """Compute attention softmax(q k^T / sqrt(C)) v over (B, heads, S, C) by what is fastest on the device.
 
     Fused, except in bfloat16 on the CPU: there the fused backward pass is slow, and the written-out product took 0.2 to
     0.8 times as long; in float32 it took 1.5 to 1.8 times as long (``benchmarks/train_step.py --attention``).
@@ -72,12 +72,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def attend_explicitly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention as it is written; the softmax sums in float32 whatever it is given."""
-    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+    """Compute attention by its formula; the softmax sums in float32 whatever its input is."""
+    scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    return scores.softmax(dim=-1) @ v
 
 
-def attend_to_past(q: Tensor, k: Tensor, v: Tensor, num_states: int) -> Tensor:
-    """Block-causal attention: tokens of a state see all tokens of that state and of earlier ones, never later ones.
+def attend_block_causally(q: Tensor, k: Tensor, v: Tensor, num_states: int) -> Tensor:
+    """Compute block-causal attention: tokens of a state see all tokens of that state and of earlier ones, never later ones.
 
     State by state on the keys it may see: nothing is computed to be masked, and fused kernels without masks apply.
     """
@@ -107,11 +108,12 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, rotation: Rotation | None, num_states: int = 1) -> Tensor:
-        """Mixes tokens x, (B, S, width), that belong to num_states consecutive states."""
+        """Mix tokens x, (B, S, width), that belong to num_states consecutive states."""
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).transpose(1, 3).unbind(dim=2)  # (B, heads, S, C)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        return self.to_out(attend_to_past(q, k, v, num_states).transpose(1, 2).flatten(2))
+        out: Tensor = self.to_out(attend_block_causally(q, k, v, num_states).transpose(1, 2).flatten(2))
+        return out
 
 
 class CrossAttention(nn.Module):
@@ -131,10 +133,11 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """What tokens x, (B, S, width), read from a context (B, n, width)."""
+        """Attend from tokens x, (B, S, width), to a context (B, n, width)."""
         q = self.to_q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.to_kv(context).unflatten(-1, (2, self.heads, -1)).transpose(1, 3).unbind(dim=2)
-        return self.to_out(attend(q, k, v).transpose(1, 2).flatten(2))
+        out: Tensor = self.to_out(attend(q, k, v).transpose(1, 2).flatten(2))
+        return out
 
 
 class MLP(nn.Sequential):
@@ -160,13 +163,14 @@ class Block(nn.Module):
         self.mlp = MLP(width)
 
     def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
-        """Tokens (B, S, width) in and out."""
+        """Transform tokens (B, S, width)."""
         x = x + self.attention(self.norm_attention(x), rotation)
-        return x + self.mlp(self.norm_mlp(x))
+        change: Tensor = self.mlp(self.norm_mlp(x))
+        return x + change
 
 
 class CrossBlock(nn.Module):
-    """Pre-norm block that looks at a context between its self-attention and its MLP.
+    """Pre-norm block that attends to a context between its self-attention and its MLP.
 
     Args:
         width: Channels of a token and of the context.
@@ -183,10 +187,11 @@ class CrossBlock(nn.Module):
         self.mlp = MLP(width)
 
     def forward(self, x: Tensor, rotation: Rotation, context: Tensor) -> Tensor:
-        """Tokens (B, S, width) in and out, with a context (B, n, width)."""
+        """Transform tokens (B, S, width), given a context (B, n, width)."""
         x = x + self.attention(self.norm_attention(x), rotation)
         x = x + self.cross(self.norm_cross(x), context)
-        return x + self.mlp(self.norm_mlp(x))
+        change: Tensor = self.mlp(self.norm_mlp(x))
+        return x + change
 
 
 class AdaLNBlock(nn.Module):
@@ -211,13 +216,14 @@ class AdaLNBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, rotation: Rotation, condition: Tensor) -> Tensor:
-        """States (B, T-1, N, width) in and out, with conditions (B, T-1, width)."""
-        modulation = self.modulation(F.silu(condition))[:, :, None]  # (B, T-1, 1, 6 * width)
+        """Transform states (B, T-1, N, width), given conditions (B, T-1, width)."""
+        modulation: Tensor = self.modulation(F.silu(condition))[:, :, None]  # (B, T-1, 1, 6 * width)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=-1)
         num_states = x.shape[1]
         mixed = self.attention(torch.addcmul(shift_1, self.norm(x), 1 + scale_1).flatten(1, 2), rotation, num_states)
         x = x + gate_1 * mixed.unflatten(1, (num_states, -1))
-        return x + gate_2 * self.mlp(torch.addcmul(shift_2, self.norm(x), 1 + scale_2))
+        change: Tensor = gate_2 * self.mlp(torch.addcmul(shift_2, self.norm(x), 1 + scale_2))
+        return x + change
 
 
 class FiLMBlock(nn.Module):
@@ -234,13 +240,18 @@ class FiLMBlock(nn.Module):
         self.mix = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Grids (n, width, h, w) in and out, with conditions (n, width)."""
+        """Transform grids (n, width, h, w), given conditions (n, width)."""
         scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
-        return x + self.mix(F.silu(torch.addcmul(shift, self.around(F.silu(x)), 1 + scale)))
+        change: Tensor = self.mix(F.silu(torch.addcmul(shift, self.around(F.silu(x)), 1 + scale)))
+        return x + change
 
 
 def check_sizes(width: int, heads: int, depth: int = 1) -> None:
-    """Raises ValueError where heads do not share the width evenly or there are no blocks."""
+    """Check the sizes of a transformer.
+
+    Raises:
+        ValueError: Heads do not share the width evenly, or there are no blocks.
+    """
     if heads < 1 or width % heads:
         raise ValueError(f"width {width} cannot be shared by {heads} heads: choose a width divisible by heads.")
     if depth < 1:

@@ -13,8 +13,8 @@ from lam.models.layers import (
     CrossAttention,
     RoPE,
     attend,
+    attend_block_causally,
     attend_explicitly,
-    attend_to_past,
     grid_positions,
     rotate,
 )
@@ -100,7 +100,7 @@ def test_attention_to_the_past_is_masked_attention():
     state = torch.arange(12) // 4
     mask = state[:, None] >= state[None, :]
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    torch.testing.assert_close(attend_to_past(q, k, v, num_states=3), expected)
+    torch.testing.assert_close(attend_block_causally(q, k, v, num_states=3), expected)
 
 
 def test_attention_module_is_torch_multihead_attention():
