@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from data_prep.pipeline.plan import Plan, make_plan
 from data_prep.shards.sample import Maker, Sample, SetSpec
 from data_prep.sources.base import Listing, Recording
-from lam.data.files import LocalFiles
 from lam.data.index import DataIndex
 from lam.data.schema import SPLITS, Storage, side_index_name
-from lam.data.shard_reader import ACTIONS, OpenShard
+from lam.data.shard_reader import ACTIONS, ShardReader
+from lam.data.storage import LocalFiles
 
 _SAMPLES = 64  # of a recording: what is read again where an interrupted run goes on, and lost where a shard is damaged
 
@@ -73,7 +73,7 @@ def read_samples(index: DataIndex, recording: Recording) -> Iterator[Sample]:
         ValueError: One is damaged.
     """
     folder, info = Path(index.path), recording.place["shard"]
-    shard = OpenShard(LocalFiles(folder), index, info)
+    shard = ShardReader(LocalFiles(folder), index, info)
     more = pq.read_table(folder / side_index_name(info.name), columns=["episode", "first"], use_threads=False).to_pylist()
     for row in recording.place["rows"]:
         frames = np.empty((shard.lengths[row], index.height, index.width, 3), dtype=np.uint8)

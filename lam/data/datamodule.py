@@ -8,28 +8,27 @@ from pathlib import Path
 from typing import Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 
-from lam.data.batches import Share, TrainingBatches, WindowBatches
 from lam.data.clip import Clip
 from lam.data.codec import Decoder, import_torchcodec
-from lam.data.corruption import DamageCount
-from lam.data.loader import BatchList, BatchStream
-from lam.data.mixture import open_sets
-from lam.data.order import TrainingOrder
+from lam.data.corruption import CorruptionCounter
+from lam.data.loader import BatchList, BatchStream, Partition, TrainingBatches, TrainingStream, WindowBatches
+from lam.data.mixture import open_mixture
+from lam.data.order import TrainingOrder, WindowList, list_covering_windows, list_disjoint_windows
 from lam.data.plain import PlainBatches, PlainStream
 from lam.data.schema import SPLITS, Split
-from lam.data.shards import SplitReader
+from lam.data.split_reader import SplitReader
 from lam.data.watchdog import Watchdog
-from lam.data.windowing import Draw
-from lam.data.windows import WindowList, covering_windows, spread_windows
+from lam.data.windowing import RandomWindows
 
 
 class ClipDataModule(pl.LightningDataModule):
     """Windows of video from folders of shards, the same for any number of processes and workers.
 
     Attributes:
-        index: Summary of the folder, or what several have in common.
+        index: Index of the folder, or of the mixture of several.
+        mixture: The folders and their weights.
 
     Args:
         shards: Folder written by data_prep, its URL (http, s3 and what else fsspec knows, or "pipe:command {name}"), or several
@@ -42,9 +41,9 @@ class ClipDataModule(pl.LightningDataModule):
         val_windows: At most this many validation windows, evenly spread; all that do not overlap if not given.
         shuffle_buffer: Samples shuffled together; with fewer in the set the shuffle is complete.
         windows_per_sample: Training windows drawn from a sample at a time, which come one after another.
-        frames_per_state: Frames that the encoder makes a state of; prediction windows are cut at its states.
+        frames_per_state: Frames that the encoder makes a state of; prediction windows begin and end with whole states.
         predict_split: Which windows predict goes through.
-        damaged_share: Share of the training samples that may be damaged; another window takes the place of each.
+        damaged_share: Share of the training samples that may be corrupt; another window takes the place of each.
         decoder: What decodes mp4; both give the same pixels.
         cache: Folder on a local disk for copies of shards behind a URL; needed for URLs.
         cache_gib: How much it may hold, GiB; shards used longest ago make room.
@@ -80,8 +79,8 @@ class ClipDataModule(pl.LightningDataModule):
         for (name, smallest), value in zip(least.items(), given, strict=True):
             if value < smallest:
                 raise ValueError(f"data.{name} is {value}, it must be at least {smallest}.")
-        self.sets = open_sets(shards, cache, cache_gib)
-        self.index = self.sets.index
+        self.mixture = open_mixture(shards, cache, cache_gib)
+        self.index = self.mixture.index
         self.frames, self.batch_size, self.stride = frames, batch_size, stride
         self.num_workers, self.seed, self.val_windows = num_workers, seed, val_windows
         self.shuffle_buffer, self.windows_per_sample = shuffle_buffer, windows_per_sample
@@ -91,48 +90,51 @@ class ClipDataModule(pl.LightningDataModule):
         if decoder == "torchcodec":
             import_torchcodec()
 
-    def train_dataloader(self) -> BatchStream:
-        """Endless random windows, continuing where the trainer stands; recorded labels are read for the labeled bound alone."""
-        world, rank = self._processes
-        if self.batch_size % world:
+    def train_dataloader(self) -> TrainingStream:
+        """Return endless random windows, continuing where the trainer stands."""
+        num_processes, rank = self._processes
+        if self.batch_size % num_processes:
             raise ValueError(
                 f"data.batch_size is {self.batch_size} for all processes together and does not divide by their number. "
-                f"Set a multiple of {world}."
+                f"Set a multiple of {num_processes}."
             )
         if self.plain_stream is not None:
-            plain = PlainBatches(self.plain_stream, self.index, self.frames, self.stride, self.batch_size // world)
-            count = DamageCount(0, self.damaged_share)
-            return PlainStream(plain, self.batch_size, rank, self._batches_done, self.num_workers, self._watchdog, count)
+            plain = PlainBatches(self.plain_stream, self.index, self.frames, self.stride, self.batch_size // num_processes)
+            counter = CorruptionCounter(0, self.damaged_share)
+            return PlainStream(plain, self.batch_size, rank, self._batches_done, self.num_workers, self._watchdog, counter)
         reader = self._reader("train")
-        batches = TrainingBatches(reader, self.training_order(reader), self.batch_size // world, rank, self.labels)
-        return BatchStream(batches, self.batch_size, self._batches_done, self.num_workers, self._watchdog, self._damage(reader))
+        batches = TrainingBatches(reader, self.training_order(reader), self.batch_size // num_processes, rank, self.labels)
+        counter = self._corruption_counter(reader)
+        return BatchStream(batches, self.batch_size, self._batches_done, self.num_workers, self._watchdog, counter)
 
     def training_order(self, reader: SplitReader) -> TrainingOrder:
-        """Which training window is at which position."""
-        draw = Draw(self.frames, self.stride, self.seed)
-        samples = reader.by_set(reader.lengths.windows(draw))
-        for each, found in zip(self.sets.sets, samples, strict=True):
+        """Return the order of training windows."""
+        windowing = RandomWindows(self.frames, self.stride, self.seed)
+        samples = reader.split_by_set(reader.histogram.num_windows(windowing))
+        for each, found in zip(self.mixture.sets, samples, strict=True):
             if not found.any():
-                raise ValueError(f"{each.index.path} has no training clip of {draw.span} frames. Leave it out of data.shards.")
-        weights = [each.weight for each in self.sets.sets]
-        return TrainingOrder(samples, weights, draw, self.shuffle_buffer, self.windows_per_sample)
+                raise ValueError(
+                    f"{each.index.path} has no training clip of {windowing.span} frames. Leave it out of data.shards."
+                )
+        weights = [each.weight for each in self.mixture.sets]
+        return TrainingOrder(samples, weights, windowing, self.shuffle_buffer, self.windows_per_sample)
 
     def val_dataloader(self) -> BatchList:
-        """Windows that do not overlap, each once, with recorded labels.
+        """Return windows that do not overlap, each once, with recorded labels.
 
         Where their number does not divide by that of the processes, the last batch has some twice, with equal positions.
         """
         reader = self._reader("val")
-        parts = [(reader, spread_windows(reader.lengths, self.frames, self.stride, self.val_windows))]
-        batches = WindowBatches(parts, self.batch_size, slices=Share(*self._processes), labels=True)
+        lists = [(reader, list_disjoint_windows(reader.histogram, self.frames, self.stride, self.val_windows))]
+        batches = WindowBatches(lists, self.batch_size, within_batches=Partition(*self._processes), labels=True)
         return BatchList(batches, self.num_workers, self._watchdog)
 
     def test_dataloader(self) -> BatchList:
-        """The validation windows."""
+        """Return the validation windows."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> BatchList:
-        """Windows that overlap by one state, so that every transition occurs once.
+        """Return windows that overlap by one state, so that every transition occurs once.
 
         The rest of a sample is a shorter window; those of a batch are equally long. Positions follow time, sample by
         sample. Processes take whole batches in turn, so none is padded and their numbers may differ by one.
@@ -140,34 +142,34 @@ class ClipDataModule(pl.LightningDataModule):
         each = self.frames_per_state
         if self.frames % each or self.frames < 2 * each:
             raise ValueError(f"data.frames is {self.frames}, expected a multiple of {each} from {2 * each} on.")
-        parts: list[tuple[SplitReader, WindowList]] = []
+        lists: list[tuple[SplitReader, WindowList]] = []
         for split in SPLITS if self.predict_split == "both" else (self.predict_split,):
             if self.index.splits[split]:
-                reader = SplitReader(self.sets, split, self.decoder)
-                position = sum(len(windows) for _, windows in parts)
-                groups = covering_windows(reader.lengths, self.frames, self.stride, each, position)
-                parts += [(reader, group) for group in groups]
-        if not parts:
+                reader = SplitReader(self.mixture, split, self.decoder)
+                position = sum(len(windows) for _, windows in lists)
+                found = list_covering_windows(reader.histogram, self.frames, self.stride, each, position)
+                lists += [(reader, windows) for windows in found]
+        if not lists:
             raise ValueError(f"{self.index.path} has no sample of two states in {self.predict_split}. Prepare longer clips.")
-        world, _ = turns = Share(*self._processes)
-        return BatchList(WindowBatches(parts, max(1, self.batch_size // world), turns=turns), self.num_workers, self._watchdog)
+        turns = Partition(*self._processes)
+        batches = WindowBatches(lists, max(1, self.batch_size // turns.num_parts), among_batches=turns)
+        return BatchList(batches, self.num_workers, self._watchdog)
 
     def training_sample(self, n: int, labels: bool = False) -> Iterator[Clip]:
-        """Batches of at most n training windows, evenly spread, the same for every seed and on every process.
+        """Yield batches of at most n training windows, evenly spread, the same for every seed and on every process.
 
         Args:
             n: How many.
             labels: Whether to read recorded actions and factors.
         """
         reader = self._reader("train")
-        parts = [(reader, spread_windows(reader.lengths, self.frames, self.stride, n))]
-        yield from BatchList(
-            WindowBatches(parts, self.batch_size, labels=labels, replace=True), 0, self._watchdog, self._damage(reader)
-        )
+        lists = [(reader, list_disjoint_windows(reader.histogram, self.frames, self.stride, n))]
+        batches = WindowBatches(lists, self.batch_size, labels=labels, replace=True)
+        yield from BatchList(batches, 0, self._watchdog, self._corruption_counter(reader))
 
     def teardown(self, stage: str) -> None:
-        """Ends the watch over batches and steps; Lightning keeps the loaders."""
-        self._watchdog.rests()
+        """End the watch over batches and steps; Lightning keeps the loaders."""
+        self._watchdog.pause()
 
     @property
     def _processes(self) -> tuple[int, int]:
@@ -176,27 +178,28 @@ class ClipDataModule(pl.LightningDataModule):
 
     @functools.cached_property
     def _watchdog(self) -> Watchdog:
-        """One for training and validation, which is watched within training."""
+        """The one of training and validation, which is watched within training."""
         return Watchdog(*self._processes)
 
     def _batches_done(self) -> int:
         """Training batches consumed so far; Lightning restores the step before it asks for the loader."""
         return 0 if self.trainer is None else self.trainer.global_step * self.trainer.accumulate_grad_batches
 
-    def _damage(self, reader: SplitReader) -> DamageCount:
-        return DamageCount(reader.lengths.samples, self.damaged_share)
+    def _corruption_counter(self, reader: SplitReader) -> CorruptionCounter:
+        return CorruptionCounter(reader.histogram.num_samples, self.damaged_share)
 
     def _reader(self, split: Split) -> SplitReader:
-        """A split, of which some samples at least are long enough for a window."""
-        reader = SplitReader(self.sets, split, self.decoder)
-        span, lengths = (self.frames - 1) * self.stride + 1, reader.lengths
-        if lengths.longest < span:
+        """Return the reader of a split of which some samples at least are long enough for a window."""
+        reader = SplitReader(self.mixture, split, self.decoder)
+        span, histogram = (self.frames - 1) * self.stride + 1, reader.histogram
+        if histogram.longest < span:
             raise ValueError(
                 f"{self.index.path}: data.frames {self.frames} at data.stride {self.stride} needs clips of {span} frames, "
-                f"the longest {split} clip has {lengths.longest}. Lower them or re-run data_prep with longer clips."
+                f"the longest {split} clip has {histogram.longest}. Lower them or re-run data_prep with longer clips."
             )
-        if short := lengths.shorter(span):
+        if short := histogram.num_shorter(span):
             rank_zero_warn(
-                f"{self.index.path}: {short} of {lengths.samples} {split} clips are shorter than {span} frames and left out."
+                f"{self.index.path}: {short} of {histogram.num_samples} {split} clips are shorter than {span} frames "
+                "and left out."
             )
         return reader

@@ -1,4 +1,4 @@
-"""Sets of shards: one or several, opened and seen as one."""
+"""Mixtures of sets of shards: one set or several, opened and seen as one."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 
-from lam.data.files import Files, LocalFiles
 from lam.data.index import DataIndex
-from lam.data.order import shares
+from lam.data.order import apportion
 from lam.data.schema import INDEX_FILE, SHARDS_FILE, SPLITS
-from lam.data.storage import Cache, RemoteFiles, is_url, read_url
+from lam.data.storage import Cache, Files, LocalFiles, RemoteFiles, is_url, read_url
 
 
 @dataclass(frozen=True)
 class ShardSet:
-    """One set.
+    """One set of a mixture.
 
     Attributes:
         index: Its summary.
@@ -35,11 +34,11 @@ class ShardSet:
 
 
 @dataclass(frozen=True)
-class ShardSets:
+class ShardMixture:
     """One or several sets.
 
     Attributes:
-        index: What they have in common.
+        index: Index of all of them.
         sets: The sets.
     """
 
@@ -47,8 +46,8 @@ class ShardSets:
     sets: list[ShardSet]
 
 
-def open_sets(shards: Mapping[str, float] | Path | str, cache: Path | None = None, cache_gib: float = 100.0) -> ShardSets:
-    """Opens what ``data.shards`` says: a folder of shards or its URL, or several with their weights.
+def open_mixture(shards: Mapping[str, float] | Path | str, cache: Path | None = None, cache_gib: float = 100.0) -> ShardMixture:
+    """Open what ``data.shards`` names: a folder of shards or its URL, or several with their weights.
 
     Args:
         shards: Where they are.
@@ -60,11 +59,11 @@ def open_sets(shards: Mapping[str, float] | Path | str, cache: Path | None = Non
     """
     weights = _weights(shards)
     sets = [ShardSet(_read_index(place), _files(place, cache, cache_gib), weight) for place, weight in weights.items()]
-    return ShardSets(_merge([each.index for each in sets], list(weights.values())), sets)
+    return ShardMixture(_merge([each.index for each in sets], list(weights.values())), sets)
 
 
 def open_index(shards: Mapping[str, float] | Path | str) -> DataIndex:
-    """Only the summary; no shard is opened."""
+    """Read the index alone; no shard is opened."""
     weights = _weights(shards)
     return _merge([_read_index(place) for place in weights], list(weights.values()))
 
@@ -90,8 +89,8 @@ def _files(place: str, cache: Path | None, cache_gib: float) -> Files:
     return RemoteFiles(place, Cache(cache, cache_gib))
 
 
-def _frame_of(index: DataIndex) -> str:
-    """What a frame of a set is: its size, and of a feature cache the encoder that made it."""
+def _describe_frame(index: DataIndex) -> str:
+    """Describe a frame of a set: its size, and of a feature cache the encoder that made it."""
     size = f"{index.height} x {index.width}"
     if index.features is None:
         return f"pictures of {size}"
@@ -99,7 +98,7 @@ def _frame_of(index: DataIndex) -> str:
 
 
 def _merge(indices: list[DataIndex], weights: list[float]) -> DataIndex:
-    """What sets have in common; pixel statistics are those of the mixture.
+    """Merge the indices of sets; pixel statistics are those of the mixture.
 
     Raises:
         ValueError: Their frames differ in size, or states come from different encoders.
@@ -108,10 +107,10 @@ def _merge(indices: list[DataIndex], weights: list[float]) -> DataIndex:
     if not others:
         return first
     for other in others:
-        if _frame_of(other) != _frame_of(first):
+        if _describe_frame(other) != _describe_frame(first):
             raise ValueError(
-                f"{first.path} holds {_frame_of(first)}, {other.path} {_frame_of(other)}; sets that are mixed need the same. "
-                "Prepare one of them again."
+                f"{first.path} holds {_describe_frame(first)}, {other.path} {_describe_frame(other)}; "
+                "sets that are mixed need the same. Prepare one of them again."
             )
     same = {name: all(getattr(other, name) == getattr(first, name) for other in others) for name in ("actions", "factors")}
     for name in [name for name, equal in same.items() if not equal]:
@@ -120,7 +119,7 @@ def _merge(indices: list[DataIndex], weights: list[float]) -> DataIndex:
     mean = [sum(weight * index.pixel_mean[i] for weight, index in parts) for i in range(3)]
     square = [sum(weight * (index.pixel_mean[i] ** 2 + index.pixel_std[i] ** 2) for weight, index in parts) for i in range(3)]
     std = [math.sqrt(max(square[i] - mean[i] ** 2, 0.0)) for i in range(3)]
-    digest = json.dumps([[index.digest for index in indices], shares(weights).tolist()])
+    digest = json.dumps([[index.digest for index in indices], apportion(weights).tolist()])
     return dataclasses.replace(
         first,
         path=" + ".join(str(index.path) for index in indices),

@@ -1,4 +1,4 @@
-"""Plain streams: training windows from ordinary WebDataset tars of videos, without side indices, by WebDataset itself.
+"""Plain streams: training windows from ordinary WebDataset tars of videos, without side indices, read by WebDataset itself.
 
 Shards are drawn at random with replacement. Nothing says which sample is where, so the order is not a function of the position:
 no two runs see the same, and a resumed one goes on with other windows.
@@ -9,20 +9,20 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 import torch
 import webdataset as wds
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import IterableDataset
+from typing_extensions import override
 
-from lam.data.batches import Batch, unpack
 from lam.data.clip import Clip
-from lam.data.corruption import ATTEMPTS, Damage, DamageCount, DamagedError
+from lam.data.corruption import MAX_ATTEMPTS, Corruption, CorruptionCounter, CorruptionError
 from lam.data.index import DataIndex
-from lam.data.loader import JOIN_EVERY, BatchStream, parcels_of
+from lam.data.loader import Batch, TrainingStream, packed_batches, unpack_batch
 from lam.data.watchdog import Watchdog
 
 _VIDEOS = ("mp4", "mkv", "webm", "mov", "avi")
@@ -30,8 +30,21 @@ _SHUFFLED = 256  # samples in memory, as bytes of video
 _TARS = 1000  # that may be read in a row without finding anything
 _AT_LEAST = 1000  # samples of which a share is taken before more have been seen
 
-Window = tuple[np.ndarray, np.ndarray, str, str]
-"""Frames (F, H, W, 3), times (F,), key and source of a window."""
+
+class PlainWindow(NamedTuple):
+    """One window of a video.
+
+    Attributes:
+        frames: Pixels, (F, H, W, 3) uint8.
+        times: When each frame is shown, (F,), seconds from the start of the video.
+        key: Key of the sample.
+        source: Tar that it is in.
+    """
+
+    frames: np.ndarray
+    times: np.ndarray
+    key: str
+    source: str
 
 
 class PlainBatches(IterableDataset[Batch]):
@@ -42,18 +55,19 @@ class PlainBatches(IterableDataset[Batch]):
         index: The set whose frames are of the same size.
         frames: Frames of a window.
         stride: Every how many recorded frames one is taken.
-        each: Windows of a batch.
+        windows_per_process: Windows of a batch for each process.
     """
 
-    def __init__(self, urls: str, index: DataIndex, frames: int, stride: int, each: int) -> None:
-        self._urls, self._index, self._frames, self._stride, self._each = urls, index, frames, stride, each
+    def __init__(self, urls: str, index: DataIndex, frames: int, stride: int, windows_per_process: int) -> None:
+        self._urls, self._index, self._frames, self._stride = urls, index, frames, stride
+        self._windows_per_process = windows_per_process
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches, and what was damaged and left out."""
-        damages: list[Damage] = []
-        windows = self._windows(damages)
+        """Batches, and what was corrupt and left out."""
+        corruptions: list[Corruption] = []
+        windows = self._windows(corruptions)
         while True:
-            batch = list(itertools.islice(windows, self._each))
+            batch = list(itertools.islice(windows, self._windows_per_process))
             frames, times, keys, sources = zip(*batch, strict=True)
             clip = Clip(
                 frames=torch.from_numpy(np.stack(frames)).permute(0, 1, 4, 2, 3),
@@ -62,50 +76,52 @@ class PlainBatches(IterableDataset[Batch]):
                 key=list(keys),
                 source=list(sources),
             )
-            yield clip, damages.copy()
-            damages.clear()
+            yield clip, corruptions.copy()
+            corruptions.clear()
 
-    def _windows(self, damages: list[Damage]) -> Iterator[Window]:
-        """One window of each sample.
+    def _windows(self, corruptions: list[Corruption]) -> Iterator[PlainWindow]:
+        """Yield one window of each sample.
 
         Raises:
-            DamagedError: Many in a row can not be read.
+            CorruptionError: Many in a row cannot be read.
         """
         rng, failed, opened = np.random.default_rng(), 0, 0
 
-        def note(error: Exception, url: str = "", key: str = "") -> bool:
+        def record_failure(error: Exception, url: str = "", key: str = "") -> bool:
             nonlocal failed
             failed += 1
-            damages.append(Damage(url or str(getattr(error, "args", self._urls)[-1]), key, 1, str(error)))
-            if failed >= ATTEMPTS:
-                raise DamagedError(damages[-1]) from error
+            corruptions.append(Corruption(url or str(getattr(error, "args", self._urls)[-1]), key, 1, str(error)))
+            if failed >= MAX_ATTEMPTS:
+                raise CorruptionError(corruptions[-1]) from error
             return True  # go on
 
-        def split(urls: Iterator[Any]) -> Iterator[Any]:
-            """Tars of this process; those without samples must not be read for ever."""
+        def split_by_process(urls: Iterator[Any]) -> Iterator[Any]:
+            """Yield the tars of this process; those without samples must not be read for ever."""
             nonlocal opened
             for url in wds.split_by_node(urls):
                 opened += 1
                 if opened > _TARS:
-                    raise DamagedError(Damage(self._urls, "", 0, f"{_TARS} tars in a row hold nothing"))
+                    raise CorruptionError(Corruption(self._urls, "", 0, f"{_TARS} tars in a row hold nothing"))
                 yield url
 
-        stream = wds.WebDataset(self._urls, resampled=True, shardshuffle=False, nodesplitter=split, handler=note)
+        stream = wds.WebDataset(
+            self._urls, resampled=True, shardshuffle=False, nodesplitter=split_by_process, handler=record_failure
+        )
         for sample in stream.shuffle(_SHUFFLED, initial=_SHUFFLED // 8):
             opened = 0
             try:
-                window = self._cut(sample, rng)
+                window = self._read_window(sample, rng)
             except (av.error.FFmpegError, IndexError) as error:
-                note(error, sample["__url__"], sample["__key__"])
+                record_failure(error, sample["__url__"], sample["__key__"])
                 continue
             failed = 0
             yield window
 
-    def _cut(self, sample: dict[str, Any], rng: np.random.Generator) -> Window:
-        """A random window of a sample.
+    def _read_window(self, sample: dict[str, Any], rng: np.random.Generator) -> PlainWindow:
+        """Read a random window of a sample.
 
         Raises:
-            FFmpegError: It is damaged.
+            FFmpegError: It is corrupt.
             IndexError: It is no video, or too short.
             ValueError: Its frames have another size.
         """
@@ -132,10 +148,10 @@ class PlainBatches(IterableDataset[Batch]):
                 f"{sample['__url__']}, {sample['__key__']} has frames of {pictures.shape[1]} x {pictures.shape[2]} pixels, "
                 f"{self._index.path} has {self._index.height} x {self._index.width}. Prepare them with python -m data_prep."
             )
-        return pictures, times, sample["__key__"], sample["__url__"]
+        return PlainWindow(pictures, times, sample["__key__"], sample["__url__"])
 
 
-class PlainStream(BatchStream):
+class PlainStream(TrainingStream):
     """Endless training batches of a plain stream; only positions go on where a resumed run had stopped.
 
     Args:
@@ -145,7 +161,7 @@ class PlainStream(BatchStream):
         batches_done: Batches that the trainer has consumed since its first step.
         num_workers: Processes that decode beside this one; 0 decodes in this one.
         watchdog: Watches how long batches and steps take.
-        damage: Counts what was damaged and left out.
+        counter: Counts what was corrupt and left out.
     """
 
     def __init__(
@@ -156,26 +172,24 @@ class PlainStream(BatchStream):
         batches_done: Callable[[], int],
         num_workers: int,
         watchdog: Watchdog,
-        damage: DamageCount,
+        counter: CorruptionCounter,
     ) -> None:
-        super().__init__(batches, batch_size, batches_done, num_workers, watchdog, damage)  # type: ignore[arg-type]  # it takes batches by number too
-        self._rank = rank
+        super().__init__(batch_size, batches_done, num_workers, watchdog, counter)
+        self._batches, self._rank = batches, rank
         rank_zero_warn(
             "data.plain_stream has no exact order: a resumed run goes on with other windows than it would have seen."
         )
 
+    @override
     def __iter__(self) -> Iterator[Clip]:
-        """Batches, numbered from the current position on."""
-        first, parcels = self.position(), iter(parcels_of(self._batches, self._num_workers))
-        with self._watchdog.watching():
+        first, packed = self.position(), iter(packed_batches(self._batches, self._num_workers))
+        with self._watchdog.watch():
             for number in itertools.count():
-                self._watchdog.waits(lambda: "a plain stream")
-                clip, damages = unpack(next(parcels))
-                self._watchdog.has(lambda: "a plain stream")
-                self._damage.samples = max(_AT_LEAST, (number + 1) * self._batch_size)
-                self._damage.add(damages)
-                if (number + 1) % JOIN_EVERY == 0:
-                    self._damage.join()
+                self._watchdog.begin_wait(lambda: "a plain stream")
+                clip, corruptions = unpack_batch(next(packed))
+                self._watchdog.begin_step(lambda: "a plain stream")
+                self._counter.num_samples = max(_AT_LEAST, (number + 1) * self._batch_size)
+                self._count(number + 1, corruptions)
                 start = first + number * self._batch_size + self._rank * len(clip)
                 clip.position = torch.arange(start, start + len(clip))
                 yield clip

@@ -1,4 +1,4 @@
-"""One open shard: a memory-mapped tar and its side index, which says where everything is."""
+"""Reader of one shard: a memory-mapped tar and its side index, which says where everything is."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ import pyarrow.parquet as pq
 import torch
 
 from lam.data.codec import Decoder, decode_frames
-from lam.data.corruption import Damage, DamagedError
-from lam.data.files import ChangedFileError, Files
+from lam.data.corruption import Corruption, CorruptionError
 from lam.data.index import DataIndex
 from lam.data.schema import MEMBERS, ShardInfo, Storage, side_index_name
+from lam.data.storage import ChangedFileError, Files
 
-ACTIONS = "\0actions"  # no factor can have this name
+ACTIONS = "\0actions"
+"""Recorded actions among the labels of a sample; no factor can have this name."""
 
 
-class OpenShard:
+class ShardReader:
     """Random access to the samples of a shard.
 
     Attributes:
@@ -39,7 +40,7 @@ class OpenShard:
         info: The shard.
 
     Raises:
-        DamagedError: The tar or its side index is missing or is not what was written.
+        CorruptionError: The tar or its side index is missing or is not what was written.
     """
 
     def __init__(self, files: Files, index: DataIndex, info: ShardInfo) -> None:
@@ -49,100 +50,101 @@ class OpenShard:
         self._read_side_index(files)
 
     def _map(self, files: Files) -> memoryview:
-        """The tar."""
+        """Map the tar into memory."""
         try:
             with files.open(self._info.name, self._info.sha256, self._info.bytes) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size != self._info.bytes:
-                    raise self._damaged(f"the tar has {size} bytes, {self._info.bytes} were written")
+                    raise self._error(f"the tar has {size} bytes, {self._info.bytes} were written")
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except FileNotFoundError as error:
-            raise self._damaged("it is not there any more") from error
+            raise self._error("it is not there any more") from error
         except ChangedFileError as error:
-            raise self._damaged(str(error)) from error
+            raise self._error(str(error)) from error
 
     def _read_side_index(self, files: Files) -> None:
-        """What the side index says."""
+        """Read where everything is."""
         name = side_index_name(self._info.name)
         try:
             with files.open(name, self._info.index_sha256, None) as file:
                 data = file.read()
         except FileNotFoundError as error:
-            raise self._damaged(f"its side index {name} is not there any more") from error
+            raise self._error(f"its side index {name} is not there any more") from error
         except ChangedFileError as error:
-            raise self._damaged(str(error)) from error
+            raise self._error(str(error)) from error
         if hashlib.sha256(data).hexdigest() != self._info.index_sha256:
-            raise self._damaged(f"its side index {name} is not the one that was written")
+            raise self._error(f"its side index {name} is not the one that was written")
         places = [f"{member}_{what}" for member in MEMBERS for what in ("offset", "bytes", "crc32")]
         table = pq.ParquetFile(pa.BufferReader(data)).read(["key", "source", "times", *places], use_threads=False)
         self.keys: list[str] = table["key"].to_pylist()
         self.sources: list[str] = table["source"].to_pylist()
-        times = table["times"].combine_chunks()
-        self._times, self._bounds = times.flatten().to_numpy(), times.offsets.to_numpy()
+        stored = table["times"].combine_chunks()
+        self._times, self._bounds = stored.flatten().to_numpy(), stored.offsets.to_numpy()
         self.lengths = np.diff(self._bounds).astype(np.int64)
         self._places = {place: table[place].to_pylist() for place in places}
         self._labels: tuple[int, dict[str, np.ndarray]] = (-1, {})
 
     def times(self, row: int) -> np.ndarray:
-        """When each frame of a sample was taken."""
-        return self._times[self._bounds[row] : self._bounds[row + 1]]
+        """Return when each frame of a sample was taken, s."""
+        times: np.ndarray = self._times[self._bounds[row] : self._bounds[row + 1]]
+        return times
 
     def member(self, member: str, row: int) -> memoryview:
-        """Bytes of a member of a sample, none where it is absent."""
+        """Return the bytes of a member of a sample, none where it is absent."""
         offset = self._places[f"{member}_offset"][row]
         return self._bytes[offset : offset + self._places[f"{member}_bytes"][row]]
 
-    def checked(self, member: str, row: int) -> memoryview:
-        """The same, compared with what was written.
+    def verified_member(self, member: str, row: int) -> memoryview:
+        """Return the bytes of a member after comparing their sum with that of what was written.
 
         Raises:
-            DamagedError: It has changed.
+            CorruptionError: It has changed.
         """
         data = self.member(member, row)
         if zlib.crc32(data) != self._places[f"{member}_crc32"][row]:
-            raise self._damaged(f"its {member} has changed since it was written", row)
+            raise self._error(f"its {member} has changed since it was written", row)
         return data
 
     def decode(self, row: int, frames: Sequence[int], out: np.ndarray, decoder: Decoder) -> None:
-        """Decodes some frames of a sample, increasing.
+        """Decode some frames of a sample, increasing.
 
         Raises:
-            DamagedError: That is not possible.
+            CorruptionError: The sample cannot be decoded.
         """
-        # packed rows and states have a sum for each frame
-        data = (self.checked if self._storage is Storage.mp4 else self.member)("video", row)
+        # packed JPEGs and states have a sum for each frame
+        data = (self.verified_member if self._storage is Storage.mp4 else self.member)("video", row)
         try:
             decode_frames(self._storage, data, frames, out, decoder)
         except ValueError as error:
-            raise self._damaged(str(error), row) from error
+            raise self._error(str(error), row) from error
 
     def labels(self, row: int) -> dict[str, np.ndarray]:
-        """Everything recorded beside a sample; the last sample's is remembered, since windows come in order.
+        """Return everything recorded beside a sample; the last sample's is remembered, since windows come in order.
 
         Raises:
-            DamagedError: It has changed since it was written.
+            CorruptionError: It has changed since it was written.
         """
         if self._labels[0] != row:
             found: dict[str, np.ndarray] = {}
             try:
-                if factors := self.checked("causes.npz", row):
+                if factors := self.verified_member("causes.npz", row):
                     with np.load(io.BytesIO(factors), allow_pickle=False) as arrays:
                         found.update(arrays)
-                if actions := self.checked("actions.npy", row):
+                if actions := self.verified_member("actions.npy", row):
                     found[ACTIONS] = np.load(io.BytesIO(actions), allow_pickle=False)
             except (ValueError, EOFError, zipfile.BadZipFile) as error:
-                raise error if isinstance(error, DamagedError) else self._damaged(str(error), row) from error
+                raise error if isinstance(error, CorruptionError) else self._error(str(error), row) from error
             self._labels = (row, found)
         return self._labels[1]
 
-    def _damaged(self, reason: str, row: int | None = None) -> DamagedError:
-        """The error that says so, of a sample or of all of them."""
-        key, samples = ("", self._info.samples) if row is None else (self.keys[row], 1)
-        return DamagedError(Damage(self.path, key, samples, reason))
+    def _error(self, reason: str, row: int | None = None) -> CorruptionError:
+        """Return the error for one sample, or for all of them."""
+        key, num_samples = ("", self._info.samples) if row is None else (self.keys[row], 1)
+        return CorruptionError(Corruption(self.path, key, num_samples, reason))
 
 
-def array_type(index: DataIndex) -> tuple[tuple[int, ...], torch.dtype]:
-    """Shape and type of a stored frame."""
+def frame_type(index: DataIndex) -> tuple[tuple[int, ...], torch.dtype]:
+    """Return shape and type of a stored frame."""
     if index.features is not None:
         return (index.height * index.width, index.features.dim), torch.uint16
     return (index.height, index.width, 3), torch.uint8

@@ -1,4 +1,4 @@
-"""Shards behind a URL: read through WebDataset or fsspec into a cache on the local disk.
+"""Storage of the files of a set: a local folder, or a URL read through WebDataset or fsspec into a local cache.
 
 Files in the cache are named by the hash of their bytes, so a set that has changed is never mistaken for the old one, and
 several sets, runs and processes share one cache. A file that is deleted while it is mapped into memory stays readable.
@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -19,15 +20,52 @@ from urllib.parse import urlsplit
 
 import fsspec
 from filelock import FileLock
+from typing_extensions import override
 from webdataset.gopen import gopen
-
-from lam.data.files import ChangedFileError, Files
 
 T = TypeVar("T")
 
-WAITS = (1.0, 4.0, 16.0)
+RETRY_DELAYS = (1.0, 4.0, 16.0)
 """Seconds before reading again what could not be read."""
 _CHUNK = 2**20
+
+
+class ChangedFileError(ValueError):
+    """Raised for a file that is not what was written."""
+
+
+class Files(ABC):
+    """The files of a set of shards; it is sent to worker processes."""
+
+    @abstractmethod
+    def open(self, name: str, sha256: str, size: int | None) -> BinaryIO:
+        """Open a file for reading.
+
+        Args:
+            name: Path below the set.
+            sha256: Hash of its bytes.
+            size: Number of bytes, None where it is not known.
+
+        Raises:
+            FileNotFoundError: There is none.
+            ChangedFileError: It is not what was written; a local file is checked where it is read.
+            OSError: It cannot be fetched.
+        """
+
+
+class LocalFiles(Files):
+    """The files of a set in a folder, read where they are.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @override
+    def open(self, name: str, sha256: str, size: int | None) -> BinaryIO:
+        return (self._folder / name).open("rb")
 
 
 class Cache:
@@ -43,7 +81,7 @@ class Cache:
         folder.mkdir(parents=True, exist_ok=True)
 
     def open(self, sha256: str, size: int | None, write: Callable[[BinaryIO], None]) -> BinaryIO:
-        """Opens a file, which is made if it is not there.
+        """Open a file, which is made if it is not there.
 
         Args:
             sha256: Hash of its bytes.
@@ -52,10 +90,10 @@ class Cache:
         """
         path = self._folder / sha256
         with contextlib.suppress(FileNotFoundError):
-            return _touched(path.open("rb"))
+            return _mark_used(path.open("rb"))
         with FileLock(self._folder / f".lock-{sha256[:2]}"):  # a process at a time, of any that share the folder
             with contextlib.suppress(FileNotFoundError):
-                return _touched(path.open("rb"))
+                return _mark_used(path.open("rb"))
             part = self._folder / f".{sha256}.part"
             try:
                 with part.open("wb") as file:
@@ -69,7 +107,7 @@ class Cache:
             return opened
 
     def _make_room(self, mine: Path, size: int) -> None:
-        """Deletes the files used longest ago, and what killed processes left, until so many bytes fit."""
+        """Delete the files used longest ago, and what killed processes left, until so many bytes fit."""
         limit = int(self._gib * 2**30)
         if size > limit:
             raise ValueError(f"data.cache_gib {self._gib} does not hold a shard of {size} bytes. Raise it.")
@@ -99,14 +137,9 @@ class RemoteFiles(Files):
     def __init__(self, url: str, cache: Cache) -> None:
         self._url, self._cache = url, cache
 
+    @override
     def open(self, name: str, sha256: str, size: int | None) -> BinaryIO:
-        """Opens the copy of a file, which is fetched if need be.
-
-        Raises:
-            OSError: It cannot be fetched.
-            ValueError: What was fetched is not what was written.
-        """
-        return self._cache.open(sha256, size, lambda file: _persist(self._url, name, lambda: self._fetch(name, sha256, file)))
+        return self._cache.open(sha256, size, lambda file: _retry(self._url, name, lambda: self._fetch(name, sha256, file)))
 
     def _fetch(self, name: str, sha256: str, file: BinaryIO) -> None:
         file.seek(0)
@@ -122,22 +155,22 @@ class RemoteFiles(Files):
 
 
 def is_url(place: str) -> bool:
-    """Whether a place is no local folder."""
+    """Whether a place is a URL, or a command to read from, and no local folder."""
     return "://" in place or place.startswith("pipe:")
 
 
 def read_url(url: str, name: str) -> bytes:
-    """All bytes of a small file of a set behind a URL."""
+    """Read all bytes of a small file of a set behind a URL."""
 
     def read() -> bytes:
         with contextlib.closing(open_url(url, name)) as source:
             return source.read()
 
-    return _persist(url, name, read)
+    return _retry(url, name, read)
 
 
 def open_url(url: str, name: str) -> BinaryIO:
-    """Opens a file of a set behind a URL.
+    """Open a file of a set behind a URL.
 
     Raises:
         ValueError: The name is not one of a file below the set.
@@ -145,33 +178,35 @@ def open_url(url: str, name: str) -> BinaryIO:
     if not re.fullmatch(r"\w[\w./-]*", name) or ".." in name:  # it goes into a shell
         raise ValueError(f"{url} names a shard {name!r}, expected letters, digits, '_', '-', '/' and '.'.")
     if url.startswith("pipe:"):
-        return gopen(url.replace("{name}", shlex.quote(name)))
+        file: BinaryIO = gopen(url.replace("{name}", shlex.quote(name)))
+        return file
     place = f"{url.rstrip('/')}/{name}"
-    return gopen(place) if urlsplit(url).scheme in ("http", "https", "file") else fsspec.open(place, "rb").open()
+    file = gopen(place) if urlsplit(url).scheme in ("http", "https", "file") else fsspec.open(place, "rb").open()
+    return file
 
 
-def _persist(url: str, name: str, action: Callable[[], T]) -> T:
-    """What an action returns, tried a few times with growing pauses.
+def _retry(url: str, name: str, action: Callable[[], T]) -> T:
+    """Return what an action returns, tried a few times with growing delays.
 
     Raises:
         OSError: The last one failed too.
-        ChangedFileError: What came the last time is not what was written.
+        ChangedFileError: The file that came the last time is not what was written.
     """
-    for wait in WAITS:
+    for delay in RETRY_DELAYS:
         with contextlib.suppress(Exception):
             return action()
-        time.sleep(wait)
+        time.sleep(delay)
     try:
         return action()
     except ChangedFileError:
         raise
     except Exception as error:  # every file system of fsspec has errors of its own
         raise OSError(
-            f"{url}: {name} could not be read in {len(WAITS) + 1} attempts ({error}). Check the address and the network."
+            f"{url}: {name} could not be read in {len(RETRY_DELAYS) + 1} attempts ({error}). Check the address and the network."
         ) from error
 
 
-def _touched(file: BinaryIO) -> BinaryIO:
-    """An opened file, noted as used now."""
+def _mark_used(file: BinaryIO) -> BinaryIO:
+    """Note that an opened file is used now, and return it."""
     os.utime(file.fileno())
     return file

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lam.data.batches import TrainingBatches
-from lam.data.corruption import Damage, DamageCount, DamagedError
+from lam.data.corruption import Corruption, CorruptionCounter, CorruptionError
 from lam.data.datamodule import ClipDataModule
+from lam.data.loader import TrainingBatches
 from lam.data.schema import Storage
-from lam.data.shards import SplitReader
+from lam.data.split_reader import SplitReader
 from tests.data.shards import frame_of, write_set, write_states
 from tests.processes import run_processes
 
@@ -98,7 +98,7 @@ def test_training_replaces_what_is_damaged(folder, fault):
 def test_training_stops_at_the_first_of_few_samples(folder, fault):
     fault(folder)
     message = r"of 6 training samples are damaged, data\.damaged_share 0\.001 allows 0\. .*[Cc]opy it again or re-run data_prep"
-    with pytest.warns(UserWarning, match="Another window"), pytest.raises(DamagedError, match=message):
+    with pytest.warns(UserWarning, match="Another window"), pytest.raises(CorruptionError, match=message):
         train(data(folder))
 
 
@@ -107,7 +107,7 @@ def test_a_fault_in_mid_run_that_nothing_can_replace(folder):
     first = {seen(next(stream))[0][1] // 3 for _ in range(3)}  # samples of one shard
     absent = 1 - first.pop()
     (folder / f"train-000000-{absent:03d}.tar").unlink()
-    with pytest.raises(DamagedError, match=rf"train-000000-{absent:03d}\.tar: it is not there any more"):
+    with pytest.raises(CorruptionError, match=rf"train-000000-{absent:03d}\.tar: it is not there any more"):
         list(itertools.islice(stream, 10))  # a buffer of 1 leaves nothing to take its place
 
 
@@ -124,9 +124,9 @@ def test_replacements_do_not_depend_on_workers(folder, workers):
 def test_replacements_do_not_depend_on_processes(folder, windows_per_sample):
     lose_second_sample(folder)
     module = data(folder, batch_size=6, damaged_share=0.5, windows_per_sample=windows_per_sample)
-    reader = SplitReader(module.sets, "train")
+    reader = SplitReader(module.mixture, "train")
     order = module.training_order(reader)
-    shares = [TrainingBatches(reader, order, each=2, rank=rank) for rank in range(3)]
+    shares = [TrainingBatches(reader, order, windows_per_process=2, rank=rank) for rank in range(3)]
     together = [row for batch in range(4) for share in shares for row in seen(share[6 * batch][0])]
     with pytest.warns(UserWarning, match="Another window"):
         assert train(module, 4) == together
@@ -136,7 +136,7 @@ def test_replacements_do_not_depend_on_processes(folder, windows_per_sample):
 def test_a_run_without_anything_intact_ends(folder):
     for shard in folder.glob("train-*.tar"):
         shard.write_bytes(b"")
-    with pytest.raises(DamagedError, match="the tar has 0 bytes"):
+    with pytest.raises(CorruptionError, match="the tar has 0 bytes"):
         train(data(folder, damaged_share=1.0))
 
 
@@ -144,19 +144,19 @@ def test_a_run_without_anything_intact_ends(folder):
 def test_validation_stops_at_damage(folder, member):
     flip_member(folder, "val", 2, member)
     message = r"val-000000-000\.tar, sample clip/008: .*changed since it was written\. Copy it again or re-run data_prep"
-    with pytest.raises(DamagedError, match=message):
+    with pytest.raises(CorruptionError, match=message):
         list(data(folder, damaged_share=1.0).val_dataloader())
 
 
 def test_validation_in_workers_stops_at_damage(folder):
     flip_member(folder, "val", 2, "video")
-    with pytest.raises(DamagedError, match=r"sample clip/008"):
+    with pytest.raises(CorruptionError, match=r"sample clip/008"):
         list(data(folder, num_workers=1).val_dataloader())
 
 
 def test_prediction_stops_at_damage(folder):
     lose_second_sample(folder)
-    with pytest.raises(DamagedError, match=r"sample clip/001"):
+    with pytest.raises(CorruptionError, match=r"sample clip/001"):
         list(data(folder, damaged_share=1.0).predict_dataloader())
 
 
@@ -180,7 +180,7 @@ def test_the_unit_of_the_loss_is_measured_on_what_is_intact(folder):
     with pytest.warns(UserWarning, match="Another window"):
         found = [row for clip in data(folder, damaged_share=0.5).training_sample(100) for row in seen(clip)]
     assert {row[1] for row in whole} - {row[1] for row in found} == {1} and len(found) == len(whole)
-    with pytest.warns(UserWarning, match="Another window"), pytest.raises(DamagedError, match=r"damaged_share 0\.001"):
+    with pytest.warns(UserWarning, match="Another window"), pytest.raises(CorruptionError, match=r"damaged_share 0\.001"):
         list(data(folder).training_sample(100))
 
 
@@ -188,7 +188,7 @@ def test_states_have_a_sum_for_each_frame(tmp_path):
     folder, _ = write_states(tmp_path / "states", train=[9, 9], val=[9])
     flip_member(folder, "train", 1, "video", at=1.0)  # its last frame
     module = ClipDataModule(folder, frames=3, batch_size=2, num_workers=0)
-    with pytest.raises(DamagedError, match=r"sample clip/001: frame 8 has changed"):
+    with pytest.raises(CorruptionError, match=r"sample clip/001: frame 8 has changed"):
         list(module.predict_dataloader())
 
 
@@ -203,26 +203,26 @@ def test_packed_states_that_end_too_early():
 
 
 def test_each_sample_counts_once():
-    count = DamageCount(samples=1000, share=0.002)
-    one, two, three = (Damage("a.tar", name, 1, "reason") for name in "abc")
+    count = CorruptionCounter(num_samples=1000, share=0.002)
+    one, two, three = (Corruption("a.tar", name, 1, "reason") for name in "abc")
     with pytest.warns(UserWarning, match=r"a\.tar, sample [ab]: reason") as caught:
         count.add([one, one])
         count.add([two, one])
     assert len(caught) == 2 and count.count == 2
-    with pytest.warns(UserWarning), pytest.raises(DamagedError, match=r"3 of 1000 training samples.* allows 2"):
+    with pytest.warns(UserWarning), pytest.raises(CorruptionError, match=r"3 of 1000 training samples.* allows 2"):
         count.add([three])
 
 
 def count_of_two_processes(share):
     from lam.distributed import rank
 
-    count = DamageCount(samples=1000, share=share)
+    count = CorruptionCounter(num_samples=1000, share=share)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        count.add([Damage("a.tar", name, 1, "reason") for name in ("ab" if rank() else "bc")])
+        count.add([Corruption("a.tar", name, 1, "reason") for name in ("ab" if rank() else "bc")])
     try:
-        count.join()
-    except DamagedError as error:
+        count.synchronize()
+    except CorruptionError as error:
         return str(error)
     return count.count
 

@@ -6,14 +6,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lam.data.batches import Share, TrainingBatches, WindowBatches
 from lam.data.clip import Clip
 from lam.data.datamodule import ClipDataModule
-from lam.data.loader import BatchList
-from lam.data.mixture import open_sets
-from lam.data.shards import SplitReader
+from lam.data.loader import BatchList, Partition, TrainingBatches, WindowBatches
+from lam.data.mixture import open_mixture
+from lam.data.order import list_disjoint_windows
+from lam.data.split_reader import SplitReader
 from lam.data.watchdog import Watchdog
-from lam.data.windows import spread_windows
 from tests.data.shards import frame_of, write_set
 
 # Lightning 2.6 still makes tree leaves in the way that torch 2.13 deprecates (lightning/pytorch/utilities/_pytree.py)
@@ -63,9 +62,9 @@ def test_seed_changes_the_order_but_not_the_training_sample(folder):
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_any_number_of_processes_sees_the_same_global_batches(folder, world):
     data = ClipDataModule(folder, frames=3, batch_size=6, num_workers=0)
-    reader = SplitReader(data.sets, "train")
+    reader = SplitReader(data.mixture, "train")
     order = data.training_order(reader)
-    shares = [TrainingBatches(reader, order, each=6 // world, rank=rank) for rank in range(world)]
+    shares = [TrainingBatches(reader, order, windows_per_process=6 // world, rank=rank) for rank in range(world)]
     alone = first(data, 5)
     together = [[row for share in shares for row in seen(share[6 * batch][0])] for batch in range(5)]
     assert together == alone
@@ -73,10 +72,11 @@ def test_any_number_of_processes_sees_the_same_global_batches(folder, world):
 
 @pytest.mark.parametrize(("world", "limit"), [(1, None), (2, None), (3, None), (16, None), (2, 3), (4, 3)])
 def test_validation_sees_every_window_once_and_equally_many_batches_a_process(folder, world, limit):
-    reader = SplitReader(open_sets(folder), "val")
-    parts = [(reader, spread_windows(reader.lengths, 3, 1, limit))]
+    reader = SplitReader(open_mixture(folder), "val")
+    parts = [(reader, list_disjoint_windows(reader.histogram, 3, 1, limit))]
     shares = [
-        list(BatchList(WindowBatches(parts, 4, slices=Share(world, rank)), 0, Watchdog(world, rank))) for rank in range(world)
+        list(BatchList(WindowBatches(parts, 4, within_batches=Partition(world, rank)), 0, Watchdog(world, rank)))
+        for rank in range(world)
     ]
     assert len({tuple(len(clip) for clip in share) for share in shares}) == 1
     rows = {row for share in shares for clip in share for row in seen(clip)}

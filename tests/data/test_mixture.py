@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from lam.data.datamodule import ClipDataModule
-from lam.data.mixture import open_index, open_sets
+from lam.data.mixture import open_index, open_mixture
 from lam.data.schema import Storage
-from lam.data.shards import SplitReader
+from lam.data.split_reader import SplitReader
 from tests.data.shards import frame_of, write_set, write_states
 
 
@@ -73,7 +73,7 @@ def test_labels_only_where_all_record_the_same(folders, tmp_path):
 def test_other_sizes_and_states_do_not_mix(folders, tmp_path):
     states, _ = write_states(tmp_path / "states", train=[9], val=[9])
     with pytest.raises(ValueError, match=r"one holds pictures of 16 x 16, .*states states of 2 x 3 tokens .*need the same"):
-        open_sets({str(folders[0]): 1, str(states): 1})
+        open_mixture({str(folders[0]): 1, str(states): 1})
 
 
 def test_states_of_one_encoder_mix_whatever_shards_it_read(tmp_path):
@@ -89,13 +89,13 @@ def test_states_of_one_encoder_mix_whatever_shards_it_read(tmp_path):
 def test_weights_that_make_no_sense(folders):
     for weights in ({}, {str(folders[0]): 0.0}, {str(folders[0]): 1, str(folders[1]): -1}):
         with pytest.raises(ValueError, match="weights above 0"):
-            open_sets(weights)
+            open_mixture(weights)
 
 
 def test_a_set_without_long_enough_clips_is_named(folders):
     with pytest.raises(ValueError, match=r"two has no training clip of 12 frames\. Leave it out"):
         data = mixed(folders, frames=12, stride=1)
-        data.training_order(SplitReader(data.sets, "train"))
+        data.training_order(SplitReader(data.mixture, "train"))
 
 
 @pytest.mark.parametrize("value", ["{{{0}: 3, {1}: 1}}", "{0}"])
@@ -104,5 +104,5 @@ def test_written_on_the_command_line(folders, value):
     parser.add_class_arguments(ClipDataModule, "data")
     given = parser.parse_args([f"--data.shards={value.format(*folders)}", "--data.frames=3", "--data.batch_size=4"])
     data = parser.instantiate_classes(given).data
-    assert [each.weight for each in data.sets.sets] == ([3, 1] if "3" in value else [1])
+    assert [each.weight for each in data.mixture.sets] == ([3, 1] if "3" in value else [1])
     assert parser.dump(given)  # config.yaml

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from lam.data.order import MIXED, TrainingOrder, shares
+from lam.data.order import DRAWS_PER_BLOCK, TrainingOrder, apportion, list_covering_windows, list_disjoint_windows
 from lam.data.schema import ShardInfo
-from lam.data.windowing import Draw, Lengths
-from lam.data.windows import covering_windows, spread_windows
+from lam.data.windowing import LengthHistogram, RandomWindows
 
 SIZES = [7, 1, 12, 3, 9]
 SHARDS = np.repeat(np.arange(5), SIZES)
@@ -22,8 +21,8 @@ def infos(lengths, shards=SHARDS):
 
 
 def order(seed=0, buffer=8, lengths=LENGTHS, frames=3, stride=2, windows_per_sample=1):
-    draw = Draw(frames, stride, seed)
-    return TrainingOrder([Lengths(infos(lengths)).windows(draw)], [1], draw, buffer, windows_per_sample)
+    windowing = RandomWindows(frames, stride, seed)
+    return TrainingOrder([LengthHistogram(infos(lengths)).num_windows(windowing)], [1], windowing, buffer, windows_per_sample)
 
 
 def placed(windows, lengths=LENGTHS, shards=SHARDS):
@@ -31,8 +30,8 @@ def placed(windows, lengths=LENGTHS, shards=SHARDS):
     found = np.empty((3, len(windows)), dtype=np.int64)
     for i, (shard, number, position) in enumerate(zip(windows.shards, windows.numbers, windows.positions, strict=True)):
         mine = np.flatnonzero(shards == shard)
-        each = windows.cut.find(np.asarray(lengths)[mine], np.array([number]), np.array([position]))
-        start = windows.cut.starts(each.lengths, each.places, np.array([position]))
+        each = windows.windowing.locate(np.asarray(lengths)[mine], np.array([number]), np.array([position]))
+        start = windows.windowing.starts(each.lengths, each.indices, np.array([position]))
         found[:, i] = mine[each.rows[0]], start[0], each.positions[0]
     return found
 
@@ -105,7 +104,7 @@ def test_replacements_are_other_samples_of_the_same_block_and_a_function_of_posi
 
 def test_a_hundred_million_samples_cost_memory_for_their_shards_only():
     sizes = np.full(50_000, 2000)
-    big = TrainingOrder([sizes], [1], Draw(3, 1, 0), buffer=4096)
+    big = TrainingOrder([sizes], [1], RandomWindows(3, 1, 0), buffer=4096)
     assert len(big) == 10**8
     windows = big.windows(np.arange(10**8 - 64, 10**8 + 64))  # over the end of a pass
     assert len(set(zip(windows.shards[:64], windows.numbers[:64], strict=True))) == 64
@@ -116,13 +115,13 @@ def test_a_hundred_million_samples_cost_memory_for_their_shards_only():
 @pytest.mark.parametrize("weights", [[1, 1], [3, 1], [0.2, 0.5, 0.3], [1, 1000]])
 def test_every_set_has_its_exact_share_and_makes_its_own_passes(weights):
     sizes = [np.array([3, 4]), np.array([11]), np.array([2, 2, 5])][: len(weights)]
-    mixed = TrainingOrder(sizes, weights, Draw(3, 2, 0), buffer=4)
-    whole = mixed.windows(np.arange(4 * MIXED))
+    mixed = TrainingOrder(sizes, weights, RandomWindows(3, 2, 0), buffer=4)
+    whole = mixed.windows(np.arange(4 * DRAWS_PER_BLOCK))
     sets = np.repeat(np.arange(len(sizes)), [len(each) for each in sizes])[whole.shards]
-    for block in sets.reshape(4, MIXED):
+    for block in sets.reshape(4, DRAWS_PER_BLOCK):
         counts = np.bincount(block, minlength=len(weights))
-        assert (counts == shares(weights)).all()
-        assert (np.abs(counts - MIXED * np.array(weights) / sum(weights)) <= 1).all()
+        assert (counts == apportion(weights)).all()
+        assert (np.abs(counts - DRAWS_PER_BLOCK * np.array(weights) / sum(weights)) <= 1).all()
     for number, size in enumerate(sizes):
         drawn = list(zip(whole.shards[sets == number], whole.numbers[sets == number], strict=True))
         for start in range(0, len(drawn) - size.sum() + 1, size.sum()):
@@ -132,24 +131,28 @@ def test_every_set_has_its_exact_share_and_makes_its_own_passes(weights):
 
 
 def test_mixed_sets_are_interleaved():
-    sets = TrainingOrder([np.array([5]), np.array([5])], [1, 1], Draw(2, 1, 0), buffer=4).windows(np.arange(MIXED)).shards
+    sets = (
+        TrainingOrder([np.array([5]), np.array([5])], [1, 1], RandomWindows(2, 1, 0), buffer=4)
+        .windows(np.arange(DRAWS_PER_BLOCK))
+        .shards
+    )
     halves = sets.reshape(-1, 128).mean(axis=1)
     assert ((halves > 0.3) & (halves < 0.7)).all()
 
 
 def test_a_share_too_small_to_be_drawn():
     with pytest.raises(ValueError, match="less than 1 of 1024 draws"):
-        shares([1, 5000])
+        apportion([1, 5000])
 
 
 def test_spread_windows_by_brute_force():
     lengths, shards = np.array([10, 2, 5, 16]), np.array([0, 0, 1, 1])
     expected = [(sample, start) for sample, length in enumerate(lengths) for start in range(0, length - 4, 5)]
-    histograms = Lengths(infos(lengths, shards))
-    samples, starts, positions = placed(everything(spread_windows(histograms, 3, 2, None)), lengths, shards)
+    histograms = LengthHistogram(infos(lengths, shards))
+    samples, starts, positions = placed(everything(list_disjoint_windows(histograms, 3, 2, None)), lengths, shards)
     assert list(zip(samples, starts, strict=True)) == expected
     assert positions.tolist() == list(range(len(expected)))
-    samples, starts, positions = placed(everything(spread_windows(histograms, 3, 2, 3)), lengths, shards)
+    samples, starts, positions = placed(everything(list_disjoint_windows(histograms, 3, 2, 3)), lengths, shards)
     assert [expected[i] for i in positions] == list(zip(samples, starts, strict=True))
     assert positions.tolist() == [1, 3, 5]  # the middles of three thirds of six
 
@@ -159,8 +162,8 @@ def test_covering_windows_hold_every_transition_once(frames, stride, per_state):
     lengths = np.array([1, 2, 3, 4, 9, 30, 31, 32, 33])
     shards = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])
     found, positions = [], []
-    for windows in covering_windows(Lengths(infos(lengths, shards)), frames, stride, per_state, first=5):
-        held = windows.cut.frames
+    for windows in list_covering_windows(LengthHistogram(infos(lengths, shards)), frames, stride, per_state, first=5):
+        held = windows.windowing.frames
         assert held <= frames and held % per_state == 0
         for sample, start, position in placed(everything(windows), lengths, shards).T.tolist():
             states = [start + stride * i for i in range(0, held, per_state)]
@@ -176,7 +179,7 @@ def test_covering_windows_hold_every_transition_once(frames, stride, per_state):
 
 @pytest.mark.parametrize(("count", "world"), [(1, 1), (1, 4), (3, 4), (10, 2), (12, 4), (13, 4)])
 def test_batches_share_evenly_and_lose_nothing(count, world):
-    windows = spread_windows(Lengths(infos(np.full(count, 2), np.zeros(count, dtype=int))), 2, 1, None)
+    windows = list_disjoint_windows(LengthHistogram(infos(np.full(count, 2), np.zeros(count, dtype=int))), 2, 1, None)
     batches = [windows.batch(number, 8, world) for number in range(-(-count // 8))]
     assert all(len(batch) % world == 0 and len(batch) <= 8 for batch in batches)
     seen = np.concatenate([batch.positions for batch in batches])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data_prep.shards.encoding import encode_mp4
-from lam.data.corruption import DamagedError
+from lam.data.corruption import CorruptionError
 from lam.data.datamodule import ClipDataModule
 from tests.data.shards import frame_of, picture, write_set
 
@@ -89,7 +89,7 @@ def test_damaged_samples_count(folder, tmp_path):
     assert {key for clip in clips for key in clip.key} == {"s0", "s1", "s2", "s3"}
     with (
         pytest.warns(UserWarning, match="Another window"),
-        pytest.raises(DamagedError, match=r"2 of 1000 training samples are damaged, data\.damaged_share 0\.001 allows 1"),
+        pytest.raises(CorruptionError, match=r"2 of 1000 training samples are damaged, data\.damaged_share 0\.001 allows 1"),
     ):
         list(itertools.islice(data(folder, urls).train_dataloader(), 100))
 
@@ -97,7 +97,7 @@ def test_damaged_samples_count(folder, tmp_path):
 @pytest.mark.parametrize("content", [{"a.mp4": b"no video"}, {"a.txt": b"text"}], ids=["damaged", "text"])
 def test_a_stream_without_anything_that_can_be_used_ends(folder, tmp_path, content):
     write_tar(tmp_path / "wild.tar", content)
-    with pytest.raises(DamagedError, match=r"wild\.tar, sample a: "):
+    with pytest.raises(CorruptionError, match=r"wild\.tar, sample a: "):
         next(iter(data(folder, f"{tmp_path}/wild.tar").train_dataloader()))
 
 
@@ -105,7 +105,7 @@ def test_a_stream_without_anything_that_can_be_used_ends(folder, tmp_path, conte
 def test_a_stream_of_tars_that_cannot_be_read_ends(folder, tmp_path, content):
     if content is not None:
         (tmp_path / "wild.tar").write_bytes(content)
-    with pytest.raises((DamagedError, ValueError)):
+    with pytest.raises((CorruptionError, ValueError)):
         next(iter(data(folder, f"{tmp_path}/wild.tar").train_dataloader()))
 
 

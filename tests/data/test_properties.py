@@ -9,15 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lam.data.batches import Share, TrainingBatches, WindowBatches
-from lam.data.corruption import DamageCount
+from lam.data.corruption import CorruptionCounter
 from lam.data.datamodule import ClipDataModule
-from lam.data.loader import BatchStream
-from lam.data.order import TrainingOrder
+from lam.data.loader import BatchStream, Partition, TrainingBatches, WindowBatches
+from lam.data.order import TrainingOrder, list_covering_windows, list_disjoint_windows
 from lam.data.schema import ShardInfo
 from lam.data.watchdog import Watchdog
-from lam.data.windowing import Draw, Lengths
-from lam.data.windows import covering_windows, spread_windows
+from lam.data.windowing import LengthHistogram, RandomWindows
 from tests.data.shards import frame_of, write_set
 
 lengths_of_shards = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=8), min_size=1, max_size=6)
@@ -30,7 +28,7 @@ def histograms(shards):
     for lengths in shards:
         different, counts = np.unique(lengths, return_counts=True)
         infos.append(ShardInfo("", len(lengths), sum(lengths), 0, "", "", tuple(different.tolist()), tuple(counts.tolist())))
-    return Lengths(infos)
+    return LengthHistogram(infos)
 
 
 @dataclass
@@ -39,14 +37,14 @@ class Reader:
 
     shards: list[list[int]]
 
-    def read(self, windows, labels, replace=None, damages=None):
+    def read(self, windows, labels, replace=None, corruptions=None):
         found = np.empty((len(windows), 5), dtype=np.int64)
         for shard in set(windows.shards.tolist()):
             here, lengths = windows.shards == shard, np.array(self.shards[shard])
-            rows, own, places, positions = windows.cut.find(lengths, windows.numbers[here], windows.positions[here])
-            starts = windows.cut.starts(own, places, windows.positions[here])
-            assert starts.min() >= 0 and (starts + windows.cut.span <= lengths[rows]).all()
-            found[here] = np.stack(np.broadcast_arrays(positions, shard, rows, starts, windows.cut.frames), axis=1)
+            rows, own, indices, positions = windows.windowing.locate(lengths, windows.numbers[here], windows.positions[here])
+            starts = windows.windowing.starts(own, indices, windows.positions[here])
+            assert starts.min() >= 0 and (starts + windows.windowing.span <= lengths[rows]).all()
+            found[here] = np.stack(np.broadcast_arrays(positions, shard, rows, starts, windows.windowing.frames), axis=1)
         return [tuple(row) for row in found.tolist()]
 
 
@@ -64,8 +62,8 @@ def test_each_validation_window_once(shards, frames, stride, world, batch_size, 
         for row, length in enumerate(lengths)
         for start in range(0, length - span + 1, span)
     ]
-    parts = [(Reader(shards), spread_windows(histograms(shards), frames, stride, limit or None))]
-    shares = [batches_of(WindowBatches(parts, batch_size, slices=Share(world, rank))) for rank in range(world)]
+    parts = [(Reader(shards), list_disjoint_windows(histograms(shards), frames, stride, limit or None))]
+    shares = [batches_of(WindowBatches(parts, batch_size, within_batches=Partition(world, rank))) for rank in range(world)]
     assert len({tuple(map(len, share)) for share in shares}) == 1  # in step
     chosen = min(limit or math.inf, len(expected))
     for number, batch in enumerate(zip(*shares, strict=True)):
@@ -80,7 +78,7 @@ def test_each_validation_window_once(shards, frames, stride, world, batch_size, 
 @examples
 @given(lengths_of_shards, small, st.integers(1, 3), small, small, st.integers(1, 9))
 def test_each_transition_once_in_prediction(shards, full, per_state, stride, world, batch_size):
-    parts = [(Reader(shards), w) for w in covering_windows(histograms(shards), (full + 1) * per_state, stride, per_state)]
+    parts = [(Reader(shards), w) for w in list_covering_windows(histograms(shards), (full + 1) * per_state, stride, per_state)]
     expected = [
         (shard, row, stride * per_state * t)
         for shard, lengths in enumerate(shards)
@@ -90,7 +88,7 @@ def test_each_transition_once_in_prediction(shards, full, per_state, stride, wor
     if not expected:
         assert not parts
         return
-    shares = [batches_of(WindowBatches(parts, batch_size, turns=Share(world, rank))) for rank in range(world)]
+    shares = [batches_of(WindowBatches(parts, batch_size, among_batches=Partition(world, rank))) for rank in range(world)]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     rows = sorted(row for share in shares for batch in share for row in batch)
     assert [row[0] for row in rows] == list(range(len(rows)))
@@ -106,10 +104,10 @@ sets_of_shards = st.lists(st.tuples(lengths_of_shards, st.floats(0.1, 10)), min_
 
 def training(sets, frames, stride, seed, buffer, per_sample):
     """A reader and an order of several sets, each with one sample at least that is long enough."""
-    draw = Draw(frames, stride, seed)
-    shards = [[*each, [draw.span]] for each, _ in sets]
-    sizes = [histograms(each).windows(draw) for each in shards]
-    order = TrainingOrder(sizes, [weight for _, weight in sets], draw, buffer, per_sample)
+    windowing = RandomWindows(frames, stride, seed)
+    shards = [[*each, [windowing.span]] for each, _ in sets]
+    sizes = [histograms(each).num_windows(windowing) for each in shards]
+    order = TrainingOrder(sizes, [weight for _, weight in sets], windowing, buffer, per_sample)
     return Reader([lengths for each in shards for lengths in each]), order, sizes
 
 
@@ -121,12 +119,14 @@ def test_resuming_after_any_number_of_batches_on_any_number_of_processes(
     reader, order, _ = training(sets, frames, stride, seed, buffer, per_sample)
     whole = reader.read(order.windows(np.arange(120)), labels=False)
     done, other = data.draw(st.integers(0, 4), "batches before"), data.draw(small, "processes after")
-    before = [TrainingBatches(reader, order, each=12 // world, rank=rank) for rank in range(world)]
-    state = BatchStream(before[0], 12 // world * world, lambda: done, 0, Watchdog(world, 0), DamageCount(1, 0)).state_dict()
+    before = [TrainingBatches(reader, order, windows_per_process=12 // world, rank=rank) for rank in range(world)]
+    state = BatchStream(
+        before[0], 12 // world * world, lambda: done, 0, Watchdog(world, 0), CorruptionCounter(1, 0)
+    ).state_dict()
     seen = [row for batch in range(done) for each in before for row in each[batch * (12 // world * world)][0]]
     fresh = training(sets, frames, stride, seed, buffer, per_sample)[1]  # of another process
-    after = [TrainingBatches(reader, fresh, each=2, rank=rank) for rank in range(other)]
-    stream = BatchStream(after[0], 2 * other, lambda: 0, 0, Watchdog(other, 0), DamageCount(1, 0))
+    after = [TrainingBatches(reader, fresh, windows_per_process=2, rank=rank) for rank in range(other)]
+    stream = BatchStream(after[0], 2 * other, lambda: 0, 0, Watchdog(other, 0), CorruptionCounter(1, 0))
     stream.load_state_dict(state)
     seen += [row for batch in range(3) for each in after for row in each[stream.position() + batch * 2 * other][0]]
     assert seen == whole[: len(seen)]

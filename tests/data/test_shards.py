@@ -12,11 +12,11 @@ from data_prep.shards.encoding import encode_jpegs, encode_mp4
 from lam.data.codec import decode_frames, import_torchcodec
 from lam.data.datamodule import ClipDataModule
 from lam.data.index import DataIndex
-from lam.data.mixture import open_sets
+from lam.data.mixture import open_mixture
+from lam.data.order import Windows
 from lam.data.schema import Storage
-from lam.data.shards import SplitReader
-from lam.data.windowing import Spread
-from lam.data.windows import Windows
+from lam.data.split_reader import SplitReader
+from lam.data.windowing import DisjointWindows
 from tests.data.shards import frame_of, write_set, write_states
 
 
@@ -31,7 +31,7 @@ def copy(folder, tmp_path):
 
 
 @dataclasses.dataclass(frozen=True)
-class At(Spread):
+class At(DisjointWindows):
     """The window at a given frame of each sample, for tests."""
 
     first: tuple[int, ...] = ()
@@ -39,7 +39,7 @@ class At(Spread):
     def count(self, lengths):
         return np.ones(len(lengths), dtype=np.int64)
 
-    def starts(self, lengths, places, positions):
+    def starts(self, lengths, indices, positions):
         return np.array(self.first)[positions - 100]
 
 
@@ -50,7 +50,7 @@ def windows(samples, starts, frames, stride=1, per_shard=3):
 
 
 def reader(folder, split="train"):
-    return SplitReader(open_sets(folder), split)
+    return SplitReader(open_mixture(folder), split)
 
 
 def moving_video(frames=30, size=32):
@@ -166,7 +166,7 @@ def test_reader_travels_to_other_processes_with_open_files(folder):
 def test_starting_opens_no_shard(copy):
     for file in [*copy.glob("*.tar"), *copy.glob("*-*.parquet")]:
         file.write_bytes(b"not what was written")
-    assert reader(copy).lengths.samples == 4
+    assert reader(copy).histogram.num_samples == 4
 
 
 def test_missing_folder_and_index(tmp_path):
@@ -194,14 +194,14 @@ def test_damaged_index(copy, text):
 def test_missing_summary(copy, name):
     (copy / name).unlink()
     with pytest.raises(FileNotFoundError, match=rf"has no {name}.*Run data_prep again"):
-        open_sets(copy)
+        open_mixture(copy)
 
 
 @pytest.mark.parametrize("name", ["train-000000-001.tar", "val-000000-000.parquet"])
 def test_listed_but_absent(copy, name):
     (copy / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"lacks {name}, which shards.parquet names"):
-        open_sets(copy)
+        open_mixture(copy)
 
 
 @pytest.mark.parametrize(("size", "said"), [(16, "too small"), (48, r"\(32, 32, 3\), expected \(48, 48, 3\)")])
@@ -213,7 +213,7 @@ def test_frames_of_another_size_are_an_error(size, said):
 
 @pytest.mark.parametrize("limit", ["_OPEN_SHARDS", "_OPEN_SAMPLES"])
 def test_only_so_many_shards_are_open(limit, tmp_path, monkeypatch):
-    monkeypatch.setattr(f"lam.data.shards.{limit}", 6 if limit == "_OPEN_SAMPLES" else 2)
+    monkeypatch.setattr(f"lam.data.split_reader.{limit}", 6 if limit == "_OPEN_SAMPLES" else 2)
     folder = write_set(tmp_path / "shards", train=[9] * 15, val=[9])  # three samples a shard
     which = [0, 14, 3, 6, 1, 9, 13, 0]
     read = reader(folder)

@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from lam.data import storage
-from lam.data.corruption import DamagedError
+from lam.data.corruption import CorruptionError
 from lam.data.datamodule import ClipDataModule
 from lam.data.mixture import open_index
 from lam.data.storage import Cache
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(storage, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(storage, "RETRY_DELAYS", (0.0, 0.0))
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -124,7 +124,7 @@ def test_a_shard_that_has_changed_is_damage(folder, tmp_path, name):
     (copy / name).write_bytes(data)
     with (
         pytest.warns(UserWarning, match="Another window"),
-        pytest.raises(DamagedError, match=rf"{name} are not those that were"),
+        pytest.raises(CorruptionError, match=rf"{name} are not those that were"),
     ):
         rows(f"file://{copy}", tmp_path / "cache")
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lam.data.datamodule import ClipDataModule
-from lam.data.shards import SplitReader
+from lam.data.split_reader import SplitReader
 from lam.data.watchdog import Watchdog
 from tests.data.shards import write_set
 
@@ -25,9 +25,9 @@ def until(found, seconds=10.0):
 
 
 def test_reports_who_waits_for_data_once(caplog):
-    dog = Watchdog(4, 2, data_seconds=0.1)
-    with dog.watching():
-        dog.waits(lambda: "windows 8 to 11, in a.tar")
+    watchdog = Watchdog(4, 2, data_seconds=0.1)
+    with watchdog.watch():
+        watchdog.begin_wait(lambda: "windows 8 to 11, in a.tar")
         until(lambda: caplog.messages)
         time.sleep(0.3)
     assert len(caplog.messages) == 1 and caplog.records[0].levelno == logging.WARNING
@@ -36,24 +36,24 @@ def test_reports_who_waits_for_data_once(caplog):
 
 
 def test_reports_who_does_not_come_back(caplog):
-    dog = Watchdog(2, 0, step_seconds=0.1)
-    with dog.watching():
-        dog.waits(lambda: "batch 3")
-        dog.has(lambda: "batch 3")
+    watchdog = Watchdog(2, 0, step_seconds=0.1)
+    with watchdog.watch():
+        watchdog.begin_wait(lambda: "batch 3")
+        watchdog.begin_step(lambda: "batch 3")
         until(lambda: caplog.messages)
     assert "Process 0 of 0 to 1" in caplog.messages[0] and "asks for no more: batch 3" in caplog.messages[0]
     assert "waits for another process" in caplog.messages[0]
 
 
 def test_is_silent_when_all_is_well_and_ends(caplog):
-    dog = Watchdog(2, 0, data_seconds=0.2, step_seconds=0.2)
-    with dog.watching():
+    watchdog = Watchdog(2, 0, data_seconds=0.2, step_seconds=0.2)
+    with watchdog.watch():
         for _ in range(20):
-            dog.waits(str)
-            with dog.watching():
+            watchdog.begin_wait(str)
+            with watchdog.watch():
                 time.sleep(0.01)
-            dog.has(str)
-        dog.rests()
+            watchdog.begin_step(str)
+        watchdog.pause()
         time.sleep(0.5)
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == "data watchdog"])
     assert not caplog.messages

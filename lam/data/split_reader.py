@@ -1,4 +1,4 @@
-"""Reading shards: any window of any sample, by the side indices, from memory-mapped tars."""
+"""Reader of a split: any window of any sample of its shards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import resource
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,19 +14,19 @@ from torch.utils.data import get_worker_info
 
 from lam.data.clip import Clip
 from lam.data.codec import Decoder
-from lam.data.corruption import ATTEMPTS, Damage, DamagedError
-from lam.data.mixture import ShardSets
-from lam.data.schema import Split, aggregate_steps
-from lam.data.shard_reader import ACTIONS, OpenShard, array_type
-from lam.data.windowing import Lengths
-from lam.data.windows import Windows
+from lam.data.corruption import MAX_ATTEMPTS, Corruption, CorruptionError
+from lam.data.mixture import ShardMixture
+from lam.data.order import Windows
+from lam.data.schema import Aggregation, Split, aggregate_steps
+from lam.data.shard_reader import ACTIONS, ShardReader, frame_type
+from lam.data.windowing import LengthHistogram
 
 _OPEN_SHARDS = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 4096)  # small ones: a shuffle buffer spans many
 _OPEN_SAMPLES = 100_000  # of all open shards: their keys and times take memory
 
-Replace = Callable[[np.ndarray, int], Windows]
-"""Given positions of damaged windows and an attempt from 1 on, what to read instead of them."""
-_Failed = tuple[list[int], DamagedError]
+ReplaceWindows = Callable[[np.ndarray, int], Windows]
+"""Given positions of corrupt windows and an attempt from 1 on, returns windows to read instead of them."""
+_Failed = tuple[list[int], CorruptionError]
 """Places in a batch, and why they cannot be read."""
 
 
@@ -35,72 +34,77 @@ class SplitReader:
     """Random access to the windows of a split. Opens shards when they are needed, so it is cheap to send to workers.
 
     Attributes:
-        sets: Where the shards are; they are numbered through all sets.
+        mixture: The sets that the shards are in; shards are numbered through all of them.
         split: Which split.
-        lengths: How long samples are.
+        decoder: What decodes mp4.
+        histogram: Lengths of samples.
 
     Args:
-        sets: Where the shards are.
+        mixture: The sets that the shards are in.
         split: Which split.
         decoder: What decodes mp4.
     """
 
-    def __init__(self, sets: ShardSets, split: Split, decoder: Decoder = "pyav") -> None:
-        self.sets, self.split, self._decoder = sets, split, decoder
-        self._infos = [(each, info) for each in sets.sets for info in each.index.splits[split]]
+    def __init__(self, mixture: ShardMixture, split: Split, decoder: Decoder = "pyav") -> None:
+        self.mixture, self.split, self.decoder = mixture, split, decoder
+        self._infos = [(each, info) for each in mixture.sets for info in each.index.splits[split]]
         if not self._infos:
-            raise ValueError(f"{sets.index.path} has no {split} samples. Prepare more sources, so that both splits get some.")
-        self.lengths = Lengths([info for _, info in self._infos])
-        self._open: OrderedDict[int, OpenShard | DamagedError] = OrderedDict()
+            raise ValueError(
+                f"{mixture.index.path} has no {split} samples. Prepare more sources, so that both splits get some."
+            )
+        self.histogram = LengthHistogram([info for _, info in self._infos])
+        self._open: OrderedDict[int, ShardReader | CorruptionError] = OrderedDict()
         self._open_samples = 0
 
     def __getstate__(self) -> dict[str, object]:
         """Everything but open files."""
         return {**self.__dict__, "_open": OrderedDict(), "_open_samples": 0}
 
-    def read(self, windows: Windows, labels: bool, replace: Replace | None = None, damages: list[Damage] | None = None) -> Clip:
-        """Reads a batch of windows.
+    def read(
+        self, windows: Windows, labels: bool, replace: ReplaceWindows | None = None, corruptions: list[Corruption] | None = None
+    ) -> Clip:
+        """Read a batch of windows.
 
         Args:
             windows: Which ones.
             labels: Whether to read recorded actions and factors.
-            replace: What to read instead of damaged windows; without it the first one is an error.
-            damages: Gets what was found damaged and replaced.
+            replace: What to read instead of corrupt windows; without it the first one is an error.
+            corruptions: Gets what was found corrupt and replaced.
 
         Raises:
-            DamagedError: A window is damaged, and so is what should replace it.
+            CorruptionError: A window is corrupt, and so is what should replace it.
         """
         batch = _Batch(self, windows, labels)
         todo = np.arange(len(windows))
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             failed = self._fill(batch, windows, todo)
             if not failed:
                 return batch.clip()
-            if replace is None or damages is None or attempt == ATTEMPTS:
+            if replace is None or corruptions is None or attempt == MAX_ATTEMPTS:
                 break
-            damages += [error.damage for _, error in failed if isinstance(error.damage, Damage)]
+            corruptions += [error.corruption for _, error in failed if isinstance(error.corruption, Corruption)]
             todo = np.sort([i for places, _ in failed for i in places])
             instead = replace(windows.positions[todo], attempt)
             windows.shards[todo], windows.numbers[todo] = instead.shards, instead.numbers
         raise failed[0][1]
 
     def _fill(self, batch: _Batch, windows: Windows, todo: np.ndarray) -> list[_Failed]:
-        """Reads some of the windows, shard by shard and sample by sample; returns those that are damaged."""
+        """Read some of the windows, shard by shard and sample by sample; return those that are corrupt."""
         failed: list[_Failed] = []
-        found: list[tuple[OpenShard, np.ndarray]] = []
-        rows, lengths, places = np.zeros((3, len(windows)), dtype=np.int64)
+        found: list[tuple[ShardReader, np.ndarray]] = []
+        rows, lengths, indices = np.zeros((3, len(windows)), dtype=np.int64)
         shards = windows.shards[todo]
         for number in dict.fromkeys(shards.tolist()):
             here = todo[shards == number]
             shard = self.shard(number)
-            if isinstance(shard, DamagedError):
+            if isinstance(shard, CorruptionError):
                 failed.append((here.tolist(), shard))
                 continue
-            rows[here], lengths[here], places[here], batch.positions[here] = windows.cut.find(
+            rows[here], lengths[here], indices[here], batch.positions[here] = windows.windowing.locate(
                 shard.lengths, windows.numbers[here], windows.positions[here]
             )
             found.append((shard, here))
-        starts = windows.cut.starts(lengths, places, windows.positions)  # of all shards at once: batches span many
+        starts = windows.windowing.starts(lengths, indices, windows.positions)  # of all shards at once: batches span many
         for shard, here in found:
             samples: dict[int, list[tuple[int, int]]] = {}
             for i, row, start in zip(here.tolist(), rows[here].tolist(), starts[here].tolist(), strict=True):
@@ -109,8 +113,8 @@ class SplitReader:
                 failed += batch.read(shard, row, windows_here)
         return failed
 
-    def shard(self, number: int) -> OpenShard | DamagedError:
-        """One shard, opened if need be, or why that is impossible; the one used longest ago is closed."""
+    def shard(self, number: int) -> ShardReader | CorruptionError:
+        """Return one shard, opened if need be, or why that is impossible; the one used longest ago is closed."""
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
@@ -120,18 +124,18 @@ class SplitReader:
             closed, _ = self._open.popitem(last=False)
             self._open_samples -= self._infos[closed][1].samples
         try:
-            self._open[number] = OpenShard(part.files, part.index, info)
-        except DamagedError as error:
+            self._open[number] = ShardReader(part.files, part.index, info)
+        except CorruptionError as error:
             self._open[number] = error
         return self._open[number]
 
-    def by_set(self, values: np.ndarray) -> list[np.ndarray]:
-        """Values of all shards, (shards,), those of each set by themselves."""
-        ends = np.cumsum([len(each.index.splits[self.split]) for each in self.sets.sets])
+    def split_by_set(self, values: np.ndarray) -> list[np.ndarray]:
+        """Split values of all shards, (shards,), into those of each set."""
+        ends = np.cumsum([len(each.index.splits[self.split]) for each in self.mixture.sets])
         return np.split(values, ends[:-1])
 
-    def names(self, windows: Windows) -> list[str]:
-        """Names of the shards that hold some windows, for people."""
+    def shard_names(self, windows: Windows) -> list[str]:
+        """Return the paths of the shards that hold some windows, for messages."""
         found = (self._infos[number] for number in dict.fromkeys(windows.shards.tolist()))
         return [f"{part.index.path}/{info.name}" for part, info in found]
 
@@ -140,26 +144,28 @@ class _Batch:
     """A batch that is being read.
 
     Args:
-        reader: Who reads it.
+        reader: The reader of its split.
         windows: What it will hold.
         labels: Whether to read recorded actions and factors.
     """
 
     def __init__(self, reader: SplitReader, windows: Windows, labels: bool) -> None:
-        self._index, self._decoder, self._cut = reader.sets.index, reader._decoder, windows.cut
-        shape, kind = array_type(self._index)
-        self._frames = _empty((len(windows), self._cut.frames, *shape), kind)
+        self._index, self._decoder, self._windowing = reader.mixture.index, reader.decoder, windows.windowing
+        shape, kind = frame_type(self._index)
+        self._frames = _empty((len(windows), self._windowing.frames, *shape), kind)
         self.frames = self._frames.numpy()
-        self.times = np.empty((len(windows), self._cut.frames))
+        self.times = np.empty((len(windows), self._windowing.frames))
         self.positions = windows.positions.copy()
         self.keys, self.sources = [""] * len(windows), [""] * len(windows)
-        self._aggregations: dict[str, Any] = {name: factor.aggregation for name, factor in self._index.factors.items()}
+        self._aggregations: dict[str, Aggregation | list[Aggregation]] = {
+            name: factor.aggregation for name, factor in self._index.factors.items()
+        }
         if self._index.actions:
             self._aggregations[ACTIONS] = self._index.action_aggregations
         self._labels: list[dict[str, np.ndarray]] = [{} for _ in range(len(windows))] if labels else []
 
-    def read(self, shard: OpenShard, row: int, places: list[tuple[int, int]]) -> list[_Failed]:
-        """Reads windows of one sample, from one opened video; returns those that are damaged.
+    def read(self, shard: ShardReader, row: int, places: list[tuple[int, int]]) -> list[_Failed]:
+        """Read windows of one sample, from one opened video; return those that are corrupt.
 
         Args:
             shard: The shard.
@@ -168,15 +174,15 @@ class _Batch:
         """
         try:
             self._read(shard, row, places)
-        except DamagedError as error:
+        except CorruptionError as error:
             if len(places) == 1:
                 return [([places[0][0]], error)]
-            # whether a window is damaged must not depend on what else is in the batch
+            # whether a window is corrupt must not depend on what else is in the batch
             return [failed for place in places for failed in self.read(shard, row, [place])]
         return []
 
-    def _read(self, shard: OpenShard, row: int, places: list[tuple[int, int]]) -> None:
-        stride, span = self._cut.stride, self._cut.span
+    def _read(self, shard: ShardReader, row: int, places: list[tuple[int, int]]) -> None:
+        stride, span = self._windowing.stride, self._windowing.span
         windows = [(i, range(start, start + span, stride)) for i, start in places]
         if len(windows) == 1:
             shard.decode(row, windows[0][1], self.frames[windows[0][0]], self._decoder)
@@ -192,14 +198,12 @@ class _Batch:
             self.keys[i], self.sources[i] = shard.keys[row], shard.sources[row]
             if self._labels:
                 bounds = np.array(window)
-                self._labels[i] = {
-                    name: aggregate_steps(labels[name], bounds, join) for name, join in self._aggregations.items()
-                }
+                self._labels[i] = {name: aggregate_steps(labels[name], bounds, how) for name, how in self._aggregations.items()}
 
     def clip(self) -> Clip:
-        """The batch."""
+        """Return the batch."""
         read = self._aggregations if self._labels else {}
-        joined = {name: torch.from_numpy(np.stack([each[name] for each in self._labels])) for name in read}
+        labels = {name: torch.from_numpy(np.stack([each[name] for each in self._labels])) for name in read}
         # pixels are stored channels last, seen channels first: a copy here would cost as much as decoding
         pixels = self._frames.dtype is torch.uint8
         frames = self._frames.permute(0, 1, 4, 2, 3) if pixels else self._frames.view(torch.bfloat16)
@@ -209,16 +213,16 @@ class _Batch:
             position=torch.from_numpy(self.positions),
             key=self.keys,
             source=self.sources,
-            actions=joined.pop(ACTIONS, None),
-            factors=joined,
-            aggregations={("action" if name == ACTIONS else name): join for name, join in self._aggregations.items()},
+            actions=labels.pop(ACTIONS, None),
+            factors=labels,
+            aggregations={("action" if name == ACTIONS else name): how for name, how in self._aggregations.items()},
         )
 
 
 def _empty(shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
-    """Memory for frames; in a worker process such as the process that trains can see, so that nothing is copied there."""
+    """Allocate frames, in a worker process in memory that the process that trains can see, so that nothing is copied there."""
     if get_worker_info() is None:
         return torch.empty(shape, dtype=kind)
-    # as torch's default_collate does it; share_memory_() would copy
-    storage = torch.UntypedStorage._new_shared(math.prod(shape) * kind.itemsize, device="cpu")
+    # as torch's default_collate does it, untyped by torch; share_memory_() would copy
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * kind.itemsize, device="cpu")  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=kind).set_(storage).view(shape)
