@@ -32,7 +32,7 @@ from torch import nn
 
 from data_prep.pipeline.cache_features import features, pick_device
 from data_prep.pipeline.convert import convert
-from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.sample import DatasetSpec, Sample
 from data_prep.shards.writer import ShardWriter
 from lam.bottlenecks import NSVQ
 from lam.data.clip import Clip
@@ -51,7 +51,7 @@ SIZE, FRAMES = 112, 40
 def write_clips(out: Path, count: int) -> Path:
     """Panning textures with some noise, packed JPEG."""
     rng = np.random.default_rng(0)
-    with ShardWriter(out, SetSpec(SIZE, SIZE, Storage.jpeg)) as writer:
+    with ShardWriter(out, DatasetSpec(SIZE, SIZE, Storage.jpeg)) as writer:
         for i in range(count):
             texture = np.kron(rng.integers(0, 256, (SIZE // 8, SIZE // 8, 3)), np.ones((8, 8, 1)))
             pixels = np.stack([np.roll(texture, frame, axis=1) for frame in range(FRAMES)])

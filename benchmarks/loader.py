@@ -34,7 +34,7 @@ import torch
 import webdataset as wds
 from torch.utils.data import DataLoader, IterableDataset
 
-from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.sample import DatasetSpec, Sample
 from data_prep.shards.writer import ShardWriter
 from lam.data.codec import decode_frames
 from lam.data.datamodule import ClipDataModule
@@ -47,7 +47,7 @@ CLIP_FRAMES = 40
 def write_clips(out: Path, storage: Storage, size: int, count: int, per_shard: int = 25, frames: int = CLIP_FRAMES) -> None:
     """A folder of synthetic clips."""
     rng = np.random.default_rng(0)
-    with ShardWriter(out, SetSpec(size, size, storage, samples_per_shard=per_shard)) as writer:
+    with ShardWriter(out, DatasetSpec(size, size, storage, samples_per_shard=per_shard)) as writer:
         for i in range(count):
             texture = np.kron(rng.integers(0, 256, (size // 8, size // 8, 3)), np.ones((8, 8, 1)))
             pixels = np.stack([np.roll(texture, frame, axis=1) for frame in range(frames)])

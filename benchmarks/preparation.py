@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.options import Output
+from data_prep.options import OutputOptions
 from data_prep.pipeline.engine import Engine
 from data_prep.pipeline.run import default_storage, prepare_source
-from data_prep.pipeline.segment import Preparer
+from data_prep.pipeline.segment import SegmentGenerator
 from data_prep.shards.encoding import encode_jpegs, encode_mp4
 from data_prep.sources.videos import Videos, video_frames
 from lam.data.schema import Storage
@@ -57,7 +57,7 @@ def main() -> None:
     kept = [
         sample.frames
         for recording in recordings
-        for sample in Preparer(source, preparation).samples(recording, lambda reason: None)
+        for sample in SegmentGenerator(source, preparation).samples(recording, lambda reason: None)
     ]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["data_prep.pipeline.job", "data_prep.pipeline.segment"])
@@ -77,7 +77,7 @@ def main() -> None:
 
     def prepare(jobs: int) -> None:
         with tempfile.TemporaryDirectory() as out:
-            prepare_source(source, {}, Path(out, "set"), preparation, Output(), Engine(jobs=jobs))
+            prepare_source(source, {}, Path(out, "set"), preparation, OutputOptions(), Engine(jobs=jobs))
 
     limit_aside()  # starts the server that processes are forked from
     here, aside = [], []

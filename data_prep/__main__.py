@@ -89,7 +89,7 @@ def _command(name: str, args: list[str]) -> int:
 
 
 def _prepare(name: str, args: list[str]) -> int:
-    from data_prep.options import Output, Preparation
+    from data_prep.options import OutputOptions, PreparationOptions
     from data_prep.pipeline.engine import Engine
     from data_prep.pipeline.run import prepare_source
 
@@ -97,7 +97,7 @@ def _prepare(name: str, args: list[str]) -> int:
     parser = ArgumentParser(prog=f"python -m data_prep {name}", description=kind.__doc__.split("\n\n    Args:")[0])
     own = parser.add_class_arguments(kind, as_positional=True)
     parser.add_argument("out", type=Path, help="Folder for the shards: new, or of the same command before, which then goes on.")
-    kinds: tuple[type, ...] = (Preparation, Output, Engine)
+    kinds: tuple[type, ...] = (PreparationOptions, OutputOptions, Engine)
     parts = [parser.add_class_arguments(part) for part in kinds]
     parser.set_defaults(vars(kind.preparation))
     given = parser.parse_args(args).as_dict()

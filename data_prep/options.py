@@ -10,7 +10,7 @@ from lam.data.schema import Storage
 
 
 @dataclass(frozen=True)
-class Preparation:
+class PreparationOptions:
     """How recordings become samples.
 
     Args:
@@ -55,7 +55,7 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputOptions:
     """How the set is split and stored.
 
     Args:

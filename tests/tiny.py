@@ -8,24 +8,24 @@ from pathlib import Path
 import lightning.pytorch as pl
 import yaml
 
-from data_prep.worlds.settings import Dials, WorldSettings
+from data_prep.worlds.settings import WorldParameters, WorldSettings
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 WORLDS = sorted(path.stem for path in (EXPERIMENTS / "worlds").glob("*.yaml"))
 
 
 def world_settings(name: str) -> WorldSettings:
-    """Dials of a world of the benchmark."""
+    """Return the parameters of a world of the benchmark."""
     values = yaml.safe_load((EXPERIMENTS / "worlds" / f"{name}.yaml").read_text())
-    return WorldSettings(**{dial: value for dial, value in values.items() if dial in Dials.__annotations__})
+    return WorldSettings(**{dial: value for dial, value in values.items() if dial in WorldParameters.__annotations__})
 
 
 def make_world(folder: Path, seed: int = 0, size: int = 16) -> Path:
     """Shards of 40 training and 12 validation clips of five frames at 16 pixels."""
     from data_prep.worlds.generate import world
 
-    dials = asdict(world_settings("demo")) | {"size": size, "frames": 5}
-    world(folder, train=40, val=12, seed=seed, jobs=1, **dials)
+    parameters = asdict(world_settings("demo")) | {"size": size, "frames": 5}
+    world(folder, train=40, val=12, seed=seed, jobs=1, **parameters)
     return folder
 
 

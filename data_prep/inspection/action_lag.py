@@ -27,7 +27,7 @@ _SHOWS = 0.02  # held-out R² that a number must surely have; noise has none
 _OUTLIER = 4.0  # standard deviations at which both sides are clipped: one jolt would decide the regression
 
 
-class Verdict(str, Enum):
+class LagVerdict(str, Enum):
     """What is known of the lag."""
 
     few = "too few rows"
@@ -37,26 +37,26 @@ class Verdict(str, Enum):
 
 
 @dataclass(frozen=True)
-class MotionLag:
+class ActionLag:
     """How actions and image motion go together.
 
     Attributes:
         verdict: What is known.
         lags: Lags that were tried, (L,) frames; at lag k row i of the actions goes with motion from frame i + k to i + k + 1.
-        curve: Held-out R² of each number of the action at each lag, (L, U); NaN for constant numbers.
-        shows: Numbers that surely go with the motion at some lag, (U,).
-        joint: Mean R² of these at each lag, (L,), numbers weighted by how far their peak stands out.
-        lag: Where ``joint`` is largest.
+        r2: Held-out R² of each number of the action at each lag, (L, U); NaN for constant numbers.
+        visible: Numbers that surely go with the motion at some lag, (U,).
+        mean_r2: Mean R² of these at each lag, (L,), numbers weighted by how far their peak stands out.
+        lag: Where ``mean_r2`` is largest.
         low: Smallest lag of the 95 % interval.
         high: Largest lag of it.
         rows: Rows of actions that were used.
     """
 
-    verdict: Verdict
+    verdict: LagVerdict
     lags: np.ndarray
-    curve: np.ndarray
-    shows: np.ndarray
-    joint: np.ndarray
+    r2: np.ndarray
+    visible: np.ndarray
+    mean_r2: np.ndarray
     lag: int
     low: int
     high: int
@@ -65,7 +65,7 @@ class MotionLag:
 
 def measure_lag(
     motions: Sequence[np.ndarray], actions: Sequence[np.ndarray], sources: Sequence[str], seed: int = 0
-) -> MotionLag:
+) -> ActionLag:
     """Finds the lag at which actions go best with image motion.
 
     Args:
@@ -81,42 +81,42 @@ def measure_lag(
     rows = [np.arange(reach, counts[i] - reach) for i in long]
     source, stretch = _number_stretches([sources[i] for i in long], rows)
     width = actions[0].shape[1]
-    curve, shows, joint = np.full((len(lags), width), np.nan), np.zeros(width, bool), np.zeros(len(lags))
-    nothing = MotionLag(Verdict.few, lags, curve, shows, joint, lag=0, low=0, high=0, rows=len(stretch))
+    r2, visible, mean_r2 = np.full((len(lags), width), np.nan), np.zeros(width, bool), np.zeros(len(lags))
+    nothing = ActionLag(LagVerdict.few, lags, r2, visible, mean_r2, lag=0, low=0, high=0, rows=len(stretch))
     if len(stretch) < MIN_ROWS or len(np.unique(stretch)) < _MIN_STRETCHES:
         return nothing
     wanted = standardize([actions[i][which] for i, which in zip(long, rows, strict=True)])
     varies = wanted.any(axis=0)
     wanted = wanted[:, varies]
     if not varies.any():
-        return dataclasses.replace(nothing, verdict=Verdict.none)
+        return dataclasses.replace(nothing, verdict=LagVerdict.none)
     groups = source if len(np.unique(source)) >= 5 else stretch
     errors = []
     for lag in lags:
         seen = standardize([motions[i][which + lag] for i, which in zip(long, rows, strict=True)])
         errors.append(_sum_by(stretch, (wanted - predict_held_out(seen, wanted, groups)) ** 2))
-    scores = resample(np.stack(errors), _sum_by(stretch, wanted**2), np.random.default_rng(seed))
-    nothing.curve[:, varies] = scores[0]
-    return _judge(nothing, scores, np.flatnonzero(varies))
+    scores = bootstrap_r2(np.stack(errors), _sum_by(stretch, wanted**2), np.random.default_rng(seed))
+    nothing.r2[:, varies] = scores[0]
+    return _with_verdict(nothing, scores, np.flatnonzero(varies))
 
 
-def _judge(found: MotionLag, scores: np.ndarray, numbers: np.ndarray) -> MotionLag:
+def _with_verdict(found: ActionLag, scores: np.ndarray, numbers: np.ndarray) -> ActionLag:
     """Adds what resampled scores (1 + resamples, L, numbers) say; the first are those of all rows."""
     best = scores[0].argmax(axis=0)
     sure = np.quantile(scores[1:, best, np.arange(len(numbers))], 0.005, axis=0) > _SHOWS
     if not sure.any():
-        return dataclasses.replace(found, verdict=Verdict.none)
+        return dataclasses.replace(found, verdict=LagVerdict.none)
     peaks = scores[0].max(axis=0) - np.median(scores[0], axis=0)
     joint = scores[:, :, sure] @ (peaks[sure] / peaks[sure].sum())
     low, high = np.quantile(found.lags[joint[1:].argmax(axis=1)], [0.025, 0.975], method="nearest")
-    shows = found.shows.copy()
-    shows[numbers[sure]] = True
+    visible = found.visible.copy()
+    visible[numbers[sure]] = True
     inside = found.lags[0] < low and high < found.lags[-1] and high - low <= 2
     return dataclasses.replace(
         found,
-        verdict=Verdict.clear if inside else Verdict.unclear,
-        shows=shows,
-        joint=joint[0],
+        verdict=LagVerdict.clear if inside else LagVerdict.unclear,
+        visible=visible,
+        mean_r2=joint[0],
         lag=int(found.lags[joint[0].argmax()]),
         low=int(low),
         high=int(high),
@@ -141,7 +141,7 @@ def predict_held_out(seen: np.ndarray, wanted: np.ndarray, groups: np.ndarray) -
     return predicted
 
 
-def resample(errors: np.ndarray, totals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def bootstrap_r2(errors: np.ndarray, totals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """R² of all stretches, then of resamples of them with replacement, (1 + resamples, L, U).
 
     Args:
@@ -151,7 +151,7 @@ def resample(errors: np.ndarray, totals: np.ndarray, rng: np.random.Generator) -
     """
     count = len(totals)
     weights = np.concatenate([np.ones((1, count)), rng.multinomial(count, np.full(count, 1 / count), _RESAMPLES)])
-    floor = 1e-3 * totals.sum(axis=0)  # a rare event may be missing from a resample
+    floor = 1e-3 * totals.sum(axis=0)  # a rare event may be missing from a bootstrap_r2
     return 1 - np.einsum("rs,lsu->rlu", weights, errors) / np.maximum(weights @ totals, floor)[:, None]
 
 
@@ -172,14 +172,14 @@ def _sum_by(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     return sums
 
 
-def lag_rows(rows: np.ndarray, fields: Sequence[ActionField]) -> np.ndarray:
+def lag_targets(rows: np.ndarray, fields: Sequence[ActionField]) -> np.ndarray:
     """Actions as they can be compared with motion: of absolute targets, the change from the row before."""
     absolute = np.array([each.aggregation == "last" for each in fields for _ in range(each.dim)])
     finite = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float64)
     return np.where(absolute, np.diff(finite, axis=0, prepend=finite[:1]), finite)
 
 
-def say_lag(lag: MotionLag, options: Mapping[str, object], zeros_first: bool) -> list[str]:
+def format_lag(lag: ActionLag, options: Mapping[str, object], zeros_first: bool) -> list[str]:
     """How many frames after its row an action shows in the pictures, and which options would align them.
 
     Args:
@@ -188,27 +188,27 @@ def say_lag(lag: MotionLag, options: Mapping[str, object], zeros_first: bool) ->
         zeros_first: Whether the actions look like those of a replay buffer.
     """
     lines = [f"Actions and image motion: {lag.verdict.value}, from {lag.rows} rows."]
-    if lag.verdict in (Verdict.clear, Verdict.unclear):
+    if lag.verdict in (LagVerdict.clear, LagVerdict.unclear):
         lines.append("  lag " + " ".join(f"{each:5d}" for each in lag.lags))
-        lines.append("  R²  " + " ".join(f"{each:5.2f}" for each in lag.joint))
+        lines.append("  R²  " + " ".join(f"{each:5.2f}" for each in lag.mean_r2))
         lines.append(
             f"  Largest at lag {lag.lag}, 95 % interval {lag.low} to {lag.high}; held-out R², mean of numbers that show."
         )
-    if lag.verdict is Verdict.clear:
-        lines.append(f"  {advice(lag, options)}")
-    elif lag.verdict is Verdict.few:
+    if lag.verdict is LagVerdict.clear:
+        lines.append(f"  {suggest_options(lag, options)}")
+    elif lag.verdict is LagVerdict.few:
         lines.append(f"  At least {MIN_ROWS} are needed, without those near the ends of recordings: raise --recordings.")
     else:
         lines.append("! The lag is not known: check the alignment of actions and frames by other means.")
     if zeros_first and options.get("shift") is False:
         after = ""
-        if lag.verdict is Verdict.clear:
+        if lag.verdict is LagVerdict.clear:
             after = f" Actions then show {_frames(lag.low + 1, lag.high + 1)} after their row, the time the robot takes."
         lines.append(f"! The zeros in every first row suggest a replay buffer: prepare with --shift true.{after}")
     return lines
 
 
-def advice(lag: MotionLag, options: Mapping[str, object]) -> str:
+def suggest_options(lag: ActionLag, options: Mapping[str, object]) -> str:
     """What a clear lag means and which options of the source take it away."""
     given = options.get("lag")
     if lag.low <= 0 <= lag.high and (lag.lag == 0 or lag.low < lag.high):
@@ -223,7 +223,7 @@ def advice(lag: MotionLag, options: Mapping[str, object]) -> str:
     return f"{_shows(lag)}: the rows come late, check how frames and actions were recorded."
 
 
-def _shows(lag: MotionLag) -> str:
+def _shows(lag: ActionLag) -> str:
     if lag.lag > 0:
         return f"Actions show {_frames(lag.low, lag.high)} after their row"
     return f"Actions show {_frames(-lag.high, -lag.low)} before their row"

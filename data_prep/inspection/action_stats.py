@@ -15,7 +15,7 @@ _SELDOM, _OFTEN, _NEARLY_ALWAYS = 0.001, 0.25, 0.95  # shares of rows outside -1
 
 
 @dataclass(frozen=True)
-class Number:
+class ActionDimension:
     """How one number of an action is distributed.
 
     Attributes:
@@ -50,19 +50,19 @@ class Number:
         return self.distinct <= 1
 
 
-def describe_numbers(fields: Sequence[ActionField], rows: np.ndarray) -> list[Number]:
+def describe_dimensions(fields: Sequence[ActionField], rows: np.ndarray) -> list[ActionDimension]:
     """Describes each number of actions (rows, U)."""
     names = [(f"{each.name}[{i}]" if each.dim > 1 else each.name, each.aggregation) for each in fields for i in range(each.dim)]
     return [_describe(name, how, rows[:, i].astype(np.float64)) for i, (name, how) in enumerate(names)]
 
 
-def _describe(name: str, aggregation: Aggregation, values: np.ndarray) -> Number:
+def _describe(name: str, aggregation: Aggregation, values: np.ndarray) -> ActionDimension:
     good = values[np.isfinite(values)]
     bad = len(values) - len(good)
     if not len(good):
         good = np.array([np.nan])
     low, high = float(good.min()) + 0.0, float(good.max()) + 0.0  # no -0
-    return Number(
+    return ActionDimension(
         name=name,
         aggregation=aggregation,
         low=low,
@@ -77,7 +77,7 @@ def _describe(name: str, aggregation: Aggregation, values: np.ndarray) -> Number
     )
 
 
-def remarks(numbers: Sequence[Number], actions: Sequence[np.ndarray]) -> list[str]:
+def find_anomalies(numbers: Sequence[ActionDimension], actions: Sequence[np.ndarray]) -> list[str]:
     """What looks like a mistake, a sentence each.
 
     Args:
@@ -109,7 +109,7 @@ def remarks(numbers: Sequence[Number], actions: Sequence[np.ndarray]) -> list[st
     return found
 
 
-def _looks_unclipped(number: Number) -> bool:
+def _looks_unclipped(number: ActionDimension) -> bool:
     """Whether a program may have forgotten to clip: seldom outside -1 to 1, or often on both sides, as outputs of a policy.
 
     Policies of the Distracting Control Suite are outside in 83 to 90 % of their numbers. Of targets 1 is no limit: they may be
@@ -119,7 +119,7 @@ def _looks_unclipped(number: Number) -> bool:
     return number.aggregation != "last" and _SELDOM < number.outside < (_NEARLY_ALWAYS if both else _OFTEN)
 
 
-def _names(some: Sequence[Number], numbers: Sequence[Number]) -> str:
+def _names(some: Sequence[ActionDimension], numbers: Sequence[ActionDimension]) -> str:
     """Names of some of the numbers; a field all of whose numbers are among them is named once."""
     fields = [each.name.split("[")[0] for each in numbers]
     names = [each.name.split("[")[0] for each in some]

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from data_prep.inspection.action_lag import MotionLag
-from data_prep.inspection.action_stats import Number
-from data_prep.inspection.preview import Glance
+from data_prep.inspection.action_lag import ActionLag
+from data_prep.inspection.action_stats import ActionDimension
+from data_prep.inspection.preview import RecordingPreview
 
 _ACTION_COLOR, _LAG_COLOR, _INTERVAL_COLOR = (
     "#0072B2",
@@ -37,7 +37,7 @@ _WIDTH = 11.0  # inches
 
 
 def draw_inspection(
-    path: Path, name: str, seen: Sequence[Glance], numbers: Sequence[Number] | None, lag: MotionLag | None
+    path: Path, name: str, seen: Sequence[RecordingPreview], numbers: Sequence[ActionDimension] | None, lag: ActionLag | None
 ) -> Path:
     """Draws what was seen of a source.
 
@@ -71,17 +71,17 @@ def draw_inspection(
     return path
 
 
-def _which(numbers: Sequence[Number], lag: MotionLag) -> list[int]:
+def _which(numbers: Sequence[ActionDimension], lag: ActionLag) -> list[int]:
     """The numbers to draw: those that go with motion first, constant ones last."""
-    order = sorted(range(len(numbers)), key=lambda i: (not lag.shows[i], numbers[i].constant, i))
+    order = sorted(range(len(numbers)), key=lambda i: (not lag.visible[i], numbers[i].constant, i))
     return sorted(order[:_NUMBERS])
 
 
-def _with_actions(seen: Sequence[Glance]) -> list[Glance]:
+def _with_actions(seen: Sequence[RecordingPreview]) -> list[RecordingPreview]:
     return [each for each in seen if each.actions is not None and len(each.actions)]
 
 
-def _draw_strips(part: SubFigure, name: str, strips: Sequence[Glance]) -> None:
+def _draw_strips(part: SubFigure, name: str, strips: Sequence[RecordingPreview]) -> None:
     """A row of frames for each of some recordings."""
     part.suptitle(f"{name}: frames of {len(strips)} recordings, evenly spread over what was read", fontsize=10)
     axes = part.subplots(len(strips), 1, squeeze=False)[:, 0]
@@ -93,7 +93,9 @@ def _draw_strips(part: SubFigure, name: str, strips: Sequence[Glance]) -> None:
         axis.set_axis_off()
 
 
-def _draw_actions(part: SubFigure, acted: Sequence[Glance], numbers: Sequence[Number], shown: Sequence[int]) -> None:
+def _draw_actions(
+    part: SubFigure, acted: Sequence[RecordingPreview], numbers: Sequence[ActionDimension], shown: Sequence[int]
+) -> None:
     """Each number over time in the longest recording, and its histogram in all."""
     longest = max(acted, key=lambda each: len(each.times))
     rows, times = longest.actions, longest.times
@@ -117,19 +119,19 @@ def _draw_actions(part: SubFigure, acted: Sequence[Glance], numbers: Sequence[Nu
     axes[-1, 0].set_xlabel("seconds")
 
 
-def _draw_lag(axis: Axes, numbers: Sequence[Number] | None, lag: MotionLag | None) -> None:
+def _draw_lag(axis: Axes, numbers: Sequence[ActionDimension] | None, lag: ActionLag | None) -> None:
     """Held-out R² of actions from image motion over the lag."""
     axis.set_title("actions predicted from image motion", fontsize=9, loc="left")
-    if numbers is None or lag is None or np.isnan(lag.curve).all():
+    if numbers is None or lag is None or np.isnan(lag.r2).all():
         axis.set_axis_off()
         axis.text(0.5, 0.5, "no actions" if lag is None else lag.verdict.value, ha="center", transform=axis.transAxes)
         return
-    curves = np.clip(lag.curve, -0.1, 1)
+    curves = np.clip(lag.r2, -0.1, 1)
     for i in np.flatnonzero(~np.isnan(curves[0])):
         axis.plot(lag.lags, curves[:, i], color="#BBBBBB", linewidth=0.8)
-    if lag.shows.any():
+    if lag.visible.any():
         axis.axvspan(lag.low - 0.5, lag.high + 0.5, color=_LAG_COLOR, alpha=0.15, linewidth=0)
-        axis.plot(lag.lags, lag.joint, color=_LAG_COLOR, marker="o", label="mean of the numbers that show")
+        axis.plot(lag.lags, lag.mean_r2, color=_LAG_COLOR, marker="o", label="mean of the numbers that show")
         axis.legend(loc="upper left", fontsize=7)
     axis.axhline(0, color="#444444", linewidth=0.8)
     axis.set_xticks(lag.lags)
@@ -137,7 +139,7 @@ def _draw_lag(axis: Axes, numbers: Sequence[Number] | None, lag: MotionLag | Non
     axis.set_ylabel("held-out R²")
 
 
-def _draw_intervals(axis: Axes, seen: Sequence[Glance]) -> None:
+def _draw_intervals(axis: Axes, seen: Sequence[RecordingPreview]) -> None:
     """Times between frames."""
     gaps = np.concatenate([np.diff(each.times) for each in seen])
     axis.set_title("intervals between frames", fontsize=9, loc="left")

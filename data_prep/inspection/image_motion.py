@@ -21,7 +21,7 @@ _FLAT = 1e-4  # mean squared gradient of a cell below which its flow counts as n
 
 
 @dataclass(frozen=True)
-class View:
+class FilteredImage:
     """A gray picture, made ready to be compared with its neighbors.
 
     Attributes:
@@ -33,7 +33,7 @@ class View:
     spectrum: np.ndarray
 
     @classmethod
-    def of(cls, gray: np.ndarray) -> View:
+    def of(cls, gray: np.ndarray) -> FilteredImage:
         """Makes a picture (H, W), levels 0 to 1, ready."""
         return cls(gaussian_filter(gray, _BLUR), np.fft.rfft2((gray - gray.mean()) * _window(*gray.shape)))
 
@@ -44,7 +44,7 @@ def _window(height: int, width: int) -> np.ndarray:
     return np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1]).astype(np.float32)
 
 
-def small_gray(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
+def gray_thumbnail(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
     """A frame in gray, (H, W) float32 of levels 0 to 1, at most 64 pixels wide."""
     width = min(_WIDTH, frame.width)
     height = max(round(frame.height * width / frame.width), 8)
@@ -52,7 +52,7 @@ def small_gray(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarra
     return small.to_ndarray().astype(np.float32) / 255
 
 
-def motion(before: View, after: View) -> np.ndarray:
+def motion(before: FilteredImage, after: FilteredImage) -> np.ndarray:
     """Motion between two pictures: shift x, y; then flow x, flow y and mean absolute difference of each cell, grid by grid."""
     x, y = shift(before.spectrum, after.spectrum, before.smooth.shape)
     gradient_y, gradient_x = np.gradient((before.smooth + after.smooth) / 2)

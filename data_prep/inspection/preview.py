@@ -10,14 +10,14 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from tqdm import tqdm
 
-from data_prep.inspection.image_motion import NUM_FEATURES, View, motion, small_gray
+from data_prep.inspection.image_motion import NUM_FEATURES, FilteredImage, gray_thumbnail, motion
 from data_prep.sources.base import Recording, Source
 
 _PICTURES, _PICTURE_HEIGHT = 7, 96
 
 
 @dataclass(frozen=True)
-class Glance:
+class RecordingPreview:
     """What was seen of a recording.
 
     Attributes:
@@ -45,9 +45,9 @@ class Glance:
     pictures: list[np.ndarray]
 
 
-def glance_at_some(
+def preview_recordings(
     source: Source, listed: Sequence[Recording], recordings: int, frames: int
-) -> tuple[list[Glance], list[tuple[str, str]]]:
+) -> tuple[list[RecordingPreview], list[tuple[str, str]]]:
     """Reads some of the listed recordings, evenly spread.
 
     Args:
@@ -60,17 +60,17 @@ def glance_at_some(
         What was seen, and the names of recordings that cannot be read and why.
     """
     chosen = [listed[i] for i in np.linspace(0, len(listed) - 1, min(recordings, len(listed))).round().astype(int)]
-    seen: list[Glance] = []
+    seen: list[RecordingPreview] = []
     failed: list[tuple[str, str]] = []
     for recording in tqdm(chosen, desc="inspect", leave=False):
         try:
-            seen.append(glance(source, recording, frames * recordings // len(chosen)))
+            seen.append(preview_recording(source, recording, frames * recordings // len(chosen)))
         except Exception as error:  # whatever a damaged file does: preparation leaves it out with the same reason
             failed.append((recording.name, str(error).strip() or type(error).__name__))
     return seen, failed
 
 
-def glance(source: Source, recording: Recording, frames: int) -> Glance:
+def preview_recording(source: Source, recording: Recording, frames: int) -> RecordingPreview:
     """Reads the first frames of a recording.
 
     Raises:
@@ -79,14 +79,14 @@ def glance(source: Source, recording: Recording, frames: int) -> Glance:
     stream, reformatter = source.open(recording), VideoReformatter()
     times: list[float] = []
     motions: list[np.ndarray] = []
-    spread, before, whole = _Spread(), None, True
+    spread, before, whole = _EvenFrames(), None, True
     for time, picture in stream.pictures:
         if len(times) == frames:
             whole = False
             break
         if not times:
             height, width = picture.height, picture.width
-        after = View.of(small_gray(picture, reformatter))
+        after = FilteredImage.of(gray_thumbnail(picture, reformatter))
         if before is not None:
             motions.append(motion(before, after))
         spread.add(picture, reformatter)
@@ -97,7 +97,7 @@ def glance(source: Source, recording: Recording, frames: int) -> Glance:
     actions = stream.actions
     if actions is not None and whole:
         actions = actions[: max(len(times) - 1, 0)]
-    return Glance(
+    return RecordingPreview(
         name=recording.name,
         source=recording.group,
         height=height,
@@ -112,7 +112,7 @@ def glance(source: Source, recording: Recording, frames: int) -> Glance:
 
 
 @dataclass
-class _Spread:
+class _EvenFrames:
     """Keeps evenly spread pictures of a stream whose length is not known."""
 
     every: int = 1

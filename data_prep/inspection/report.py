@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.inspection.action_lag import MotionLag, lag_rows, measure_lag, say_lag
-from data_prep.inspection.action_stats import Number, describe_numbers, remarks, starts_at_zero
+from data_prep.inspection.action_lag import ActionLag, format_lag, lag_targets, measure_lag
+from data_prep.inspection.action_stats import ActionDimension, describe_dimensions, find_anomalies, starts_at_zero
 from data_prep.inspection.image_motion import ENERGY
-from data_prep.inspection.preview import Glance, glance_at_some
+from data_prep.inspection.preview import RecordingPreview, preview_recordings
 from data_prep.sources.base import Listing, Source
 
-_SAID, _SIZES = 10, 4  # of what cannot be read, of sizes
+_PRINTED, _SIZES = 10, 4  # of what cannot be read, of sizes
 _STILL = 2e-5  # mean absolute difference, of levels 0 to 1, below which a frame repeats the one before
 
 
@@ -38,26 +38,26 @@ def inspect_source(source: Source, name: str, plots: Path | None = None, recordi
     if recordings < 1 or frames < 2:
         raise ValueError(f"--recordings is {recordings}, expected 1 or more; frames is {frames}, expected 2 or more.")
     listing = source.find()
-    lines = say_list(name, source, listing)
+    lines = format_listing(name, source, listing)
     if not listing.recordings:
         return "\n".join(lines)
-    seen, failed = glance_at_some(source, listing.recordings, recordings, frames)
-    lines += [f"! Cannot be read: {which}: {reason}" for which, reason in failed[:_SAID]]
-    lines += [f"! ... and {len(failed) - _SAID} more"] if len(failed) > _SAID else []
+    seen, failed = preview_recordings(source, listing.recordings, recordings, frames)
+    lines += [f"! Cannot be read: {which}: {reason}" for which, reason in failed[:_PRINTED]]
+    lines += [f"! ... and {len(failed) - _PRINTED} more"] if len(failed) > _PRINTED else []
     if not seen:
         return "\n".join(lines)
-    lines += ["", *say_frames(seen, len(listing.recordings)), ""]
+    lines += ["", *format_frames(seen, len(listing.recordings)), ""]
     fields = source.action_fields()
     acted = [each for each in seen if each.actions is not None]
     numbers, lag = None, None
     if fields and acted:
         actions = [each.actions for each in acted if each.actions is not None]
-        numbers = describe_numbers(fields, np.concatenate(actions))
+        numbers = describe_dimensions(fields, np.concatenate(actions))
         lag = measure_lag(
-            [each.motion for each in acted], [lag_rows(rows, fields) for rows in actions], [each.source for each in acted]
+            [each.motion for each in acted], [lag_targets(rows, fields) for rows in actions], [each.source for each in acted]
         )
-        lines += say_actions(numbers, acted, actions, lag)
-        lines += ["", *say_lag(lag, vars(source), starts_at_zero(actions))]
+        lines += format_actions(numbers, acted, actions, lag)
+        lines += ["", *format_lag(lag, vars(source), starts_at_zero(actions))]
     else:
         lines += ["Actions: none."]
     if plots is not None:
@@ -68,7 +68,7 @@ def inspect_source(source: Source, name: str, plots: Path | None = None, recordi
     return "\n".join(lines)
 
 
-def say_list(name: str, source: Source, listing: Listing) -> list[str]:
+def format_listing(name: str, source: Source, listing: Listing) -> list[str]:
     """What was found, without opening it."""
     groups = len({each.group for each in listing.recordings})
     size = sum(each.size for each in listing.recordings) / 2**20
@@ -79,12 +79,12 @@ def say_list(name: str, source: Source, listing: Listing) -> list[str]:
     lines += [f"! {note}" for note in listing.notes]
     if listing.unreadable:
         lines.append("! Cannot be used:")
-        lines += [f"!   {which}: {reason}" for which, reason in listing.unreadable[:_SAID]]
-        lines += [f"!   ... and {len(listing.unreadable) - _SAID} more"] if len(listing.unreadable) > _SAID else []
+        lines += [f"!   {which}: {reason}" for which, reason in listing.unreadable[:_PRINTED]]
+        lines += [f"!   ... and {len(listing.unreadable) - _PRINTED} more"] if len(listing.unreadable) > _PRINTED else []
     return lines
 
 
-def say_frames(seen: Sequence[Glance], listed: int) -> list[str]:
+def format_frames(seen: Sequence[RecordingPreview], listed: int) -> list[str]:
     """Numbers of frames, lengths, sizes and frame rates."""
     counts, whole = np.array([len(each.times) for each in seen]), sum(each.whole for each in seen)
     seconds = np.array([each.times[-1] - each.times[0] for each in seen])
@@ -119,7 +119,9 @@ def _spread(values: np.ndarray, form: str) -> str:
     return low if low == high else f"{low} to {high}, middle {middle}"
 
 
-def say_actions(numbers: Sequence[Number], acted: Sequence[Glance], actions: Sequence[np.ndarray], lag: MotionLag) -> list[str]:
+def format_actions(
+    numbers: Sequence[ActionDimension], acted: Sequence[RecordingPreview], actions: Sequence[np.ndarray], lag: ActionLag
+) -> list[str]:
     """A table with a line for each number of an action that changes, and what looks like a mistake."""
     wide = max(len("number"), *(len(each.name) for each in numbers))
     lines = [
@@ -131,11 +133,11 @@ def say_actions(numbers: Sequence[Number], acted: Sequence[Glance], actions: Seq
             continue
         values = " ".join(f"{value:8.3g}" for value in (each.low, each.high, each.mean, each.std))
         shares = f"{each.at_low:7.1%} {each.at_high:7.1%} {each.outside:11.1%}"
-        curve = lag.curve[:, i]
-        best = f"{curve.max():8.2f} {lag.lags[curve.argmax()]:6d}" if lag.shows[i] else "       -"
+        curve = lag.r2[:, i]
+        best = f"{curve.max():8.2f} {lag.lags[curve.argmax()]:6d}" if lag.visible[i] else "       -"
         lines.append(f"  {each.name:{wide}} {each.aggregation:4} {values} {shares}    {best}")
     if short := [e.name for e, rows in zip(acted, actions, strict=True) if len(rows) < len(e.times) - 1]:
         lines.append(f"! {len(short)} recordings have fewer rows of actions than steps between frames, the first {short[0]}.")
     if acted[0].factors:
         lines.append(f"  also recorded: {', '.join(acted[0].factors)}")
-    return lines + [f"! {remark}" for remark in remarks(numbers, actions)]
+    return lines + [f"! {remark}" for remark in find_anomalies(numbers, actions)]

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from data_prep.pipeline.engine import Engine
-from data_prep.pipeline.reader import list_samples, load_pictures, plan_again, read_samples, spec_again
+from data_prep.pipeline.reader import list_stored_samples, load_image_index, read_samples, repeat_plan, repeat_spec
 from data_prep.pipeline.run import write_set
-from data_prep.shards.sample import Maker, Sample
+from data_prep.shards.sample import Sample, SampleGenerator
 from data_prep.sources.base import Recording, sha256
 from lam.data.index import DataIndex
 from lam.data.schema import FeatureInfo, Storage, aggregate_steps
@@ -35,7 +35,7 @@ class EncoderError(BaseException):
     """The encoder failed. No Exception: those speak of damaged recordings, which would be left out and the rest done."""
 
 
-class Encode(Maker):
+class FeatureGenerator(SampleGenerator):
     """Makes states of the samples that a set holds. The encoder sees each sample whole, from its beginning.
 
     Args:
@@ -129,16 +129,16 @@ def features(
     Returns:
         Exit code: 3 if something could not be read and was left out, else 0.
     """
-    index = load_pictures(shards)
-    maker = Encode(index, encoder, pick_device(device), precision)
-    info = describe(encoder, precision, index)
+    index = load_image_index(shards)
+    generator = FeatureGenerator(index, encoder, pick_device(device), precision)
+    info = feature_info(encoder, precision, index)
     rows, columns = encoder.grid
-    spec = spec_again(index, height=rows, width=columns, storage=Storage.states, features=info)
-    listing = list_samples(index)
+    spec = repeat_spec(index, height=rows, width=columns, storage=Storage.states, features=info)
+    listing = list_stored_samples(index)
     settings = {"source": "features", "fingerprint": info.fingerprint, "shards": index.digest, "made_with": index.settings}
     try:
         return write_set(
-            out, maker, spec, listing, lambda: plan_again(index, listing, maker), settings, Engine(jobs=1, part=part)
+            out, generator, spec, listing, lambda: repeat_plan(index, listing, generator), settings, Engine(jobs=1, part=part)
         )
     except EncoderError as error:
         assert error.__cause__ is not None
@@ -151,7 +151,7 @@ def pick_device(name: str) -> torch.device:
     return (found or torch.device("cpu")) if name == "auto" else torch.device(name)
 
 
-def describe(encoder: FrozenEncoder, precision: Precision, index: DataIndex) -> FeatureInfo:
+def feature_info(encoder: FrozenEncoder, precision: Precision, index: DataIndex) -> FeatureInfo:
     """What the index of a cache says of its encoder."""
     kind = type(encoder)
     plain = {name: value for name, value in vars(encoder).items() if name[0] != "_" and name != "training" and _is_plain(value)}

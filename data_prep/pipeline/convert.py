@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 from data_prep.pipeline.engine import Engine
-from data_prep.pipeline.reader import list_samples, load_pictures, plan_again, read_samples, spec_again
+from data_prep.pipeline.reader import list_stored_samples, load_image_index, read_samples, repeat_plan, repeat_spec
 from data_prep.pipeline.run import default_storage, write_set
-from data_prep.shards.sample import Maker, Sample
+from data_prep.shards.sample import Sample, SampleGenerator
 from data_prep.sources.base import Recording
 from lam.data.index import DataIndex
 from lam.data.schema import Storage
 
 
-class Copy(Maker):
+class StoredSampleGenerator(SampleGenerator):
     """Makes the samples that a set holds.
 
     Args:
@@ -54,20 +54,20 @@ def convert(
     Returns:
         Exit code: 3 if something could not be read and was left out, else 0.
     """
-    index = load_pictures(shards)
+    index = load_image_index(shards)
     storage = storage or default_storage(max(index.height, index.width))
     if storage is Storage.states:
         raise ValueError("--storage states holds features of an encoder; make it with python -m data_prep features.")
     if storage is Storage.mp4 and (index.height % 2 or index.width % 2):
         raise ValueError(f"mp4 needs even sizes, {shards} has {index.height} x {index.width} pixels. Choose --storage jpeg.")
-    listing, maker = list_samples(index), Copy(index)
+    listing, generator = list_stored_samples(index), StoredSampleGenerator(index)
     settings = {"source": "shards", "shards": index.digest, "storage": storage.name, "made_with": index.settings}
     return write_set(
         out,
-        maker,
-        spec_again(index, storage=storage),
+        generator,
+        repeat_spec(index, storage=storage),
         listing,
-        lambda: plan_again(index, listing, maker),
+        lambda: repeat_plan(index, listing, generator),
         settings,
         Engine(jobs, engine, part),
     )

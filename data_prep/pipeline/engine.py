@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from data_prep.pipeline.job import Job
+from data_prep.pipeline.job import ShardJob
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Engine:
             raise ValueError(f"--part is {self.part!r}, expected 1/{parts} to {parts}/{parts}.")
         return part - 1, parts
 
-    def run(self, jobs: list[Job], title: str) -> None:
+    def run(self, jobs: list[ShardJob], title: str) -> None:
         """Does this machine's share of the jobs, with a progress bar.
 
         Raises:
@@ -76,7 +76,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _run_on_cores(jobs: list[Job], workers: int, bar: tqdm) -> None:
+def _run_on_cores(jobs: list[ShardJob], workers: int, bar: tqdm) -> None:
     """In worker processes. If one dies, the jobs that were being done are repeated alone, to find out whose fault it was."""
     try:
         for _ in _pool(jobs, workers, bar):
@@ -90,7 +90,7 @@ def _run_on_cores(jobs: list[Job], workers: int, bar: tqdm) -> None:
             _run_on_cores(left, workers, bar)
 
 
-def _run_alone(job: Job, bar: tqdm) -> None:
+def _run_alone(job: ShardJob, bar: tqdm) -> None:
     """A job in a process of its own, without the recordings that kill it."""
     while not job.is_done:
         try:
@@ -109,7 +109,7 @@ def _run_alone(job: Job, bar: tqdm) -> None:
 _done: Any = None  # bytes done, shared by the workers of a pool
 
 
-def _pool(jobs: list[Job], workers: int, bar: tqdm) -> Iterator[None]:
+def _pool(jobs: list[ShardJob], workers: int, bar: tqdm) -> Iterator[None]:
     """Does jobs in worker processes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["data_prep.pipeline.job", "data_prep.pipeline.segment"])
@@ -144,7 +144,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run_job(job: Job) -> None:
+def _run_job(job: ShardJob) -> None:
     job.run(_count)
 
 
@@ -153,14 +153,14 @@ def _count(size: int) -> None:
         _done.value += size
 
 
-def _run_on_ray(jobs: list[Job], bar: tqdm) -> None:
+def _run_on_ray(jobs: list[ShardJob], bar: tqdm) -> None:
     """On a Ray cluster; a job whose worker dies is tried again twice by Ray."""
     try:
         import ray
     except ImportError as error:
         raise ValueError("--engine ray needs Ray. Install it with pip install 'lam[ray]', or use --engine local.") from error
     ray.init(ignore_reinit_error=True, log_to_driver=False)
-    run: Callable[[Job], None] = _run_quietly
+    run: Callable[[ShardJob], None] = _run_quietly
     remote = ray.remote(num_cpus=1, max_retries=2)(run)
     pending = {remote.remote(job): job for job in jobs}
     while pending:
@@ -170,5 +170,5 @@ def _run_on_ray(jobs: list[Job], bar: tqdm) -> None:
             bar.update(pending.pop(reference).size)
 
 
-def _run_quietly(job: Job) -> None:
+def _run_quietly(job: ShardJob) -> None:
     job.run(lambda size: None)

@@ -8,7 +8,7 @@ from typing import Any
 from data_prep.pipeline.engine import Engine
 from data_prep.pipeline.plan import make_plan
 from data_prep.pipeline.run import write_set
-from data_prep.shards.sample import Maker, SetSpec
+from data_prep.shards.sample import DatasetSpec, SampleGenerator
 from data_prep.sources.base import Listing, Recording
 from lam.data.schema import SPLITS, Storage
 
@@ -26,13 +26,19 @@ def check_generated(seed: int, storage: Storage) -> None:
 
 
 def write_generated(
-    out: Path, maker: Maker, spec: SetSpec, clips: tuple[int, int], frames: int, settings: dict[str, Any], jobs: int | None
+    out: Path,
+    generator: SampleGenerator,
+    spec: DatasetSpec,
+    clips: tuple[int, int],
+    frames: int,
+    settings: dict[str, Any],
+    jobs: int | None,
 ) -> int:
     """Writes a set whose recordings are numbers: ``place`` is {"split": 0 or 1, "clip": number in the split}.
 
     Args:
         out: Folder for the shards: new, or of the same command before, which then goes on.
-        maker: Makes the clip of a recording.
+        generator: Makes the clip of a recording.
         spec: What all clips have in common.
         clips: Clips to train and to validate on.
         frames: Frames of a clip.
@@ -51,5 +57,5 @@ def write_generated(
         ]
     )
     return write_set(
-        out, maker, spec, listing, lambda: make_plan(listing, maker, 0.0, settings["seed"], 2), settings, Engine(jobs)
+        out, generator, spec, listing, lambda: make_plan(listing, generator, 0.0, settings["seed"], 2), settings, Engine(jobs)
     )

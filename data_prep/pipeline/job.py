@@ -11,21 +11,21 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.pipeline.plan import Entry, describe
-from data_prep.shards.records import PARTS, end_record
-from data_prep.shards.sample import Maker, Sample, SetSpec
+from data_prep.pipeline.plan import PlannedRecording, format_error
+from data_prep.shards.records import PARTS, end_record_path
+from data_prep.shards.sample import DatasetSpec, Sample, SampleGenerator
 from data_prep.shards.writer import JobWriter
 from lam.data.schema import Split
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardJob:
     """What a worker is sent.
 
     Attributes:
         out: Folder to write to.
         spec: What all samples have in common.
-        maker: Makes the samples.
+        generator: Makes the samples.
         split: Split of the job.
         number: Its number in the split.
         entries: Its recordings.
@@ -33,11 +33,11 @@ class Job:
     """
 
     out: Path
-    spec: SetSpec
-    maker: Maker
+    spec: DatasetSpec
+    generator: SampleGenerator
     split: Split
     number: int
-    entries: list[Entry]
+    entries: list[PlannedRecording]
     crashing: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -48,7 +48,7 @@ class Job:
     @property
     def is_done(self) -> bool:
         """Whether it has been done."""
-        return end_record(self.out, self.split, self.number).is_file()
+        return end_record_path(self.out, self.split, self.number).is_file()
 
     @property
     def size(self) -> int:
@@ -74,9 +74,9 @@ class Job:
                     name = self.entries[place].recording.name
                     reading(name)
                     if name in self.crashing:
-                        writer.tally.quarantined.append((name, self.crashing[name]))
+                        writer.statistics.quarantined.append((name, self.crashing[name]))
                     else:
-                        _write_recording(writer, self.maker, self.entries[place])
+                        _write_recording(writer, self.generator, self.entries[place])
                     writer.recording, writer.clip = place + 1, 0
                     progress(self.entries[place].recording.size)
                 writer.finish()
@@ -85,15 +85,15 @@ class Job:
                 raise
 
 
-def _write_recording(writer: JobWriter, maker: Maker, entry: Entry) -> None:
+def _write_recording(writer: JobWriter, generator: SampleGenerator, entry: PlannedRecording) -> None:
     """Writes the clips of a recording that are not written yet; what cannot be read is noted with its reason."""
     name, done, made = entry.recording.name, writer.clip, 0
 
     def drop(reason: str) -> None:
         if made >= done and entry.first <= made and (entry.stop is None or made < entry.stop):
-            writer.tally.dropped[reason] += 1
+            writer.statistics.dropped[reason] += 1
 
-    samples = maker.samples(entry.recording, drop)
+    samples = generator.samples(entry.recording, drop)
     try:
         while (sample := _next(samples)) is not None:
             made += 1
@@ -104,9 +104,9 @@ def _write_recording(writer: JobWriter, maker: Maker, entry: Entry) -> None:
             writer.close_full_shard()
     except _UnreadableError as error:
         until = f"damaged after {made} clips, which are kept: " if made else ""
-        writer.tally.quarantined.append((name, until + describe(error.__cause__ or error)))
+        writer.statistics.quarantined.append((name, until + format_error(error.__cause__ or error)))
     except ValueError as error:  # a sample does not fit the set
-        writer.tally.quarantined.append((name, describe(error)))
+        writer.statistics.quarantined.append((name, format_error(error)))
 
 
 class _UnreadableError(Exception):
@@ -123,7 +123,7 @@ def _next(samples: Iterator[Sample]) -> Sample | None:
         raise _UnreadableError from error
 
 
-def _chosen(entry: Entry, clip: int, sample: Sample) -> Sample | None:
+def _chosen(entry: PlannedRecording, clip: int, sample: Sample) -> Sample | None:
     """The clip, or the part of it, that an entry asks for."""
     if entry.cut is not None:
         return _frames(sample, slice(0, entry.cut) if entry.stop == 0 else slice(entry.cut, None))

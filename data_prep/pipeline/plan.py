@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from data_prep.shards.sample import Maker
+from data_prep.shards.sample import SampleGenerator
 from data_prep.sources.base import Listing, Recording, sha256
 from lam.data.schema import SPLITS, Split
 
@@ -16,7 +16,7 @@ _SMALLEST, _LARGEST = 2**20, 512 * 2**20  # bytes of input: not too many shards,
 
 
 @dataclass(frozen=True)
-class Entry:
+class PlannedRecording:
     """A recording, or some of it, in a job.
 
     Attributes:
@@ -33,7 +33,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobPlan:
     """What is to be done.
 
     Attributes:
@@ -41,18 +41,18 @@ class Plan:
         note: What the summary should say of the splits.
     """
 
-    jobs: dict[Split, list[list[Entry]]]
+    jobs: dict[Split, list[list[PlannedRecording]]]
     note: str = ""
 
 
-def make_plan(listing: Listing, maker: Maker, val_share: float, seed: int, min_frames: int) -> Plan:
+def make_plan(listing: Listing, generator: SampleGenerator, val_share: float, seed: int, min_frames: int) -> JobPlan:
     """Splits recordings by their groups, never parting one, and cuts them into jobs of about equal size.
 
     Both splits get a source that gives samples: some are read to see that, no more than needed.
 
     Args:
         listing: What the source holds.
-        maker: Makes samples of it.
+        generator: Makes samples of it.
         val_share: Share of the groups that go to validation, by their size; at least one.
         seed: Chooses which.
         min_frames: Frames that a clip must have.
@@ -66,15 +66,15 @@ def make_plan(listing: Listing, maker: Maker, val_share: float, seed: int, min_f
         raise ValueError("Nothing can be read: " + "; ".join(f"{name}: {reason}" for name, reason in listing.unreadable[:5]))
     total = sum(recording.size for recording in listing.recordings)
     if all(recording.split for recording in listing.recordings):
-        chosen = {split: [Entry(r) for r in listing.recordings if r.split == split] for split in SPLITS}
-        return Plan({split: _cut_jobs(entries, total) for split, entries in chosen.items()})
+        chosen = {split: [PlannedRecording(r) for r in listing.recordings if r.split == split] for split in SPLITS}
+        return JobPlan({split: _cut_jobs(entries, total) for split, entries in chosen.items()})
     groups: dict[str, list[Recording]] = {}
     for recording in listing.recordings:
         groups.setdefault(recording.group, []).append(recording)
     order = sorted(groups, key=lambda group: sha256(f"{seed}/{group}"))
-    usable, poor = _two_usable(order, groups, maker)
+    usable, poor = _two_usable(order, groups, generator)
     if len(usable) == 1:
-        return _one_source(groups[usable[0]], [r for group in poor for r in groups[group]], maker, total, min_frames)
+        return _one_source(groups[usable[0]], [r for group in poor for r in groups[group]], generator, total, min_frames)
     sizes = {group: sum(recording.size for recording in groups[group]) for group in order}
     val, filled = {usable[0]}, sizes[usable[0]]
     for group in order:
@@ -84,11 +84,15 @@ def make_plan(listing: Listing, maker: Maker, val_share: float, seed: int, min_f
             break
         val.add(group)
         filled += sizes[group]
-    entries = {split: [Entry(r) for g in order if (g in val) == (split == "val") for r in groups[g]] for split in SPLITS}
-    return Plan({split: _cut_jobs(entries[split], total) for split in SPLITS})
+    entries = {
+        split: [PlannedRecording(r) for g in order if (g in val) == (split == "val") for r in groups[g]] for split in SPLITS
+    }
+    return JobPlan({split: _cut_jobs(entries[split], total) for split in SPLITS})
 
 
-def _two_usable(order: list[str], groups: dict[str, list[Recording]], maker: Maker) -> tuple[list[str], list[str]]:
+def _two_usable(
+    order: list[str], groups: dict[str, list[Recording]], generator: SampleGenerator
+) -> tuple[list[str], list[str]]:
     """The first two groups that give samples, and those before them that do not.
 
     Raises:
@@ -98,7 +102,7 @@ def _two_usable(order: list[str], groups: dict[str, list[Recording]], maker: Mak
     poor: list[str] = []
     reason = ""
     for group in order:
-        found, why = _gives_sample(groups[group], maker)
+        found, why = _gives_sample(groups[group], generator)
         (usable if found else poor).append(group)
         reason = reason or f"{group}: {why}"
         if len(usable) == 2:
@@ -108,25 +112,27 @@ def _two_usable(order: list[str], groups: dict[str, list[Recording]], maker: Mak
     return usable, poor
 
 
-def _gives_sample(recordings: Iterable[Recording], maker: Maker) -> tuple[bool, str]:
+def _gives_sample(recordings: Iterable[Recording], generator: SampleGenerator) -> tuple[bool, str]:
     """Whether any recording gives a sample, and why not."""
     reasons: list[str] = []
     for recording in recordings:
         try:
-            for _ in maker.samples(recording, reasons.append):
+            for _ in generator.samples(recording, reasons.append):
                 return True, ""
         except Exception as error:  # decoders of damaged files raise anything
-            reasons.append(describe(error))
+            reasons.append(format_error(error))
     return False, reasons[0] if reasons else "it is empty"
 
 
-def _one_source(only: list[Recording], poor: list[Recording], maker: Maker, total: int, min_frames: int) -> Plan:
+def _one_source(
+    only: list[Recording], poor: list[Recording], generator: SampleGenerator, total: int, min_frames: int
+) -> JobPlan:
     """The last part of the only source, in time, is for validation."""
-    train, val = [Entry(recording) for recording in poor], []
+    train, val = [PlannedRecording(recording) for recording in poor], []
     for recording in only:
-        frames = [len(sample.times) for sample in _readable(recording, maker)]
+        frames = [len(sample.times) for sample in _readable(recording, generator)]
         if not frames:
-            train.append(Entry(recording))
+            train.append(PlannedRecording(recording))
         elif len(frames) == 1:
             middle = frames[0] - max(min_frames, frames[0] // 5)
             if middle < min_frames:
@@ -134,27 +140,27 @@ def _one_source(only: list[Recording], poor: list[Recording], maker: Maker, tota
                     f"{recording.name} is the only usable source and gives one clip of {frames[0]} frames, training and "
                     f"validation need {min_frames} each. Add files or lower --min_frames."
                 )
-            train.append(Entry(recording, 0, 0, cut=middle))
-            val.append(Entry(recording, 0, 1, cut=middle))
+            train.append(PlannedRecording(recording, 0, 0, cut=middle))
+            val.append(PlannedRecording(recording, 0, 1, cut=middle))
         else:
             first = len(frames) - max(1, len(frames) // 10)
-            train.append(Entry(recording, 0, first))
-            val.append(Entry(recording, first))
-    return Plan({"train": _cut_jobs(train, total), "val": _cut_jobs(val, total)}, ONE_SOURCE)
+            train.append(PlannedRecording(recording, 0, first))
+            val.append(PlannedRecording(recording, first))
+    return JobPlan({"train": _cut_jobs(train, total), "val": _cut_jobs(val, total)}, ONE_SOURCE)
 
 
-def _readable(recording: Recording, maker: Maker) -> Iterable:
+def _readable(recording: Recording, generator: SampleGenerator) -> Iterable:
     """Samples up to where the recording is damaged; the job that writes them meets the damage again and reports it."""
     try:
-        yield from maker.samples(recording, lambda reason: None)
+        yield from generator.samples(recording, lambda reason: None)
     except Exception:  # decoders of damaged files raise anything
         return
 
 
-def _cut_jobs(entries: list[Entry], total: int) -> list[list[Entry]]:
+def _cut_jobs(entries: list[PlannedRecording], total: int) -> list[list[PlannedRecording]]:
     """Consecutive entries of at least a job's size together."""
     size = min(max(total / _JOBS, _SMALLEST), _LARGEST)
-    jobs: list[list[Entry]] = []
+    jobs: list[list[PlannedRecording]] = []
     filled: float = size
     for entry in entries:
         if filled >= size:
@@ -165,7 +171,7 @@ def _cut_jobs(entries: list[Entry], total: int) -> list[list[Entry]]:
     return jobs
 
 
-def describe(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """An error as a reason."""
     text = str(error).strip().rstrip(".") or "no reason given"
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

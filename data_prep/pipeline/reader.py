@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from data_prep.pipeline.plan import Plan, make_plan
-from data_prep.shards.sample import Maker, Sample, SetSpec
+from data_prep.pipeline.plan import JobPlan, make_plan
+from data_prep.shards.sample import DatasetSpec, Sample, SampleGenerator
 from data_prep.sources.base import Listing, Recording
 from lam.data.index import DataIndex
 from lam.data.schema import SPLITS, Storage, side_index_name
@@ -21,7 +21,7 @@ from lam.data.storage import LocalFiles
 _SAMPLES = 64  # of a recording: what is read again where an interrupted run goes on, and lost where a shard is damaged
 
 
-def load_pictures(shards: Path) -> DataIndex:
+def load_image_index(shards: Path) -> DataIndex:
     """The index of a folder that holds pictures.
 
     Raises:
@@ -33,7 +33,7 @@ def load_pictures(shards: Path) -> DataIndex:
     return index
 
 
-def list_samples(index: DataIndex) -> Listing:
+def list_stored_samples(index: DataIndex) -> Listing:
     """What a folder holds: some consecutive samples of a shard are a recording, and keep their split."""
     recordings = []
     for split in SPLITS:
@@ -53,16 +53,16 @@ def list_samples(index: DataIndex) -> Listing:
     return Listing(recordings)
 
 
-def plan_again(index: DataIndex, listing: Listing, maker: Maker) -> Plan:
+def repeat_plan(index: DataIndex, listing: Listing, generator: SampleGenerator) -> JobPlan:
     """The plan that keeps splits and order, and what was noted of them."""
-    plan = make_plan(listing, maker, val_share=0.0, seed=0, min_frames=2)
+    plan = make_plan(listing, generator, val_share=0.0, seed=0, min_frames=2)
     return dataclasses.replace(plan, note=index.settings.get("note", ""))
 
 
-def spec_again(index: DataIndex, **changed: Any) -> SetSpec:
+def repeat_spec(index: DataIndex, **changed: Any) -> DatasetSpec:
     """What all samples of a set have in common, with some of it changed."""
     aggregations = {name: factor.aggregation for name, factor in index.factors.items()}
-    spec = SetSpec(index.height, index.width, index.storage, actions=index.actions, factor_aggregations=aggregations)
+    spec = DatasetSpec(index.height, index.width, index.storage, actions=index.actions, factor_aggregations=aggregations)
     return dataclasses.replace(spec, **changed)
 
 

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_prep.options import Output, Preparation
+from data_prep.options import OutputOptions, PreparationOptions
 from data_prep.pipeline.engine import Engine
-from data_prep.pipeline.job import Job
-from data_prep.pipeline.plan import Entry, Plan, make_plan
-from data_prep.pipeline.segment import Preparer
+from data_prep.pipeline.job import ShardJob
+from data_prep.pipeline.plan import JobPlan, PlannedRecording, make_plan
+from data_prep.pipeline.segment import SegmentGenerator
 from data_prep.shards.finalize import assemble, missing_jobs
 from data_prep.shards.records import PARTS
-from data_prep.shards.sample import Maker, SetSpec
+from data_prep.shards.sample import DatasetSpec, SampleGenerator
 from data_prep.sources.base import Listing, Recording, Source, sha256
 from lam.data.index import DataIndex
 from lam.data.schema import INDEX_FILE, SPLITS, Storage
@@ -31,7 +31,7 @@ def default_storage(size: int) -> Storage:
 
 
 def prepare_source(
-    source: Source, options: dict[str, Any], out: Path, preparation: Preparation, output: Output, engine: Engine
+    source: Source, options: dict[str, Any], out: Path, preparation: PreparationOptions, output: OutputOptions, engine: Engine
 ) -> int:
     """Turns a source into a folder of shards.
 
@@ -52,7 +52,7 @@ def prepare_source(
         raise ValueError("--storage states holds features of an encoder; make it with python -m data_prep features.")
     if storage is Storage.mp4 and preparation.size % 2:
         raise ValueError(f"mp4 needs an even --size, got {preparation.size}. Change it or choose --storage jpeg.")
-    spec = SetSpec(
+    spec = DatasetSpec(
         height=preparation.size,
         width=preparation.size,
         storage=storage,
@@ -61,20 +61,20 @@ def prepare_source(
         bytes_per_shard=int(output.shard_megabytes * 2**20),
     )
     settings = {**options, **dataclasses.asdict(preparation), **dataclasses.asdict(output), "storage": storage.name}
-    maker = Preparer(source, preparation)
+    generator = SegmentGenerator(source, preparation)
 
-    def plan() -> Plan:
-        return make_plan(listing, maker, output.val_share, output.seed, preparation.min_frames)
+    def plan() -> JobPlan:
+        return make_plan(listing, generator, output.val_share, output.seed, preparation.min_frames)
 
-    return write_set(out, maker, spec, listing, plan, settings, engine, preparation.duplicates_below)
+    return write_set(out, generator, spec, listing, plan, settings, engine, preparation.duplicates_below)
 
 
 def write_set(
     out: Path,
-    maker: Maker,
-    spec: SetSpec,
+    generator: SampleGenerator,
+    spec: DatasetSpec,
     listing: Listing,
-    plan: Callable[[], Plan],
+    plan: Callable[[], JobPlan],
     settings: dict[str, Any],
     engine: Engine,
     duplicates_below: float = 0.0,
@@ -83,13 +83,13 @@ def write_set(
 
     Args:
         out: Folder for the shards.
-        maker: Makes the samples.
+        generator: Makes the samples.
         spec: What all samples have in common.
         listing: The recordings.
         plan: Makes the plan; only called for a folder without one.
         settings: What the set is made with.
         engine: How the work is done.
-        duplicates_below: As in ``Preparation``.
+        duplicates_below: As in ``PreparationOptions``.
 
     Returns:
         Exit code: 3 if something could not be read and was left out, else 0.
@@ -102,7 +102,9 @@ def write_set(
         return 3 if index.num_quarantined else 0
     planned = _load_plan(out, listing, plan, settings)
     jobs = [
-        Job(out, spec, maker, split, number, entries) for split in SPLITS for number, entries in enumerate(planned.jobs[split])
+        ShardJob(out, spec, generator, split, number, entries)
+        for split in SPLITS
+        for number, entries in enumerate(planned.jobs[split])
     ]
     try:
         engine.run(jobs, out.name)
@@ -134,7 +136,7 @@ def summary(index: DataIndex, notes: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _load_plan(out: Path, listing: Listing, plan: Callable[[], Plan], settings: dict[str, Any]) -> Plan:
+def _load_plan(out: Path, listing: Listing, plan: Callable[[], JobPlan], settings: dict[str, Any]) -> JobPlan:
     """The plan that an interrupted run of the same command made, or a new one.
 
     Raises:
@@ -151,13 +153,16 @@ def _load_plan(out: Path, listing: Listing, plan: Callable[[], Plan], settings: 
     _check_same(out, record["settings"], settings)
     recordings = {recording.name: recording for recording in listing.recordings}
     print(f"{out}: going on where an earlier run stopped.", file=sys.stderr)
-    return Plan(
-        {split: [[Entry(recordings[name], *rest) for name, *rest in job] for job in record["jobs"][split]] for split in SPLITS},
+    return JobPlan(
+        {
+            split: [[PlannedRecording(recordings[name], *rest) for name, *rest in job] for job in record["jobs"][split]]
+            for split in SPLITS
+        },
         record["note"],
     )
 
 
-def _save_plan(path: Path, plan: Plan, settings: dict[str, Any]) -> None:
+def _save_plan(path: Path, plan: JobPlan, settings: dict[str, Any]) -> None:
     jobs = {split: [[(e.recording.name, e.first, e.stop, e.cut) for e in job] for job in plan.jobs[split]] for split in SPLITS}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")

@@ -27,41 +27,41 @@ _PLANAR = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
 
 
 @dataclass(frozen=True)
-class Shown:
+class Frame:
     """A frame of a recording.
 
     Attributes:
         number: Which of the recording's frames it is.
         time: When it is shown, s.
-        picture: The frame.
+        image: The frame.
         scene: How many cuts came before it.
     """
 
     number: int
     time: float
-    picture: av.VideoFrame
+    image: av.VideoFrame
     scene: int = 0
 
 
-def number_scenes(frames: Iterator[Shown]) -> Iterator[Shown]:
+def number_scenes(frames: Iterator[Frame]) -> Iterator[Frame]:
     """The same frames with their scenes; holds back two frames, since a cut shows only after them."""
-    held: deque[Shown] = deque()
+    held: deque[Frame] = deque()
     changes: deque[float] = deque()  # of the held frames, and of two before them
     last: np.ndarray | None = None
     scene = 0
     for frame in frames:
-        points = _points(frame.picture)
+        points = _points(frame.image)
         changes.append(math.nan if last is None else float(np.abs(points - last).mean()) * _PLANES)
         last = points
         held.append(frame)
         if len(held) > _NEIGHBORS:
             scene += _is_cut(changes, len(changes) - 1 - _NEIGHBORS)
-            yield Shown(held[0].number, held[0].time, held.popleft().picture, scene)
+            yield Frame(held[0].number, held[0].time, held.popleft().image, scene)
             if len(changes) > 2 * _NEIGHBORS:
                 changes.popleft()
     while held:
         scene += _is_cut(changes, len(changes) - len(held))
-        yield Shown(held[0].number, held[0].time, held.popleft().picture, scene)
+        yield Frame(held[0].number, held[0].time, held.popleft().image, scene)
 
 
 def _is_cut(changes: deque[float], place: int) -> bool:
@@ -71,11 +71,11 @@ def _is_cut(changes: deque[float], place: int) -> bool:
     return changes[place] >= LEAST and changes[place] >= RATIO * sum(around) / max(len(around), 1)
 
 
-def _points(picture: av.VideoFrame) -> np.ndarray:
-    """Brightness and color at a grid of points, (points,) int16: cheaper than making a smaller picture, and as telling."""
-    if picture.format.name not in _PLANAR:
-        picture = picture.reformat(_COLUMNS, _ROWS, "yuv444p", interpolation=Interpolation.POINT)
-    return np.concatenate([_grid(plane) for plane in picture.planes[:_PLANES]])
+def _points(image: av.VideoFrame) -> np.ndarray:
+    """Brightness and color at a grid of points, (points,) int16: cheaper than making a smaller image, and as telling."""
+    if image.format.name not in _PLANAR:
+        image = image.reformat(_COLUMNS, _ROWS, "yuv444p", interpolation=Interpolation.POINT)
+    return np.concatenate([_grid(plane) for plane in image.planes[:_PLANES]])
 
 
 def _grid(plane: VideoPlane) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Preparation: from a recording to samples. Split at cuts, resampled in time, resized, cut to length, checked, aligned."""
+"""Segmentation: from a recording to samples. Split at cuts, resampled in time, resized, cut to length, checked, aligned."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.options import Preparation
-from data_prep.pipeline.scene_cuts import Shown, number_scenes
-from data_prep.shards.sample import Maker, Sample, clip_key
+from data_prep.options import PreparationOptions
+from data_prep.pipeline.scene_cuts import Frame, number_scenes
+from data_prep.shards.sample import Sample, SampleGenerator, clip_key
 from data_prep.shards.thumbnails import largest_change
 from data_prep.sources.base import Recording, Source, Stream
 from lam.data.resize import SquareResizer
@@ -19,7 +19,7 @@ from lam.data.schema import Aggregation, aggregate_steps
 _SLACK = 1e-4  # of a target interval: times in files are rounded
 
 
-class Preparer(Maker):
+class SegmentGenerator(SampleGenerator):
     """Makes samples of a source's recordings.
 
     Args:
@@ -27,7 +27,7 @@ class Preparer(Maker):
         preparation: How recordings become samples.
     """
 
-    def __init__(self, source: Source, preparation: Preparation) -> None:
+    def __init__(self, source: Source, preparation: PreparationOptions) -> None:
         self.source, self.preparation = source, preparation
         self.aggregations = [each.aggregation for each in source.action_fields() for _ in range(each.dim)]
         self.factor_aggregations = source.factor_aggregations()
@@ -36,34 +36,34 @@ class Preparer(Maker):
         """The samples of a recording, in order."""
         options = self.preparation
         stream = self.source.open(recording)
-        frames: Iterator[Shown] = (Shown(i, time, picture) for i, (time, picture) in enumerate(stream.pictures))
+        frames: Iterator[Frame] = (Frame(i, time, picture) for i, (time, picture) in enumerate(stream.pictures))
         if options.cuts:
             frames = number_scenes(frames)
         if options.fps is not None:
             frames = resample(frames, options.fps)
         squares = SquareResizer(options.size, options.fit)
         count = 0
-        for piece in _pieces(frames, squares, options):
+        for segment in _segments(frames, squares, options):
             count += 1
-            if reason := _unusable(piece, options):
+            if reason := _reason_to_drop(segment, options):
                 drop(reason)
                 continue
-            yield self._sample(recording, stream, piece)
+            yield self._sample(recording, stream, segment)
         if not count:
             raise ValueError("it has no frames")
 
-    def _sample(self, recording: Recording, stream: Stream, piece: _Piece) -> Sample:
-        numbers, times = np.array(piece.numbers), np.array(piece.times)
+    def _sample(self, recording: Recording, stream: Stream, segment: _Segment) -> Sample:
+        numbers, times = np.array(segment.numbers), np.array(segment.times)
         actions = None if stream.actions is None else aggregate_steps(stream.actions, numbers, self.aggregations)
         factors = {
             name: aggregate_steps(value, numbers, self._aggregation(name, value)) for name, value in stream.factors.items()
         }
         name = "" if recording.name == recording.group else recording.name
         sample = Sample(
-            key=clip_key(recording.group, piece.times[0], name),
+            key=clip_key(recording.group, segment.times[0], name),
             source=recording.group,
             episode=recording.name,
-            frames=np.stack(piece.frames),
+            frames=np.stack(segment.frames),
             times=times,
             actions=actions,
             factors=factors,
@@ -77,7 +77,7 @@ class Preparer(Maker):
 
 
 @dataclass
-class _Piece:
+class _Segment:
     """Consecutive frames of one shot, resized."""
 
     frames: list[np.ndarray]
@@ -85,39 +85,39 @@ class _Piece:
     numbers: list[int]
 
 
-def _pieces(frames: Iterator[Shown], squares: SquareResizer, options: Preparation) -> Iterator[_Piece]:
+def _segments(frames: Iterator[Frame], squares: SquareResizer, options: PreparationOptions) -> Iterator[_Segment]:
     """Cuts frames at scene changes and after the longest time allowed."""
     longest = options.max_seconds - (0.5 / options.fps if options.fps else _SLACK)
-    piece, scene = _Piece([], [], []), 0
+    segment, scene = _Segment([], [], []), 0
     for frame in frames:
-        if piece.times and (frame.scene != scene or frame.time - piece.times[0] >= longest):
-            yield piece
-            piece = _Piece([], [], [])
+        if segment.times and (frame.scene != scene or frame.time - segment.times[0] >= longest):
+            yield segment
+            segment = _Segment([], [], [])
         scene = frame.scene
-        piece.frames.append(squares.resize(frame.picture))
-        piece.times.append(frame.time)
-        piece.numbers.append(frame.number)
-    if piece.times:
-        yield piece
+        segment.frames.append(squares.resize(frame.image))
+        segment.times.append(frame.time)
+        segment.numbers.append(frame.number)
+    if segment.times:
+        yield segment
 
 
-def _unusable(piece: _Piece, options: Preparation) -> str | None:
-    """Why a piece is left out, or None."""
-    if len(piece.times) < options.min_frames:
+def _reason_to_drop(segment: _Segment, options: PreparationOptions) -> str | None:
+    """Why a segment is left out, or None."""
+    if len(segment.times) < options.min_frames:
         return f"fewer than {options.min_frames} frames"
-    if options.static_below and largest_change(np.stack(piece.frames)) < options.static_below:
+    if options.static_below and largest_change(np.stack(segment.frames)) < options.static_below:
         return "static"
     return None
 
 
-def resample(frames: Iterator[Shown], fps: float) -> Iterator[Shown]:
+def resample(frames: Iterator[Frame], fps: float) -> Iterator[Frame]:
     """Keeps the frames that are on show at 0, 1/fps, 2/fps, ... seconds, with their own exact times.
 
     A frame is on show until the next one comes, so the latest frame not after each moment is taken; the future is never
     shown early, whatever the frame rate and however it varies. A frame is taken once, so a source slower than fps
     keeps its own rate.
     """
-    held: Shown | None = None
+    held: Frame | None = None
     interval = 1 / fps
     for frame in frames:
         if held is not None:

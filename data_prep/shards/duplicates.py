@@ -36,7 +36,7 @@ def leave_out_duplicates(
     infos = [(split, info) for split in order for info in shards[split]]
     tables = [pq.read_table(out / side_index_name(info.name)) for _, info in infos]
     prints = [np.frombuffer(thumb.as_py(), np.uint8) for table in tables for thumb in table["thumbnail"]]
-    extra = repeated(np.stack(prints), below) if prints else np.zeros(0, dtype=bool)
+    extra = find_duplicates(np.stack(prints), below) if prints else np.zeros(0, dtype=bool)
     kept: dict[Split, list[ShardInfo]] = {split: [] for split in shards}
     start = found = 0
     for (split, info), table in zip(infos, tables, strict=True):
@@ -49,7 +49,7 @@ def leave_out_duplicates(
     return kept, found
 
 
-def repeated(prints: np.ndarray, below: float) -> np.ndarray:
+def find_duplicates(prints: np.ndarray, below: float) -> np.ndarray:
     """Which rows are within ``below`` of an earlier row that is kept, everywhere.
 
     Args:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.shards.duplicates import leave_out_duplicates
-from data_prep.shards.records import PARTS, PartRecord, end_record, part_records
-from data_prep.shards.sample import SetSpec
-from data_prep.shards.statistics import Tally
+from data_prep.shards.records import PARTS, ProgressRecord, end_record_path, job_records
+from data_prep.shards.sample import DatasetSpec
+from data_prep.shards.statistics import RunningStatistics
 from lam.data.index import DataIndex
 from lam.data.schema import SPLITS, FactorInfo, Quarantined, ShardInfo, Split
 
@@ -18,12 +18,14 @@ _LISTED = 100  # quarantined items in index.json; the rest is in quarantined.txt
 
 def missing_jobs(out: Path, jobs: dict[Split, int]) -> list[tuple[Split, int]]:
     """Jobs that are not done yet, of so many in each split."""
-    return [(split, job) for split, count in jobs.items() for job in range(count) if not end_record(out, split, job).is_file()]
+    return [
+        (split, job) for split, count in jobs.items() for job in range(count) if not end_record_path(out, split, job).is_file()
+    ]
 
 
 def assemble(
     out: Path,
-    spec: SetSpec,
+    spec: DatasetSpec,
     jobs: dict[Split, int],
     settings: dict[str, Any],
     unreadable: list[tuple[str, str]] | None = None,
@@ -42,13 +44,13 @@ def assemble(
     Raises:
         ValueError: There are no samples, or the jobs recorded different factors.
     """
-    tally = Tally(quarantined=list(unreadable or []))
+    total = RunningStatistics(quarantined=list(unreadable or []))
     shards: dict[Split, list[ShardInfo]] = {split: [] for split in SPLITS}
     factors: dict[str, FactorInfo] | None = None
     for split, count in jobs.items():
         for job in range(count):
-            for record in [*part_records(out, split, job), PartRecord.load(end_record(out, split, job))]:
-                tally.merge(record.tally)
+            for record in [*job_records(out, split, job), ProgressRecord.load(end_record_path(out, split, job))]:
+                total.merge(record.statistics)
                 if record.shard is not None:
                     shards[split].append(record.shard)
                 if None not in (factors, record.factors) and record.factors != factors:
@@ -56,14 +58,14 @@ def assemble(
                 factors = record.factors if factors is None else factors
     if duplicates_below > 0:
         shards, found = leave_out_duplicates(out, shards, duplicates_below)
-        tally.dropped.update({"near-duplicate": found} if found else {})
+        total.dropped.update({"near-duplicate": found} if found else {})
     if not any(shards.values()):
-        reasons = [f"{name}: {reason}" for name, reason in tally.quarantined]
-        reasons += [f"{count} segments: {reason}" for reason, count in tally.dropped.items()]
+        reasons = [f"{name}: {reason}" for name, reason in total.quarantined]
+        reasons += [f"{count} segments: {reason}" for reason, count in total.dropped.items()]
         raise ValueError(f"Nothing usable was found. {'; '.join(reasons[:5])}.")
-    index = _index(out, spec, tally, shards, factors or {}, settings)
-    if tally.quarantined:
-        (out / "quarantined.txt").write_text("".join(f"{name}\t{reason}\n" for name, reason in tally.quarantined))
+    index = _index(out, spec, total, shards, factors or {}, settings)
+    if total.quarantined:
+        (out / "quarantined.txt").write_text("".join(f"{name}\t{reason}\n" for name, reason in total.quarantined))
     index.save()
     shutil.rmtree(out / PARTS)
     return DataIndex.load(out)
@@ -71,28 +73,28 @@ def assemble(
 
 def _index(
     out: Path,
-    spec: SetSpec,
-    tally: Tally,
+    spec: DatasetSpec,
+    total: RunningStatistics,
     shards: dict[Split, list[ShardInfo]],
     factors: dict[str, FactorInfo],
     settings: dict[str, Any],
 ) -> DataIndex:
-    mean, std = tally.pixel_moments()
+    mean, std = total.pixel_moments()
     return DataIndex(
         path=out,
         storage=spec.storage,
         height=spec.height,
         width=spec.width,
-        fps=round(tally.steps / tally.seconds, 6),
+        fps=round(total.steps / total.seconds, 6),
         pixel_mean=mean,
         pixel_std=std,
         splits={split: shards[split] for split in SPLITS},
         actions=list(spec.actions),
-        action_statistics=tally.actions.statistics(),
+        action_statistics=total.actions.statistics(),
         factors=factors,
         features=spec.features,
         settings=settings,
-        dropped=dict(sorted(tally.dropped.items())),
-        quarantined=[Quarantined(name, reason) for name, reason in tally.quarantined[:_LISTED]],
-        num_quarantined=len(tally.quarantined),
+        dropped=dict(sorted(total.dropped.items())),
+        quarantined=[Quarantined(name, reason) for name, reason in total.quarantined[:_LISTED]],
+        num_quarantined=len(total.quarantined),
     )

@@ -6,20 +6,20 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from data_prep.shards.statistics import Tally
+from data_prep.shards.statistics import RunningStatistics
 from lam.data.schema import FactorInfo, ShardInfo, Split
 
 PARTS = ".parts"
 
 
 @dataclass(frozen=True)
-class PartRecord:
+class ProgressRecord:
     """What is known of a written shard, or of the end of a job.
 
     Attributes:
         split: Split of the job.
         shard: The shard; None for the end of the job.
-        tally: What was counted since the record before.
+        statistics: What was counted since the record before.
         factors: Recorded factors, None before the first sample.
         recording: Which recording of the job to go on with.
         clip: Which of its clips to go on with.
@@ -27,7 +27,7 @@ class PartRecord:
 
     split: Split
     shard: ShardInfo | None
-    tally: Tally
+    statistics: RunningStatistics
     factors: dict[str, FactorInfo] | None
     recording: int
     clip: int
@@ -36,14 +36,15 @@ class PartRecord:
         """Writes the record atomically."""
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
-        record = {**asdict(self), "tally": self.tally.to_json()}
-        del record["factors"]  # named in files as in index.json
+        record = asdict(self)
+        del record["factors"], record["statistics"]  # files have the names causes and tally
         record["causes"] = None if self.factors is None else {name: info.to_record() for name, info in self.factors.items()}
+        record["tally"] = self.statistics.to_json()
         temporary.write_text(json.dumps(record))
         temporary.replace(path)
 
     @classmethod
-    def load(cls, path: Path) -> PartRecord:
+    def load(cls, path: Path) -> ProgressRecord:
         """Reads a record."""
         record = json.loads(path.read_text())
         shard, factors = record.pop("shard"), record.pop("causes")
@@ -51,14 +52,14 @@ class PartRecord:
             shard = ShardInfo(**{**shard, "lengths": tuple(shard["lengths"]), "counts": tuple(shard["counts"])})
         if factors is not None:
             factors = {name: FactorInfo.from_record(factor) for name, factor in factors.items()}
-        return cls(shard=shard, factors=factors, tally=Tally.from_json(record.pop("tally")), **record)
+        return cls(shard=shard, factors=factors, statistics=RunningStatistics.from_json(record.pop("tally")), **record)
 
 
-def part_records(out: Path, split: Split, job: int) -> list[PartRecord]:
+def job_records(out: Path, split: Split, job: int) -> list[ProgressRecord]:
     """Records of a job's shards so far, in order."""
-    return [PartRecord.load(path) for path in sorted((out / PARTS).glob(f"{split}-{job:06d}-*.json"))]
+    return [ProgressRecord.load(path) for path in sorted((out / PARTS).glob(f"{split}-{job:06d}-*.json"))]
 
 
-def end_record(out: Path, split: Split, job: int) -> Path:
+def end_record_path(out: Path, split: Split, job: int) -> Path:
     """Where the record of a job's end lies once it is done."""
     return out / PARTS / f"{split}-{job:06d}.end.json"

@@ -58,7 +58,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class SetSpec:
+class DatasetSpec:
     """What all samples of a set have in common.
 
     Attributes:
@@ -83,7 +83,7 @@ class SetSpec:
     bytes_per_shard: int = 256 * 2**20
 
 
-class Maker(ABC):
+class SampleGenerator(ABC):
     """Makes the samples of a recording. It is sent to worker processes."""
 
     @abstractmethod

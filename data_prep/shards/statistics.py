@@ -12,7 +12,7 @@ from lam.data.schema import ActionStatistics
 
 
 @dataclass
-class Tally:
+class RunningStatistics:
     """What has been seen so far.
 
     Attributes:
@@ -25,7 +25,7 @@ class Tally:
     """
 
     pixels: np.ndarray = field(default_factory=lambda: np.zeros((3, 256), dtype=np.int64))
-    actions: ActionTally = field(default_factory=lambda: ActionTally())
+    actions: RunningActionStatistics = field(default_factory=lambda: RunningActionStatistics())
     steps: int = 0
     seconds: float = 0.0
     dropped: Counter[str] = field(default_factory=Counter)
@@ -36,7 +36,7 @@ class Tally:
         for channel in range(3):
             self.pixels[channel] += np.bincount(frames[..., channel].ravel(), minlength=256)
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: RunningStatistics) -> None:
         """Adds another tally to this one."""
         self.pixels += other.pixels
         self.actions.merge(other.actions)
@@ -65,12 +65,12 @@ class Tally:
         }
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Tally:
+    def from_json(cls, record: dict[str, Any]) -> RunningStatistics:
         """The tally that ``to_json`` gave."""
         actions: dict[str, Any] = {name: np.asarray(value, dtype=np.float64) for name, value in record["actions"].items()}
         return cls(
             pixels=np.array(record["pixels"], dtype=np.int64),
-            actions=ActionTally(**{**actions, "count": int(actions["count"])}),
+            actions=RunningActionStatistics(**{**actions, "count": int(actions["count"])}),
             steps=record["steps"],
             seconds=record["seconds"],
             dropped=Counter(record["dropped"]),
@@ -79,7 +79,7 @@ class Tally:
 
 
 @dataclass
-class ActionTally:
+class RunningActionStatistics:
     """Moments and limits of actions, for each of their U numbers; empty before the first.
 
     Attributes:
@@ -105,9 +105,9 @@ class ActionTally:
         values = actions.astype(np.float64)
         mean, low, high = values.mean(axis=0), values.min(axis=0), values.max(axis=0)
         at_low, at_high = ((values == limit).sum(axis=0).astype(np.float64) for limit in (low, high))
-        self.merge(ActionTally(len(values), mean, ((values - mean) ** 2).sum(axis=0), low, high, at_low, at_high))
+        self.merge(RunningActionStatistics(len(values), mean, ((values - mean) ** 2).sum(axis=0), low, high, at_low, at_high))
 
-    def merge(self, other: ActionTally) -> None:
+    def merge(self, other: RunningActionStatistics) -> None:
         """Adds another tally to this one (Chan, Golub and LeVeque 1979)."""
         if not self.count or not other.count:
             self.__dict__.update(vars(other if other.count else self))

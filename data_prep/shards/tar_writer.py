@@ -18,7 +18,7 @@ from lam.data.schema import MEMBERS, ShardInfo, Storage, side_index_name
 _BLOCK = 512  # of a tar: a header, and what members are padded to
 
 
-class OpenShard:
+class TarShardWriter:
     """A shard that is being written, under a temporary name.
 
     Args:

@@ -16,10 +16,10 @@ import numpy as np
 
 from data_prep.shards.encoding import encode_jpegs, encode_mp4, encode_npy, encode_npz
 from data_prep.shards.finalize import assemble
-from data_prep.shards.records import PARTS, PartRecord, end_record, part_records
-from data_prep.shards.sample import Sample, SetSpec
-from data_prep.shards.statistics import Tally
-from data_prep.shards.tar_writer import OpenShard
+from data_prep.shards.records import PARTS, ProgressRecord, end_record_path, job_records
+from data_prep.shards.sample import DatasetSpec, Sample
+from data_prep.shards.statistics import RunningStatistics
+from data_prep.shards.tar_writer import TarShardWriter
 from data_prep.shards.thumbnails import sample_thumbnail
 from lam.data.codec import pack_states
 from lam.data.schema import SPLITS, Aggregation, FactorInfo, ShardInfo, Split, Storage
@@ -33,7 +33,7 @@ class JobWriter:
     Attributes:
         recording: Which recording of the job is being read; kept by the caller.
         clip: Which of its clips comes next; kept by the caller.
-        tally: What was counted since the last record; the caller adds what is left out.
+        statistics: What was counted since the last record; the caller adds what is left out.
 
     Args:
         out: Folder to write to.
@@ -42,14 +42,14 @@ class JobWriter:
         job: Number of the job in the split.
     """
 
-    def __init__(self, out: Path, spec: SetSpec, split: Split, job: int) -> None:
+    def __init__(self, out: Path, spec: DatasetSpec, split: Split, job: int) -> None:
         self.out, self.spec, self.split, self.job = out, spec, split, job
-        records = part_records(out, split, job)
+        records = job_records(out, split, job)
         self.recording, self.clip = (records[-1].recording, records[-1].clip) if records else (0, 0)
-        self.tally = Tally()
+        self.statistics = RunningStatistics()
         self._parts = len(records)
         self._factors = records[-1].factors if records else None
-        self._open: OpenShard | None = None
+        self._open: TarShardWriter | None = None
         self._keys: set[str] = set()
 
     def add(self, sample: Sample) -> None:
@@ -65,13 +65,13 @@ class JobWriter:
         if self.spec.storage is not Storage.states:
             thumbnail = sample_thumbnail(sample.frames)
             if self.split == "train":
-                self.tally.add_pixels(sample.frames)
+                self.statistics.add_pixels(sample.frames)
         if sample.actions is not None and self.split == "train":
-            self.tally.actions.add(sample.actions)
-        self.tally.steps += len(sample.times) - 1
-        self.tally.seconds += float(sample.times[-1] - sample.times[0])
+            self.statistics.actions.add(sample.actions)
+        self.statistics.steps += len(sample.times) - 1
+        self.statistics.seconds += float(sample.times[-1] - sample.times[0])
         if self._open is None:
-            self._open = OpenShard(self.out, f"{self.split}-{self.job:06d}-{self._parts:03d}.tar")
+            self._open = TarShardWriter(self.out, f"{self.split}-{self.job:06d}-{self._parts:03d}.tar")
         self._open.add(sample, members, thumbnail)
         self._keys.add(sample.key)
 
@@ -85,7 +85,7 @@ class JobWriter:
         """Closes the last shard and notes that the job is done."""
         if self._open is not None:
             self._finish_shard()
-        self._record(None).save(end_record(self.out, self.split, self.job))
+        self._record(None).save(end_record_path(self.out, self.split, self.job))
 
     def discard(self) -> None:
         """Gives up what has no record yet."""
@@ -98,10 +98,10 @@ class JobWriter:
         self._open = None
         self._record(info).save(self.out / PARTS / f"{self.split}-{self.job:06d}-{self._parts:03d}.json")
         self._parts += 1
-        self.tally = Tally()
+        self.statistics = RunningStatistics()
 
-    def _record(self, shard: ShardInfo | None) -> PartRecord:
-        return PartRecord(self.split, shard, self.tally, self._factors, self.recording, self.clip)
+    def _record(self, shard: ShardInfo | None) -> ProgressRecord:
+        return ProgressRecord(self.split, shard, self.statistics, self._factors, self.recording, self.clip)
 
     def _check(self, sample: Sample) -> None:
         """Raises ValueError where a sample does not fit the set."""
@@ -150,7 +150,7 @@ class ShardWriter:
         settings: What the set is made with, for index.json.
     """
 
-    def __init__(self, out: Path, spec: SetSpec, settings: dict[str, Any] | None = None) -> None:
+    def __init__(self, out: Path, spec: DatasetSpec, settings: dict[str, Any] | None = None) -> None:
         self.out, self.spec, self.settings = Path(out), spec, settings or {}
         self.out.mkdir(parents=True, exist_ok=True)
         if found := sorted(path.name for path in self.out.iterdir()):
@@ -183,7 +183,7 @@ def frame_rate(times: np.ndarray) -> float:
     return round((len(times) - 1) / float(times[-1] - times[0]), 6)
 
 
-def _video(sample: Sample, spec: SetSpec) -> bytes:
+def _video(sample: Sample, spec: DatasetSpec) -> bytes:
     """The frames as bytes of a member."""
     if spec.storage is Storage.states:
         return pack_states(sample.frames)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.pipeline.generated import check_generated, write_generated
-from data_prep.shards.sample import Maker, Sample, SetSpec
+from data_prep.shards.sample import DatasetSpec, Sample, SampleGenerator
 from data_prep.sources.base import Recording
 from lam.data.schema import Storage
 from lam.simulators import Simulator, SimulatorFactory, find_simulator, record_episode
@@ -56,7 +56,7 @@ def sim(
     simulator = started(find_simulator(env), size)
     simulator.reset(seed)
     simulator.render()  # reports missing graphics here and not of every episode
-    spec = SetSpec(height=size, width=size, storage=storage, actions=simulator.action_fields)
+    spec = DatasetSpec(height=size, width=size, storage=storage, actions=simulator.action_fields)
     maker = Episodes(env, size, frames, policy_entropy, seed)
     return write_generated(out, maker, spec, (train, val), frames, record, jobs)
 
@@ -67,7 +67,7 @@ def started(make: SimulatorFactory, size: int) -> Simulator:
     return make(size)
 
 
-class Episodes(Maker):
+class Episodes(SampleGenerator):
     """Plays the episode of each recording.
 
     Args:

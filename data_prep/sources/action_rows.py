@@ -17,10 +17,10 @@ def as_actions(rows: np.ndarray) -> np.ndarray:
         ValueError: Some are infinite or no numbers.
     """
     with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused
-        return finite(rows.astype(np.float32), "actions")
+        return check_finite(rows.astype(np.float32), "actions")
 
 
-def finite(rows: np.ndarray, what: str) -> np.ndarray:
+def check_finite(rows: np.ndarray, what: str) -> np.ndarray:
     """The same rows.
 
     Raises:
@@ -32,7 +32,7 @@ def finite(rows: np.ndarray, what: str) -> np.ndarray:
     return rows
 
 
-def fields(dim: int, absolute: Collection[int]) -> list[ActionField]:
+def group_fields(dim: int, absolute: Collection[int]) -> list[ActionField]:
     """A field for each run of numbers that are joined alike.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Header:
+class ArrayHeader:
     """What an array is, without its numbers.
 
     Attributes:
@@ -28,7 +28,7 @@ class Header:
     fortran: bool = False
 
 
-def read_headers(path: Path) -> dict[str, Header]:
+def read_headers(path: Path) -> dict[str, ArrayHeader]:
     """Arrays of a file by name, without reading their numbers.
 
     Raises:
@@ -43,7 +43,7 @@ def read_headers(path: Path) -> dict[str, Header]:
                         headers[name.removesuffix(".npy")] = _read_header(member)
             return headers
     except Exception as error:  # damage comes as any kind of error: of zip, of zlib, of numpy's parser
-        raise _damage(error) from error
+        raise _corruption_error(error) from error
 
 
 def read_array(path: Path, name: str, episode: int | None) -> np.ndarray:
@@ -67,11 +67,11 @@ def read_array(path: Path, name: str, episode: int | None) -> np.ndarray:
             member.seek(size * (episode or 0), os.SEEK_CUR)
             return np.frombuffer(member.read(size), header.dtype).reshape(shape)  # at the end zipfile compares the CRC-32
     except Exception as error:
-        raise _damage(error) from error
+        raise _corruption_error(error) from error
 
 
 @functools.cache
-def damage(path: Path, name: str, state: str) -> str | None:
+def find_corruption(path: Path, name: str, state: str) -> str | None:
     """Why an array cannot be trusted, or None: it is read to its end once a process, since reading an episode checks nothing.
 
     Args:
@@ -84,22 +84,22 @@ def damage(path: Path, name: str, state: str) -> str | None:
             while member.read(2**20):
                 pass
     except Exception as error:
-        return str(_damage(error))
+        return str(_corruption_error(error))
     return None
 
 
-def _read_header(member: IO[bytes]) -> Header:
+def _read_header(member: IO[bytes]) -> ArrayHeader:
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(member)
-    return Header(shape, dtype, fortran)
+    return ArrayHeader(shape, dtype, fortran)
 
 
-def _damage(error: Exception) -> ValueError:
+def _corruption_error(error: Exception) -> ValueError:
     return ValueError(f"damaged or not an npz file ({str(error).strip() or type(error).__name__})")
 
 
-def check_pictures(name: str, header: Header) -> tuple[int, ...]:
+def check_images(name: str, header: ArrayHeader) -> tuple[int, ...]:
     """Axes before those of a picture: (T,), or (E, T) where there is an axis for episodes.
 
     Raises:
@@ -116,8 +116,8 @@ def check_pictures(name: str, header: Header) -> tuple[int, ...]:
     return shape[:-3]
 
 
-def as_pictures(name: str, array: np.ndarray) -> np.ndarray:
-    """Pixels (..., H, W, 3) uint8 of an array that ``check_pictures`` let pass; of stacked frames the last, the newest.
+def as_images(name: str, array: np.ndarray) -> np.ndarray:
+    """Pixels (..., H, W, 3) uint8 of an array that ``check_images`` let pass; of stacked frames the last, the newest.
 
     Raises:
         ValueError: Numbers are not those of pixels.
@@ -134,7 +134,7 @@ def _stacked(channels: int, height: int, width: int) -> bool:
     return width != 3 and channels % 3 == 0 and channels < min(height, width)
 
 
-def check_rows(name: str, header: Header, leading: tuple[int, ...]) -> int:
+def check_rows(name: str, header: ArrayHeader, leading: tuple[int, ...]) -> int:
     """Numbers U of an action, given the axes before those of a picture.
 
     Raises:

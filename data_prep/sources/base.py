@@ -19,7 +19,7 @@ import av
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data_prep.options import Preparation
+from data_prep.options import PreparationOptions
 from lam.data.schema import ActionField, Aggregation, Split
 
 
@@ -84,7 +84,7 @@ class Source(ABC):
     """
 
     src: Path
-    preparation: ClassVar[Preparation] = Preparation()
+    preparation: ClassVar[PreparationOptions] = PreparationOptions()
 
     @abstractmethod
     def find(self) -> Listing:
@@ -155,7 +155,7 @@ def relative(src: Path, file: Path) -> str:
     return file.name if file == src else file.relative_to(src).as_posix()
 
 
-def state_of(*files: Path) -> str:
+def file_state(*files: Path) -> str:
     """Sizes and modification times of files, for ``Recording.state``."""
     return " ".join(f"{file.stat().st_size}@{file.stat().st_mtime_ns}" for file in files)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.sources.action_rows import as_actions
-from data_prep.sources.base import Listing, Recording, Source, Stream, state_of
+from data_prep.sources.base import Listing, Recording, Source, Stream, file_state
 from data_prep.sources.image_files import read_images
 from lam.data.schema import ActionField
 
@@ -27,7 +27,7 @@ ACTIONS = ("user/angle", "user/throttle")
 
 
 @dataclass(frozen=True)
-class Record:
+class TubRecord:
     """What was recorded at a moment.
 
     Attributes:
@@ -81,7 +81,7 @@ class Tub:
         there = [name for name in listed if (folder / name).is_file()]
         return cls(folder, there, [name for name in listed if name not in there], deleted, image)
 
-    def read(self, catalog: str) -> list[Record]:
+    def read(self, catalog: str) -> list[TubRecord]:
         """Records of a catalog by which a person drove, without deleted ones.
 
         Raises:
@@ -102,7 +102,7 @@ class Tub:
                 self.left_out["not driven by a person"] += 1
             else:
                 action = (float(record[ACTIONS[0]]), float(record[ACTIONS[1]]))
-                records.append(Record(record["_index"], record["_timestamp_ms"], record[self.image], action))
+                records.append(TubRecord(record["_index"], record["_timestamp_ms"], record[self.image], action))
         return records
 
 
@@ -165,7 +165,7 @@ class DonkeyCar(Source):
                 used = sorted({catalogs[index] for index in range(first - self.lag, last + 1)})
                 recording = f"{name}/{first:06d}" if name != "." else f"{first:06d}"
                 place = {"tub": str(tub.folder), "catalogs": used, "first": first, "last": last}
-                state = state_of(tub.folder / "manifest.json", *(tub.folder / catalog for catalog in used))
+                state = file_state(tub.folder / "manifest.json", *(tub.folder / catalog for catalog in used))
                 size = sum(sizes[record.image] for record in part)
                 listing.recordings.append(Recording(recording, recording, size, place, state=state))
 
@@ -188,9 +188,9 @@ class DonkeyCar(Source):
         return Stream(read_images(files, times), as_actions(np.array([factor.action for factor in factors])))
 
 
-def drives(records: Iterable[Record], max_gap: float) -> list[list[Record]]:
+def drives(records: Iterable[TubRecord], max_gap: float) -> list[list[TubRecord]]:
     """Runs of consecutive records without a gap in time."""
-    found: list[list[Record]] = []
+    found: list[list[TubRecord]] = []
     for record in records:
         if found and record.index == (last := found[-1][-1]).index + 1:
             gap = (record.milliseconds - last.milliseconds) / 1000
@@ -201,7 +201,7 @@ def drives(records: Iterable[Record], max_gap: float) -> list[list[Record]]:
     return found
 
 
-def equal_parts(drive: list[Record], longest: float) -> list[list[Record]]:
+def equal_parts(drive: list[TubRecord], longest: float) -> list[list[TubRecord]]:
     """A drive in as few parts of equal time as are not longer than this many seconds; none of an empty one."""
     if not drive:
         return []

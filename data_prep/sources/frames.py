@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-from data_prep.options import Preparation
+from data_prep.options import PreparationOptions
 from data_prep.sources.base import Clock, Listing, Recording, Source, Stream
-from data_prep.sources.image_files import ENDINGS, ImageFolder, natural, read_images
+from data_prep.sources.image_files import ENDINGS, ImageFolder, natural_order, read_images
 
 
 class Frames(Source):
@@ -22,7 +22,7 @@ class Frames(Source):
         recorded_fps: Frames a second of the images, which they do not say; 12 is the rate of Something-Something v2.
     """
 
-    preparation: ClassVar[Preparation] = Preparation(static_below=2.0, duplicates_below=4.0)
+    preparation: ClassVar[PreparationOptions] = PreparationOptions(static_below=2.0, duplicates_below=4.0)
 
     def __init__(self, src: Path, recorded_fps: float = 12.0) -> None:
         self.src = Path(src)
@@ -35,9 +35,9 @@ class Frames(Source):
         recordings: list[Recording] = []
         closed: list[OSError] = []
         for folder, below, _ in os.walk(self.src, onerror=closed.append):
-            below[:] = sorted((name for name in below if not name.startswith(".")), key=natural)
+            below[:] = sorted((name for name in below if not name.startswith(".")), key=natural_order)
             path = Path(folder)
-            images = ImageFolder.look(path)
+            images = ImageFolder.scan(path)
             if images.files:
                 name = path.relative_to(self.src).as_posix()  # . is the folder itself
                 recordings.append(Recording(name, name, images.size, {"folder": folder}, state=images.state))
@@ -47,5 +47,5 @@ class Frames(Source):
 
     def open(self, recording: Recording) -> Stream:
         """The images of a folder."""
-        files = ImageFolder.look(Path(recording.place["folder"])).files
+        files = ImageFolder.scan(Path(recording.place["folder"])).files
         return Stream(read_images(files, self.clock.times(len(files))))

@@ -11,9 +11,9 @@ import av
 import h5py
 
 from data_prep.sources.action_rows import as_actions
-from data_prep.sources.base import Clock, Listing, Recording, Source, Stream, array_frames, find_files, relative, state_of
+from data_prep.sources.base import Clock, Listing, Recording, Source, Stream, array_frames, file_state, find_files, relative
 from data_prep.sources.hdf5_layout import LAYOUTS, check_rows, count_frames
-from data_prep.sources.image_files import decode_images, natural
+from data_prep.sources.image_files import decode_images, natural_order
 from lam.data.schema import ActionField, Split
 
 
@@ -91,10 +91,10 @@ class Hdf5(Source):
             paths = {name: "/"}
         elif isinstance(opened.get(group), h5py.Group):
             episodes = [key for key, member in opened[group].items() if isinstance(member, h5py.Group)]
-            paths = {f"{name}/{episode}": f"{group}/{episode}" for episode in sorted(episodes, key=natural)}
+            paths = {f"{name}/{episode}": f"{group}/{episode}" for episode in sorted(episodes, key=natural_order)}
         else:
             raise ValueError(f"no group {group!r}; it has {', '.join(opened) or 'none'}")
-        splits, state = _splits(opened), state_of(file)
+        splits, state = _splits(opened), file_state(file)
         size = file.stat().st_size // max(len(paths) * len(self.layout.images), 1)
         for source, path in paths.items():
             try:

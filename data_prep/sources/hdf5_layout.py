@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-from data_prep.sources.action_rows import fields
+from data_prep.sources.action_rows import group_fields
 from lam.data.schema import ActionField, Aggregation
 
 
@@ -30,7 +30,7 @@ def planar_motion(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Hdf5Layout:
     """Where things are; paths of data sets are relative to an episode.
 
     Attributes:
@@ -68,17 +68,17 @@ class Layout:
         total = sum(dims)
         # of an arm of robosuite six numbers move the hand and the seventh says where the gripper should be
         known = range(6, total, 7) if total % 7 == 0 else ()
-        return fields(total, known if absolute is None else absolute)
+        return group_fields(total, known if absolute is None else absolute)
 
 
 RECON_IMAGES = ("images/rgb_left",)
 LAYOUTS = {
     # https://robomimic.github.io/docs/datasets/overview.html; its simulated robots are controlled at 20 Hz
-    "robomimic": Layout("data", ("obs/agentview_image",), ("actions",), "sum", 20.0),
+    "robomimic": Hdf5Layout("data", ("obs/agentview_image",), ("actions",), "sum", 20.0),
     # https://github.com/robodhruv/visualnav-transformer train/process_recon.py (pictures, position, yaw) and
     # https://github.com/gkahn13/badgr src/badgr/jackal (commands; 0.25 s a step in envs/jackal_env.py)
-    "recon": Layout(None, RECON_IMAGES, ("commands/linear_velocity", "commands/angular_velocity"), "mean", 4.0),
-    "recon_motion": Layout(
+    "recon": Hdf5Layout(None, RECON_IMAGES, ("commands/linear_velocity", "commands/angular_velocity"), "mean", 4.0),
+    "recon_motion": Hdf5Layout(
         None, RECON_IMAGES, ("jackal/position", "jackal/yaw"), "sum", 4.0, planar_motion, ("forward", "left", "turn")
     ),
 }

@@ -30,7 +30,7 @@ class ImageFolder:
     state: str
 
     @classmethod
-    def look(cls, folder: Path) -> ImageFolder:
+    def scan(cls, folder: Path) -> ImageFolder:
         """Lists a folder."""
         with os.scandir(folder) as entries:
             found = {
@@ -40,13 +40,13 @@ class ImageFolder:
             }
         newest = max((stat.st_mtime_ns for stat in found.values()), default=0)
         return cls(
-            files=[folder / name for name in sorted(found, key=natural)],
+            files=[folder / name for name in sorted(found, key=natural_order)],
             size=sum(stat.st_size for stat in found.values()),
             state=f"{len(found)}@{newest}",
         )
 
 
-def natural(name: str) -> tuple[list[str | int], str]:
+def natural_order(name: str) -> tuple[list[str | int], str]:
     """Key that sorts names with their numbers as numbers: img2 before img10."""
     parts = re.split("([0-9]+)", name)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name

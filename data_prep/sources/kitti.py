@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from data_prep.sources.action_rows import as_actions, finite
-from data_prep.sources.base import Listing, Recording, Source, Stream, state_of
-from data_prep.sources.image_files import ImageFolder, natural, read_images
+from data_prep.sources.action_rows import as_actions, check_finite
+from data_prep.sources.base import Listing, Recording, Source, Stream, file_state
+from data_prep.sources.image_files import ImageFolder, natural_order, read_images
 from lam.data.schema import ActionField
 
 
@@ -42,14 +42,14 @@ class Kitti(Source):
                 f"{self.src} has no folder sequences, expected that and poses of the KITTI odometry benchmark."
             )
         listing = Listing([])
-        for sequence in sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: natural(path.name)):
+        for sequence in sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: natural_order(path.name)):
             name = sequence.relative_to(self.src).as_posix()
             needed = [sequence / self.camera, sequence / "times.txt", *([self._poses(sequence.name)] if self.poses else [])]
             if missing := [path.relative_to(self.src).as_posix() for path in needed if not path.exists()]:
                 listing.unreadable.append((name, f"there is no {', no '.join(missing)}"))
                 continue
-            images = ImageFolder.look(needed[0])
-            state = f"{images.state} {state_of(*needed[1:])}"
+            images = ImageFolder.scan(needed[0])
+            state = f"{images.state} {file_state(*needed[1:])}"
             listing.recordings.append(Recording(name, name, images.size, {"sequence": sequence.name}, state=state))
         if not listing.recordings and not listing.unreadable:
             raise FileNotFoundError(f"{folder} has no sequence.")
@@ -67,14 +67,14 @@ class Kitti(Source):
         """
         number = recording.place["sequence"]
         sequence = self.src / "sequences" / number
-        files = ImageFolder.look(sequence / self.camera).files
+        files = ImageFolder.scan(sequence / self.camera).files
         times = _read_numbers(sequence / "times.txt", len(files), columns=1)[:: self.every, 0]
         if not (np.diff(times) > 0).all():
             raise ValueError(f"times.txt does not increase after {times[:-1][~(np.diff(times) > 0)][0]} s")
         actions = None
         if self.poses:
             poses = _read_numbers(self._poses(number), len(files), columns=12)[:: self.every]
-            actions = as_actions(relative_motion(finite(poses, "poses").reshape(-1, 3, 4)))
+            actions = as_actions(relative_motion(check_finite(poses, "poses").reshape(-1, 3, 4)))
         return Stream(read_images(files[:: self.every], (times - times[:1]).tolist()), actions)
 
     def _poses(self, number: str) -> Path:

@@ -6,18 +6,18 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from data_prep.sources.action_rows import as_actions, fields
+from data_prep.sources.action_rows import as_actions, group_fields
 from data_prep.sources.arrays import (
-    Header,
-    as_pictures,
+    ArrayHeader,
+    as_images,
     between_frames,
-    check_pictures,
+    check_images,
     check_rows,
-    damage,
+    find_corruption,
     read_array,
     read_headers,
 )
-from data_prep.sources.base import Clock, Listing, Recording, Source, Stream, array_frames, find_files, relative, state_of
+from data_prep.sources.base import Clock, Listing, Recording, Source, Stream, array_frames, file_state, find_files, relative
 from lam.data.schema import ActionField
 
 
@@ -84,9 +84,9 @@ class Npz(Source):
             found = ", ".join(map(repr, headers)) or "none"
             raise ValueError(f"no array {', '.join(map(repr, missing))}; it has {found}")
         first = self.frames[0]
-        leading = check_pictures(first, headers[first])
+        leading = check_images(first, headers[first])
         for camera in self.frames:
-            if check_pictures(camera, headers[camera]) != leading:
+            if check_images(camera, headers[camera]) != leading:
                 raise ValueError(
                     f"array {camera!r} is {headers[camera].shape} and {first!r} is {headers[first].shape}, "
                     "expected the same episodes and frames"
@@ -99,12 +99,12 @@ class Npz(Source):
         numbers: Iterable[int | None] = range(leading[0]) if len(leading) == 2 else [None]
         return [self._recording(file, headers, episode, camera) for episode in numbers for camera in self.frames]
 
-    def _recording(self, file: Path, headers: dict[str, Header], episode: int | None, camera: str) -> Recording:
+    def _recording(self, file: Path, headers: dict[str, ArrayHeader], episode: int | None, camera: str) -> Recording:
         shape, name = headers[camera].shape, relative(self.src, file)
         group = name if episode is None else f"{name}/{episode:05d}"
         view = group if len(self.frames) == 1 else f"{group}/{camera}"
         size = math.prod(shape if episode is None else shape[1:]) * headers[camera].dtype.itemsize
-        return Recording(view, group, size, {"file": str(file), "episode": episode, "camera": camera}, state=state_of(file))
+        return Recording(view, group, size, {"file": str(file), "episode": episode, "camera": camera}, state=file_state(file))
 
     def action_fields(self) -> list[ActionField]:
         """Runs of numbers that are changes or targets.
@@ -112,7 +112,7 @@ class Npz(Source):
         Raises:
             ValueError: Actions have no number that ``absolute`` names.
         """
-        return [] if self._dim is None else fields(self._dim, self.absolute)
+        return [] if self._dim is None else group_fields(self._dim, self.absolute)
 
     def open(self, recording: Recording) -> Stream:
         """Reads an episode.
@@ -122,9 +122,9 @@ class Npz(Source):
         """
         file, episode, camera = Path(recording.place["file"]), recording.place["episode"], recording.place["camera"]
         for name in (camera, self.actions):
-            if episode is not None and name is not None and (reason := damage(file, name, recording.state)):
+            if episode is not None and name is not None and (reason := find_corruption(file, name, recording.state)):
                 raise ValueError(reason)
-        pictures = as_pictures(camera, read_array(file, camera, episode))
+        pictures = as_images(camera, read_array(file, camera, episode))
         actions = None
         if self.actions is not None:
             actions = as_actions(between_frames(read_array(file, self.actions, episode), self.shift))

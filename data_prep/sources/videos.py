@@ -10,8 +10,8 @@ from typing import ClassVar
 import av
 from av.stream import Disposition
 
-from data_prep.options import Preparation
-from data_prep.sources.base import Listing, Recording, Source, Stream, find_files, relative, state_of
+from data_prep.options import PreparationOptions
+from data_prep.sources.base import Listing, Recording, Source, Stream, file_state, find_files, relative
 
 ENDINGS = {".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv"}
 
@@ -26,7 +26,7 @@ class Videos(Source):
         src: Folder of videos, or one video.
     """
 
-    preparation: ClassVar[Preparation] = Preparation(fps=4.0, cuts=True, static_below=2.0, duplicates_below=4.0)
+    preparation: ClassVar[PreparationOptions] = PreparationOptions(fps=4.0, cuts=True, static_below=2.0, duplicates_below=4.0)
 
     def __init__(self, src: Path) -> None:
         self.src = src
@@ -35,7 +35,7 @@ class Videos(Source):
         """All files whose names end as those of videos do."""
         files = find_files(self.src, ENDINGS, "videos")
         recordings = [
-            Recording(name, name, file.stat().st_size, {"file": str(file)}, state=state_of(file))
+            Recording(name, name, file.stat().st_size, {"file": str(file)}, state=file_state(file))
             for file in files
             for name in [relative(self.src, file)]
         ]

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.worlds.motion import BLOCK_RADIUS, POSES, Motion, move
-from data_prep.worlds.passive import Causes, balls, distractors, entrance, flicker, ground, numbered, vector_cause
-from data_prep.worlds.render import Scene, Sprite, render
+from data_prep.worlds.passive import Factors, balls, distractors, entrance, flicker, ground, numbered, vector_factor
+from data_prep.worlds.render import Sprite, WorldScene, render
 from data_prep.worlds.settings import EMBODIMENTS, Color, WorldSettings
-from data_prep.worlds.streams import Streams
+from data_prep.worlds.streams import RandomStreams
+from data_prep.worlds.trajectories import BLOCK_RADIUS, POSES, Trajectories, simulate
 
 ARM_COLOR, BASE_RADIUS, LINK_RADIUS = (0.15, 0.15, 0.18), 0.06, 0.035
 MARK_COLOR, MARK_RADIUS = (0.10, 0.75, 0.75), 0.05
@@ -30,86 +30,86 @@ class WorldClip(NamedTuple):
 
     frames: np.ndarray
     actions: np.ndarray | None
-    factors: Causes
+    factors: Factors
 
 
 def make_clip(settings: WorldSettings, seed: int, split: int, clip: int) -> WorldClip:
     """One clip; a pure function of its arguments."""
-    streams = Streams(seed, split, clip)
-    motion = move(settings, streams)
+    streams = RandomStreams(seed, split, clip)
+    trajectories = simulate(settings, streams)
     sprites: list[Sprite] = []
-    factors = _agent_causes(settings, motion)
+    factors = _agent_factors(settings, trajectories)
     for layer, found in (
-        distractors(settings, streams, motion),
-        (_base(settings, motion), {}),
-        _blocks(settings, motion),
-        balls(settings, streams, motion),
-        entrance(settings, streams, motion),
-        (_agents(settings, motion), {}),
+        distractors(settings, streams, trajectories),
+        (_base(settings, trajectories), {}),
+        _blocks(settings, trajectories),
+        balls(settings, streams, trajectories),
+        entrance(settings, streams, trajectories),
+        (_agents(settings, trajectories), {}),
     ):
         sprites += layer
         factors |= found
     brightness, flickered = flicker(settings, streams)
-    colors, camera = ground(settings, streams, motion)
-    scene = Scene(colors, camera, sprites, brightness)
-    return WorldClip(render(scene, settings.size), _actions(settings, motion), factors | flickered)
+    colors, camera = ground(settings, streams, trajectories)
+    scene = WorldScene(colors, camera, sprites, brightness)
+    return WorldClip(render(scene, settings.size), _actions(settings, trajectories), factors | flickered)
 
 
-def _actions(settings: WorldSettings, motion: Motion) -> np.ndarray | None:
+def _actions(settings: WorldSettings, trajectories: Trajectories) -> np.ndarray | None:
     """Executed commands of agent and camera, (F-1, U) float32."""
-    parts = [motion.commands[:, 0]] if settings.agents else []
-    parts += [motion.pan / settings.pan] if settings.pan else []
+    parts = [trajectories.commands[:, 0]] if settings.agents else []
+    parts += [trajectories.pan / settings.pan] if settings.pan else []
     return np.concatenate(parts, axis=1).astype(np.float32) if parts else None
 
 
-def _agent_causes(settings: WorldSettings, motion: Motion) -> Causes:
-    """Causes that come from the policy: agents, their bodies and pose, the camera."""
+def _agent_factors(settings: WorldSettings, trajectories: Trajectories) -> Factors:
+    """Factors that come from the policy: agents, their bodies and pose, the camera."""
     steps = settings.frames - 1
-    factors: Causes = vector_cause("pan", motion.pan, settings) if settings.pan else {}
+    factors: Factors = vector_factor("pan", trajectories.pan, settings) if settings.pan else {}
     for number in range(settings.agents):
         name = numbered("agent", number)
-        factors |= vector_cause(name, motion.displacements[:, number], settings)
+        factors |= vector_factor(name, trajectories.displacements[:, number], settings)
         if settings.locations:
-            before = (motion.positions[:-1, number] * settings.size).astype(np.float32)
+            before = (trajectories.positions[:-1, number] * settings.size).astype(np.float32)
             factors |= {f"{name}_x": before[:, 0], f"{name}_y": before[:, 1]}
         if settings.embodiments > 1:
-            factors[f"{name}_body"] = np.full(steps, motion.bodies[number], dtype=np.int64)
+            factors[f"{name}_body"] = np.full(steps, trajectories.bodies[number], dtype=np.int64)
     if settings.poses > 1:
-        factors["pose"] = np.full(steps, motion.pose, dtype=np.int64)
+        factors["pose"] = np.full(steps, trajectories.pose, dtype=np.int64)
     return factors
 
 
-def _blocks(settings: WorldSettings, motion: Motion) -> tuple[list[Sprite], Causes]:
+def _blocks(settings: WorldSettings, trajectories: Trajectories) -> tuple[list[Sprite], Factors]:
     """Blocks, their movements, and ``block_contact``: 0 none, otherwise the side of the deflection."""
     sprites: list[Sprite] = []
-    factors: Causes = {}
+    factors: Factors = {}
     for number in range(settings.blocks):
         name = numbered("block", number)
         color = BLOCK_COLORS[number % len(BLOCK_COLORS)]
-        sprites.append(Sprite(0, color, BLOCK_RADIUS, motion.blocks[:, number]))
-        factors |= vector_cause(name, motion.block_displacements[:, number], settings)
-        factors[f"{name}_contact"] = motion.contacts[:, number]
+        sprites.append(Sprite(0, color, BLOCK_RADIUS, trajectories.blocks[:, number]))
+        factors |= vector_factor(name, trajectories.block_displacements[:, number], settings)
+        factors[f"{name}_contact"] = trajectories.contacts[:, number]
     return sprites, factors
 
 
-def _base(settings: WorldSettings, motion: Motion) -> list[Sprite]:
+def _base(settings: WorldSettings, trajectories: Trajectories) -> list[Sprite]:
     """What shows the pose: the arm's base, behind the agent in its own frame, and a mark on its right."""
     if settings.poses == 1:
         return []
     still = np.ones((settings.frames, 1))
-    base, mark = POSES[motion.pose] @ [0, 0.46], POSES[motion.pose] @ [0.45, 0]
+    base, mark = POSES[trajectories.pose] @ [0, 0.46], POSES[trajectories.pose] @ [0.45, 0]
     return [
         Sprite(1, MARK_COLOR, MARK_RADIUS, 0.5 + still * mark),
         Sprite(1, ARM_COLOR, BASE_RADIUS, 0.5 + still * base),
     ]
 
 
-def _agents(settings: WorldSettings, motion: Motion) -> list[Sprite]:
+def _agents(settings: WorldSettings, trajectories: Trajectories) -> list[Sprite]:
     """Agents, the first in front, each at the end of its arm where camera poses vary."""
     sprites: list[Sprite] = []
-    base = 0.5 + POSES[motion.pose] @ [0, 0.46]
+    base = 0.5 + POSES[trajectories.pose] @ [0, 0.46]
     for number in reversed(range(settings.agents)):
-        path, body = motion.positions[:, number], EMBODIMENTS[motion.bodies[number]]
+        path, body = trajectories.positions[:, number], EMBODIMENTS[trajectories.bodies[number]]
         if settings.poses > 1:
             links = np.linspace(0, 1, 8)[1:-1]
             sprites += [Sprite(0, ARM_COLOR, LINK_RADIUS, base + share * (path - base)) for share in links]

@@ -10,10 +10,10 @@ import numpy as np
 from typing_extensions import Unpack
 
 from data_prep.pipeline.generated import check_generated, write_generated
-from data_prep.shards.sample import Maker, Sample, SetSpec
+from data_prep.shards.sample import DatasetSpec, Sample, SampleGenerator
 from data_prep.sources.base import Recording
 from data_prep.worlds.clip import make_clip
-from data_prep.worlds.settings import Dials, WorldSettings
+from data_prep.worlds.settings import WorldParameters, WorldSettings
 from lam.data.schema import ActionField, Storage
 
 
@@ -24,7 +24,7 @@ def world(
     seed: int = 0,
     storage: Storage = Storage.jpeg,
     jobs: int | None = None,
-    **dials: Unpack[Dials],
+    **parameters: Unpack[WorldParameters],
 ) -> int:
     """Generates a world with recorded factors; experiments/worlds/ holds those of the benchmark, for --config.
 
@@ -39,7 +39,7 @@ def world(
     Returns:
         Exit code.
     """
-    settings = WorldSettings(**dials)
+    settings = WorldSettings(**parameters)
     check_generated(seed, storage)
     record = {
         "generator": "world",
@@ -50,17 +50,17 @@ def world(
         **dataclasses.asdict(settings),
     }
     first = make_clip(settings, seed, 0, 0)
-    spec = SetSpec(
+    spec = DatasetSpec(
         height=settings.size,
         width=settings.size,
         storage=storage,
         actions=[] if first.actions is None else [ActionField("command", first.actions.shape[1], "sum")],
         factor_aggregations={name: "first" for name in first.factors if name.endswith(("_x", "_y"))},
     )
-    return write_generated(out, _Clips(settings, seed), spec, (train, val), settings.frames, record, jobs)
+    return write_generated(out, _ClipGenerator(settings, seed), spec, (train, val), settings.frames, record, jobs)
 
 
-class _Clips(Maker):
+class _ClipGenerator(SampleGenerator):
     """Makes one clip a recording."""
 
     def __init__(self, settings: WorldSettings, seed: int) -> None:

@@ -27,7 +27,7 @@ class Sprite(NamedTuple):
     opacity: float | np.ndarray = 1.0
 
 
-class Scene(NamedTuple):
+class WorldScene(NamedTuple):
     """All that a clip shows.
 
     Attributes:
@@ -62,7 +62,7 @@ def triangle(dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
 SHAPES: tuple[Callable[[np.ndarray, np.ndarray, float], np.ndarray], ...] = (disc, square, triangle)
 
 
-def render(scene: Scene, size: int) -> np.ndarray:
+def render(scene: WorldScene, size: int) -> np.ndarray:
     """Pictures of a scene, (F, size, size, 3) uint8."""
     canvas = _background(scene, size)
     for sprite in scene.sprites:
@@ -79,7 +79,7 @@ def render(scene: Scene, size: int) -> np.ndarray:
     return pictures
 
 
-def _background(scene: Scene, size: int) -> np.ndarray:
+def _background(scene: WorldScene, size: int) -> np.ndarray:
     """The ground as the camera sees it, (F, 3, size, size) float32."""
     frames = len(scene.camera)
     camera = scene.camera if (scene.camera != scene.camera[0]).any() else scene.camera[:1]

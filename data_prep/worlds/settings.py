@@ -1,4 +1,4 @@
-"""What a generated world contains: its dials and the bodies agents can have."""
+"""What a generated world contains: its parameters and the bodies agents can have."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ EMBODIMENTS = (
 )
 
 
-class Dials(TypedDict, total=False):
-    """Dials of a world; lengths are shares of the picture's side, so that a larger ``size`` shows the same world finer.
+class WorldParameters(TypedDict, total=False):
+    """Parameters of a world; lengths are shares of the picture's side, so that a larger ``size`` shows the same world finer.
 
     Args:
         size: Side of the square picture, pixels.
@@ -96,7 +96,7 @@ class Dials(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class WorldSettings:
-    """A value for each of ``Dials``, where they are explained; by default one agent on a plain background."""
+    """A value for each of ``WorldParameters``, where they are explained; by default one agent on a plain background."""
 
     size: int = 32
     frames: int = 8

@@ -10,7 +10,7 @@ _FACTORS = ("agents", "commands", "camera", "pose", "ball", "entrance", "blocks"
 
 
 @dataclass(frozen=True)
-class Streams:
+class RandomStreams:
     """Each factor draws from its own stream, so that one dial does not change the draws of another factor.
 
     Args:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.sample import DatasetSpec, Sample
 from data_prep.shards.writer import ShardWriter
 from lam.data.schema import ActionField, FeatureInfo, Storage
 
@@ -31,7 +31,7 @@ def write_set(
 ) -> Path:
     """A folder with one sample for each number of frames listed; samples are numbered through both splits."""
     actions = [ActionField("steps", 1, "sum"), ActionField("tens", 1, "last")] if labels else []
-    with ShardWriter(out, SetSpec(16, 16, storage, actions, samples_per_shard=per_shard)) as writer:
+    with ShardWriter(out, DatasetSpec(16, 16, storage, actions, samples_per_shard=per_shard)) as writer:
         for sample, length in enumerate([*train, *val], start=first):
             steps = np.arange(length - 1)
             made = Sample(
@@ -54,7 +54,7 @@ def write_states(
     features = FeatureInfo(fingerprint, {"class_path": "Random"}, dim=5, frames_per_state=1, shards=shards)
     generator = torch.Generator().manual_seed(0)
     states = [torch.randn(length, 6, 5, generator=generator).bfloat16() for length in [*train, *val]]
-    with ShardWriter(out, SetSpec(2, 3, Storage.states, features=features, samples_per_shard=3)) as writer:
+    with ShardWriter(out, DatasetSpec(2, 3, Storage.states, features=features, samples_per_shard=3)) as writer:
         for sample, each in enumerate(states):
             split = "train" if sample < len(train) else "val"
             frames = each.view(torch.int16).numpy().view(np.uint16)

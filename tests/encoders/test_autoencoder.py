@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.sample import DatasetSpec, Sample
 from data_prep.shards.writer import ShardWriter
 from lam.data.schema import Storage
 from lam.encoders import Autoencoder
@@ -49,7 +49,7 @@ def squares(count: int, size: int = 16, seed: int = 0) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shards") / "squares"
-    with ShardWriter(out, SetSpec(height=16, width=16, storage=Storage.jpeg)) as writer:
+    with ShardWriter(out, DatasetSpec(height=16, width=16, storage=Storage.jpeg)) as writer:
         for i, split in enumerate(["train"] * 12 + ["val"] * 2):
             frames = np.ascontiguousarray(squares(4, seed=i).permute(0, 2, 3, 1).numpy())
             writer.add(split, Sample(f"clip{i}", f"video{i}", "0", frames=frames, times=np.arange(4) / 4))

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_prep.sources.lerobot.metadata import Layout
+from data_prep.sources.lerobot.metadata import LeRobotMetadata
 from lam.data.schema import ActionField, Aggregation
 
 
 @dataclass(frozen=True)
-class Part:
+class ActionSlice:
     """A part of an action.
 
     Attributes:
@@ -40,7 +40,7 @@ class Part:
         return ActionField(self.name, self.end - self.start, aggregation)
 
 
-def find_parts(layout: Layout, column: str) -> list[Part]:
+def find_action_slices(layout: LeRobotMetadata, column: str) -> list[ActionSlice]:
     """What a column consists of: the groups of modality.json, else numbers with the names of info.json.
 
     Raises:
@@ -55,7 +55,7 @@ def find_parts(layout: Layout, column: str) -> list[Part]:
         names = [f"{column}[{i}]" for i in range(dim)]
     # keys and their defaults: class LeRobotActionMetadata in gr00t/data/schema.py of NVIDIA/Isaac-GR00T
     groups = [
-        Part(name, column, group["start"], group["end"], group.get("absolute", True))
+        ActionSlice(name, column, group["start"], group["end"], group.get("absolute", True))
         for name, group in layout.groups.items()
         if (group.get("original_key") or "action") == column
     ]
@@ -65,10 +65,10 @@ def find_parts(layout: Layout, column: str) -> list[Part]:
                 f"{layout.src}/meta/modality.json has {part.name!r} at {part.start} to {part.end}, "
                 f"expected a part of the {dim} numbers of {column!r}. Correct it."
             )
-    return groups or [Part(name, column, i, i + 1) for i, name in enumerate(names)]
+    return groups or [ActionSlice(name, column, i, i + 1) for i, name in enumerate(names)]
 
 
-def numbers(table: pa.Table, column: str) -> np.ndarray:
+def read_numbers(table: pa.Table, column: str) -> np.ndarray:
     """A column as (rows, U) float32.
 
     Raises:

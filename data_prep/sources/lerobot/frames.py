@@ -18,7 +18,7 @@ _MARGIN = 1.0  # seconds before a span from which packets are read: seeking goes
 
 
 @dataclass(frozen=True)
-class Cut:
+class FrameSpan:
     """Frames of a video.
 
     Attributes:
@@ -34,7 +34,7 @@ class Cut:
     stamps: list[int]
 
 
-def find_frames(file: Path, start: float | None, end: float | None) -> Cut:
+def find_frames(file: Path, start: float | None, end: float | None) -> FrameSpan:
     """Finds the frames of a video that are shown in [start, end), seconds, or all of them, without decoding.
 
     Raises:
@@ -65,39 +65,41 @@ def find_frames(file: Path, start: float | None, end: float | None) -> Cut:
     if not stamps:
         raise ValueError(f"{file.name} has no frames" + ("" if start is None else f" from {start:.3f} to {end:.3f} s"))
     stamps.sort()
-    return Cut(file, max(key for key in keys if key[0] <= stamps[0])[1], last, stamps)
+    return FrameSpan(file, max(key for key in keys if key[0] <= stamps[0])[1], last, stamps)
 
 
-def video_pictures(cut: Cut, fps: float) -> Iterator[tuple[float, av.VideoFrame]]:
+def video_frames(span: FrameSpan, fps: float) -> Iterator[tuple[float, av.VideoFrame]]:
     """Decodes frames that have been found. Times are by number: those of rows need not be those of frames (GR00T's begin late).
 
     Raises:
         av.error.FFmpegError: One cannot be decoded.
         ValueError: One is missing.
     """
-    with av.open(str(cut.file)) as container:
+    with av.open(str(span.file)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1  # recordings are read in parallel
-        decoded = (frame for frame in _decode(container, stream, cut) if frame.pts is not None and frame.pts >= cut.stamps[0])
-        for number, stamp in enumerate(cut.stamps):
+        decoded = (frame for frame in _decode(container, stream, span) if frame.pts is not None and frame.pts >= span.stamps[0])
+        for number, stamp in enumerate(span.stamps):
             frame = next(decoded, None)
             if frame is None or frame.pts != stamp:
-                raise ValueError(f"{cut.file.name} is damaged: frame {number} of the episode cannot be decoded")
+                raise ValueError(f"{span.file.name} is damaged: frame {number} of the episode cannot be decoded")
             yield number / fps, frame
 
 
-def _decode(container: InputContainer, stream: VideoStream, cut: Cut) -> Iterator[av.VideoFrame]:
+def _decode(container: InputContainer, stream: VideoStream, span: FrameSpan) -> Iterator[av.VideoFrame]:
     """Frames of the packets that are needed; those of other episodes are not given to the decoder."""
-    container.seek(cut.key, stream=stream)  # not past it, but it may be to an earlier key frame
+    container.seek(span.key, stream=stream)  # not past it, but it may be to an earlier key frame
     for packet in container.demux(stream):
-        if packet.dts is None or packet.dts > cut.last:
+        if packet.dts is None or packet.dts > span.last:
             break
-        if packet.dts >= cut.key:
+        if packet.dts >= span.key:
             yield from packet.decode()
     yield from stream.codec_context.decode(None)  # what the decoder holds back to put frames in order
 
 
-def image_pictures(file: Path, column: str, rows: pc.Expression | None, fps: float) -> Iterator[tuple[float, av.VideoFrame]]:
+def image_column_frames(
+    file: Path, column: str, rows: pc.Expression | None, fps: float
+) -> Iterator[tuple[float, av.VideoFrame]]:
     """Decodes the image files in a column of a parquet file, a few at a time.
 
     Raises:

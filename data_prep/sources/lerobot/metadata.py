@@ -21,7 +21,7 @@ VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
 @dataclass(frozen=True)
-class View:
+class CameraSegment:
     """What a camera saw of an episode.
 
     Attributes:
@@ -36,7 +36,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Episode:
+class LeRobotEpisode:
     """An episode that the metadata lists.
 
     Attributes:
@@ -49,10 +49,10 @@ class Episode:
     index: int
     length: int
     rows: Path | None
-    views: dict[str, View]
+    views: dict[str, CameraSegment]
 
 
-class Layout:
+class LeRobotMetadata:
     """The metadata of a data set.
 
     Args:
@@ -89,7 +89,7 @@ class Layout:
         """Names of the features that are videos or pictures, without depth."""
         return [name for name, each in self.features.items() if each["dtype"] in ("video", "image") and not _is_depth(each)]
 
-    def episodes(self, cameras: list[str]) -> Iterator[Episode]:
+    def episodes(self, cameras: list[str]) -> Iterator[LeRobotEpisode]:
         """The episodes that the metadata list, with the places of what some cameras saw.
 
         Raises:
@@ -102,7 +102,7 @@ class Layout:
         except (json.JSONDecodeError, KeyError, pa.ArrowException) as error:
             raise ValueError(f"{self.src}/meta: the list of episodes cannot be read ({error!r}). Copy it again.") from error
 
-    def _separate(self, cameras: list[str]) -> Iterator[Episode]:
+    def _separate(self, cameras: list[str]) -> Iterator[LeRobotEpisode]:
         """Episodes of layouts v2.0 and v2.1."""
         rows = self._by_name(self.data_path)
         videos = {name: self._by_name(self.video_path, name) for name in self._videos(cameras)}
@@ -112,9 +112,11 @@ class Layout:
                 file = rows.get(_name(self.data_path, index))
                 views = {name: files.get(_name(self.video_path, index)) for name, files in videos.items()}
                 views |= {name: file for name in cameras if name not in videos}
-                yield Episode(index, each["length"], file, {name: View(path) for name, path in views.items() if path})
+                yield LeRobotEpisode(
+                    index, each["length"], file, {name: CameraSegment(path) for name, path in views.items() if path}
+                )
 
-    def _joined(self, cameras: list[str]) -> Iterator[Episode]:
+    def _joined(self, cameras: list[str]) -> Iterator[LeRobotEpisode]:
         """Episodes of layout v3.0."""
         videos = self._videos(cameras)
         columns = ["episode_index", "dataset_from_index", "dataset_to_index", "data/chunk_index", "data/file_index"]
@@ -125,14 +127,14 @@ class Layout:
             raise FileNotFoundError(f"{self.src}/meta/episodes has no list of episodes. Copy it again.")
         for row in (row for table in tables for row in pq.read_table(table, columns=columns).to_pylist()):
             file = self._file(self.data_path, row, "data")
-            views = {name: View(file) for name in cameras if name not in videos}
+            views = {name: CameraSegment(file) for name in cameras if name not in videos}
             for name in videos:
                 if row[f"videos/{name}/chunk_index"] is not None:  # lerobot fills it in once the video has been encoded
                     span = row[f"videos/{name}/from_timestamp"], row[f"videos/{name}/to_timestamp"]
-                    views[name] = View(self._file(self.video_path, row, f"videos/{name}", name), *span)
+                    views[name] = CameraSegment(self._file(self.video_path, row, f"videos/{name}", name), *span)
             length = row["dataset_to_index"] - row["dataset_from_index"]
             views = {name: view for name, view in views.items() if is_here(view.file)}
-            yield Episode(row["episode_index"], length, file if is_here(file) else None, views)
+            yield LeRobotEpisode(row["episode_index"], length, file if is_here(file) else None, views)
 
     def _videos(self, cameras: list[str]) -> list[str]:
         return [name for name in cameras if self.features[name]["dtype"] == "video"]

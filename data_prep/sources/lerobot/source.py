@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from data_prep.sources.base import Listing, Recording, Source, Stream, state_of
-from data_prep.sources.lerobot.actions import Part, find_parts, numbers
-from data_prep.sources.lerobot.frames import find_frames, image_pictures, video_pictures
-from data_prep.sources.lerobot.metadata import Episode, Layout
+from data_prep.sources.base import Listing, Recording, Source, Stream, file_state
+from data_prep.sources.lerobot.actions import ActionSlice, find_action_slices, read_numbers
+from data_prep.sources.lerobot.frames import find_frames, image_column_frames, video_frames
+from data_prep.sources.lerobot.metadata import LeRobotEpisode, LeRobotMetadata
 from lam.data.schema import ActionField, Aggregation
 
 STATE = "observation.state"
@@ -51,12 +51,12 @@ class LeRobot(Source):
         self.state = state
 
     @functools.cached_property
-    def _layout(self) -> Layout:
-        return Layout(self.src)
+    def _metadata(self) -> LeRobotMetadata:
+        return LeRobotMetadata(self.src)
 
     @functools.cached_property
-    def _parts(self) -> list[Part]:
-        return [part for column in self.actions for part in find_parts(self._layout, column)]
+    def _slices(self) -> list[ActionSlice]:
+        return [part for column in self.actions for part in find_action_slices(self._metadata, column)]
 
     def find(self) -> Listing:
         """Lists the episodes whose files are there, a recording for each camera.
@@ -67,19 +67,19 @@ class LeRobot(Source):
         """
         self.action_fields()
         if self.state:
-            find_parts(self._layout, STATE)
+            find_action_slices(self._metadata, STATE)
         cameras = self._cameras()
-        listed = list(self._layout.episodes(cameras))
+        listed = list(self._metadata.episodes(cameras))
         here = [episode for episode in listed if episode.rows is not None]
         if not any(episode.views for episode in here):
             raise FileNotFoundError(f"{self.src} lists {len(listed)} episodes, of none of them rows and pictures are there.")
         unreadable = [_absent("meta", "listed episodes", [each for each in listed if each.rows is None], listed)]
         for camera in cameras:
             unreadable.append(_absent(camera, "videos of episodes", [each for each in here if camera not in each.views], here))
-        return Listing(_recordings(self.src, here, self._layout.version), [name for name in unreadable if name is not None])
+        return Listing(_recordings(self.src, here, self._metadata.version), [name for name in unreadable if name is not None])
 
     def _cameras(self) -> list[str]:
-        found = self._layout.cameras()
+        found = self._metadata.cameras()
         cameras = found if self.cameras is None else self.cameras
         if not cameras or (unknown := [name for name in cameras if name not in found]):
             asked = ", ".join(map(repr, unknown)) if cameras else "that could be read"
@@ -92,13 +92,13 @@ class LeRobot(Source):
         Raises:
             ValueError: There is no such column, or no such field to be a delta or a rate.
         """
-        known = {name for part in self._parts for name in (part.name, part.column)}
+        known = {name for part in self._slices for name in (part.name, part.column)}
         if unknown := [name for name in (*self.deltas, *self.rates) if name not in known]:
             raise ValueError(
                 f"{self.src} has no actions {', '.join(map(repr, unknown))} to be deltas or rates, expected: "
-                f"{', '.join([*self.actions, *(part.name for part in self._parts)])}."
+                f"{', '.join([*self.actions, *(part.name for part in self._slices)])}."
             )
-        return [part.field(self.deltas, self.rates) for part in self._parts]
+        return [part.field(self.deltas, self.rates) for part in self._slices]
 
     def factor_aggregations(self) -> dict[str, Aggregation]:
         """Of states the last counts."""
@@ -118,18 +118,18 @@ class LeRobot(Source):
         if len(table) != place["length"]:
             raise ValueError(f"{place['rows']} has {len(table)} rows, the metadata list {place['length']}")
         if place["video"] is None:
-            pictures = image_pictures(rows, place["camera"], wanted, self._layout.fps)
+            pictures = image_column_frames(rows, place["camera"], wanted, self._metadata.fps)
         else:
-            cut = find_frames(self.src / place["video"], place["start"], place["end"])
-            if len(cut.stamps) != len(table):
-                raise ValueError(f"{place['video']} has {len(cut.stamps)} frames of the episode, which has {len(table)} rows")
-            pictures = video_pictures(cut, self._layout.fps)
-        arrays = {column: numbers(table, column) for column in columns}
-        actions = np.concatenate([arrays[part.column][:, part.start : part.end] for part in self._parts], axis=1)
+            span = find_frames(self.src / place["video"], place["start"], place["end"])
+            if len(span.stamps) != len(table):
+                raise ValueError(f"{place['video']} has {len(span.stamps)} frames of the episode, which has {len(table)} rows")
+            pictures = video_frames(span, self._metadata.fps)
+        arrays = {column: read_numbers(table, column) for column in columns}
+        actions = np.concatenate([arrays[part.column][:, part.start : part.end] for part in self._slices], axis=1)
         return Stream(pictures, actions[:-1], {"state": arrays[STATE][1:]} if self.state else {})
 
 
-def _absent(name: str, what: str, absent: list[Episode], of: list[Episode]) -> tuple[str, str] | None:
+def _absent(name: str, what: str, absent: list[LeRobotEpisode], of: list[LeRobotEpisode]) -> tuple[str, str] | None:
     """One line for all that is missing of a kind, since whole blocks are when only a part of a data set was copied."""
     if not absent:
         return None
@@ -137,12 +137,12 @@ def _absent(name: str, what: str, absent: list[Episode], of: list[Episode]) -> t
     return name, f"{len(absent)} of {len(of)} {what} {'is' if len(absent) == 1 else 'are'} not there: {first}"
 
 
-def _recordings(src: Path, episodes: list[Episode], version: str) -> list[Recording]:
+def _recordings(src: Path, episodes: list[LeRobotEpisode], version: str) -> list[Recording]:
     lengths: Counter[Path] = Counter()  # frames in each file, all cameras together
     for episode in episodes:
         for view in episode.views.values():
             lengths[view.file] += episode.length
-    state = functools.cache(state_of)
+    state = functools.cache(file_state)
     recordings = []
     for episode in episodes:
         assert episode.rows is not None

@@ -71,7 +71,7 @@ def _flat(node: dict[str, Any], name: str = "") -> dict[str, Feature]:
 _KINDS: dict[str, Literal["image", "numbers"]] = {"image": "image", "tensor": "numbers"}
 
 
-def pictures_of(features: dict[str, Any], image: str) -> Sequence[bytes]:
+def step_images(features: dict[str, Any], image: str) -> Sequence[bytes]:
     """Image files of all steps of a record.
 
     Raises:
@@ -85,7 +85,7 @@ def is_blank(pictures: Sequence[bytes]) -> bool:
     return len(pictures) > 1 and all(picture == pictures[0] for picture in pictures)
 
 
-def numbers_of(features: dict[str, Any], name: str, dim: int, steps: int) -> np.ndarray:
+def step_numbers(features: dict[str, Any], name: str, dim: int, steps: int) -> np.ndarray:
     """Numbers of all steps of a record, (steps, dim) float32.
 
     Raises:

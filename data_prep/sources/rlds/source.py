@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.sources.base import Listing, Recording, Source, Stream, image_frame, relative, state_of
-from data_prep.sources.rlds.features import OBSERVATION, Feature, is_blank, numbers_of, pictures_of, read_features
+from data_prep.sources.base import Listing, Recording, Source, Stream, file_state, image_frame, relative
+from data_prep.sources.rlds.features import OBSERVATION, Feature, is_blank, read_features, step_images, step_numbers
 from data_prep.sources.rlds.tfrecord import find_records, read_record
 from lam.data.schema import ActionField, Aggregation, Split
 
@@ -129,7 +129,7 @@ class Rlds(Source):
         for record in records[:: max(1, math.ceil(len(records) / _LOOKS))]:
             try:
                 features = read_record(record.file, record.offset)
-                blank.append({name for name in images if is_blank(pictures_of(features, name))})
+                blank.append({name for name in images if is_blank(step_images(features, name))})
             except ValueError:
                 continue  # it becomes the reason when the episode is opened
         return [name for name in images if blank and all(name in names for names in blank)]
@@ -137,7 +137,7 @@ class Rlds(Source):
     def _recordings(self, records: list[_Record], images: list[str]) -> list[Recording]:
         splits = {file: _split(file) for file in self._files}
         told = set(splits.values()) == {"train", "val"}
-        states = {file: state_of(file) for file in self._files}
+        states = {file: file_state(file) for file in self._files}
         recordings = []
         for record in records:
             name = relative(self.src, record.file)
@@ -156,10 +156,10 @@ class Rlds(Source):
         """
         image = recording.place["image"]
         features = read_record(self.src / recording.place["file"], recording.place["offset"])
-        pictures = pictures_of(features, image)
+        pictures = step_images(features, image)
         if is_blank(pictures):
             raise ValueError(f"{image!r} is the same picture in all {len(pictures)} steps, so the camera was not there")
-        parts = [numbers_of(features, name, self._features[name].dim, len(pictures)) for name in self.actions]
+        parts = [step_numbers(features, name, self._features[name].dim, len(pictures)) for name in self.actions]
         frames = ((i / self.recorded_fps, image_frame(picture)) for i, picture in enumerate(pictures))
         return Stream(frames, np.concatenate(parts, axis=1)[:-1])
 

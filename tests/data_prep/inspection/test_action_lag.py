@@ -6,8 +6,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.ndimage import shift as move
 from sklearn.linear_model import Ridge
 
-from data_prep.inspection.action_lag import Verdict, measure_lag, predict_held_out, resample, standardize
-from data_prep.inspection.image_motion import ENERGY, NUM_FEATURES, View, cell_means, flow, motion, small_gray
+from data_prep.inspection.action_lag import LagVerdict, bootstrap_r2, measure_lag, predict_held_out, standardize
+from data_prep.inspection.image_motion import ENERGY, NUM_FEATURES, FilteredImage, cell_means, flow, gray_thumbnail, motion
 
 
 def texture(height=48, width=64, seed=0):
@@ -19,7 +19,7 @@ def texture(height=48, width=64, seed=0):
 def test_shift_and_flow_of_a_moved_texture(moved):
     before = texture()
     after = move(before, moved[::-1], order=3, mode="grid-wrap")
-    features = motion(View.of(before), View.of(after))
+    features = motion(FilteredImage.of(before), FilteredImage.of(after))
     assert features.shape == (NUM_FEATURES,)
     # phase correlation, right and down; the window, which does not move, pulls large shifts towards 0
     np.testing.assert_allclose(features[:2], moved, atol=0.2 if max(map(abs, moved)) < 4 else 0.4)
@@ -28,7 +28,7 @@ def test_shift_and_flow_of_a_moved_texture(moved):
 
 
 def test_energy_is_the_mean_absolute_difference():
-    views = [View(smooth=texture(seed=seed), spectrum=np.fft.rfft2(texture(seed=seed))) for seed in (0, 1)]
+    views = [FilteredImage(smooth=texture(seed=seed), spectrum=np.fft.rfft2(texture(seed=seed))) for seed in (0, 1)]
     assert motion(*views)[ENERGY] == pytest.approx(np.abs(views[0].smooth - views[1].smooth).mean())
 
 
@@ -36,7 +36,7 @@ def test_only_the_cell_that_moves_has_flow():
     before = texture(64, 64)
     after = before.copy()
     after[32:, :32] = move(before, (0, 1), order=3, mode="grid-wrap")[32:, :32]  # lower left, to the right
-    features = motion(View.of(before), View.of(after))
+    features = motion(FilteredImage.of(before), FilteredImage.of(after))
     start = 2 + 3  # after the shift and the whole picture
     right, down = features[start : start + 4].reshape(2, 2), features[start + 4 : start + 8].reshape(2, 2)
     assert right[1, 0] == pytest.approx(0.9, abs=0.25)
@@ -62,7 +62,7 @@ def test_cell_means_of_uneven_cells():
 def test_small_gray_pictures():
     pixels = np.zeros((120, 160, 3), np.uint8)
     pixels[:, 80:] = 255
-    gray = small_gray(av.VideoFrame.from_ndarray(pixels, format="rgb24"), VideoReformatter())
+    gray = gray_thumbnail(av.VideoFrame.from_ndarray(pixels, format="rgb24"), VideoReformatter())
     assert gray.shape == (48, 64) and gray.dtype == np.float32
     np.testing.assert_allclose([gray[:, :30].max(), gray[:, 34:].min()], [0, 1], atol=0.01)
 
@@ -84,11 +84,11 @@ def recordings(lag, count=8, frames=60, noise=0.3, seed=0):
 @pytest.mark.parametrize("count", [3, 8])  # held out in time, by recording
 def test_a_known_lag_is_found(lag, count):
     found = measure_lag(*recordings(lag, count, frames=480 // count))
-    assert (found.verdict, found.lag, found.low, found.high) == (Verdict.clear, lag, lag, lag)
-    assert found.shows.tolist() == [True, True, False]
-    peaks = found.curve[:, :2].max(axis=0) - np.median(found.curve[:, :2], axis=0)
-    np.testing.assert_allclose(found.joint, np.average(found.curve[:, :2], axis=1, weights=peaks))
-    assert 0.75 < found.joint.max() < 0.95  # the noise makes up 0.09 of the motion's variance
+    assert (found.verdict, found.lag, found.low, found.high) == (LagVerdict.clear, lag, lag, lag)
+    assert found.visible.tolist() == [True, True, False]
+    peaks = found.r2[:, :2].max(axis=0) - np.median(found.r2[:, :2], axis=0)
+    np.testing.assert_allclose(found.mean_r2, np.average(found.r2[:, :2], axis=1, weights=peaks))
+    assert 0.75 < found.mean_r2.max() < 0.95  # the noise makes up 0.09 of the motion's variance
 
 
 def test_held_out_score_is_that_of_ridge_regressions_by_hand():
@@ -102,7 +102,7 @@ def test_held_out_score_is_that_of_ridge_regressions_by_hand():
             train, wanted = x[~out], y[~out, number]
             best = min(np.logspace(0, 5, 6), key=lambda alpha: leave_one_out(train, wanted, alpha))
             errors[number] += ((Ridge(best).fit(train, wanted).predict(x[out]) - y[out, number]) ** 2).sum()
-    np.testing.assert_allclose(found.curve[8], 1 - errors / (y**2).sum(axis=0), atol=1e-6)
+    np.testing.assert_allclose(found.r2[8], 1 - errors / (y**2).sum(axis=0), atol=1e-6)
 
 
 def leave_one_out(x, y, alpha):
@@ -118,7 +118,7 @@ def test_noise_has_no_lag(seed, smooth):
     rng = np.random.default_rng(seed)
     motions = [rng.standard_normal((80, 20)) for _ in range(6)]
     actions = [gaussian_filter(rng.standard_normal((80, 4)), (smooth, 0)) for _ in range(6)]
-    assert measure_lag(motions, actions, list("abcdef")).verdict is Verdict.none
+    assert measure_lag(motions, actions, list("abcdef")).verdict is LagVerdict.none
 
 
 def test_slow_actions_have_no_clear_peak():
@@ -126,7 +126,7 @@ def test_slow_actions_have_no_clear_peak():
     actions = [gaussian_filter(rng.standard_normal((150, 1)), (25, 0), mode="nearest") for _ in range(6)]
     motions = [rows / rows.std() + 0.5 * rng.standard_normal((150, 1)) for rows in actions]
     found = measure_lag(motions, actions, list("abcdef"))
-    assert found.verdict is Verdict.unclear and found.high - found.low > 2
+    assert found.verdict is LagVerdict.unclear and found.high - found.low > 2
 
 
 def test_constant_numbers_and_few_rows():
@@ -134,11 +134,11 @@ def test_constant_numbers_and_few_rows():
     for rows in actions:
         rows[:, 1] = 7.3
     found = measure_lag(motions, actions, sources)
-    assert found.lag == 1 and np.isnan(found.curve[:, 1]).all() and found.shows.tolist() == [True, False, False]
-    assert measure_lag(motions, [np.ones((59, 2), np.float32)] * 8, sources).verdict is Verdict.none
-    assert measure_lag(motions[:2], actions[:2], sources[:2]).verdict is Verdict.few
+    assert found.lag == 1 and np.isnan(found.r2[:, 1]).all() and found.visible.tolist() == [True, False, False]
+    assert measure_lag(motions, [np.ones((59, 2), np.float32)] * 8, sources).verdict is LagVerdict.none
+    assert measure_lag(motions[:2], actions[:2], sources[:2]).verdict is LagVerdict.few
     short = measure_lag([each[:9] for each in motions], [each[:9] for each in actions], sources)
-    assert short.verdict is Verdict.few and short.lags.tolist() == [-2, -1, 0, 1, 2]
+    assert short.verdict is LagVerdict.few and short.lags.tolist() == [-2, -1, 0, 1, 2]
 
 
 def test_cameras_of_one_source_are_no_further_evidence():
@@ -147,8 +147,8 @@ def test_cameras_of_one_source_are_no_further_evidence():
     scenes = [rng.standard_normal((60, 150)) for _ in range(5)]
     actions = [rng.standard_normal((60, 2)) for _ in range(5)]
     views = [scene for scene in scenes for _ in range(3)], [rows for rows in actions for _ in range(3)]
-    assert measure_lag(*views, [f"camera {i}" for i in range(15)]).curve.max() > 0.3
-    assert measure_lag(*views, [f"scene {i // 3}" for i in range(15)]).curve.max() < 0.02
+    assert measure_lag(*views, [f"camera {i}" for i in range(15)]).r2.max() > 0.3
+    assert measure_lag(*views, [f"scene {i // 3}" for i in range(15)]).r2.max() < 0.02
 
 
 def test_predictions_do_not_see_the_row():
@@ -164,6 +164,6 @@ def test_predictions_do_not_see_the_row():
 
 def test_resampling():
     errors, totals = np.array([[[1.0], [3.0]]]), np.array([[4.0], [4.0]])
-    scores = resample(errors, totals, np.random.default_rng(0))
+    scores = bootstrap_r2(errors, totals, np.random.default_rng(0))
     assert scores[0, 0, 0] == pytest.approx(1 - 4 / 8)
     assert set(np.round(scores[1:, 0, 0], 9)) == {0.75, 0.5, 0.25}  # the first twice, both, the second twice

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from data_prep.inspection.action_lag import MotionLag, Verdict, advice, lag_rows, say_lag
-from data_prep.inspection.action_stats import describe_numbers, remarks, starts_at_zero
-from data_prep.inspection.preview import glance, glance_at_some
+from data_prep.inspection.action_lag import ActionLag, LagVerdict, format_lag, lag_targets, suggest_options
+from data_prep.inspection.action_stats import describe_dimensions, find_anomalies, starts_at_zero
+from data_prep.inspection.preview import preview_recording, preview_recordings
 from data_prep.inspection.report import inspect_source
 from data_prep.sources.base import Listing, Recording, Source, Stream, array_frames
 from lam.data.schema import ActionField
@@ -89,16 +89,16 @@ def test_what_was_found_and_read(tmp_path):
 def test_recordings_are_evenly_spread_and_as_many_frames_in_all():
     source = Panning()
     listed = [*source.find().recordings, Recording("broken", "broken", 1, {"seed": 99})]
-    seen, failed = glance_at_some(source, listed, recordings=3, frames=20)
+    seen, failed = preview_recordings(source, listed, recordings=3, frames=20)
     assert [each.name for each in seen] == ["drive 0", "drive 2"] and failed == [("broken", "no drive has this number")]
-    seen, _ = glance_at_some(source, listed[:2], recordings=6, frames=20)
+    seen, _ = preview_recordings(source, listed[:2], recordings=6, frames=20)
     assert [len(each.times) for each in seen] == [60, 60]
 
 
 def test_a_glance_reads_what_is_there():
     source = Panning()
     recording = source.find().recordings[1]
-    part, whole = glance(source, recording, 30), glance(source, recording, 60)
+    part, whole = preview_recording(source, recording, 30), preview_recording(source, recording, 60)
     assert (part.whole, len(part.actions), len(part.motion)) == (False, 60, 29)  # rows cost nothing, pictures do
     assert (whole.whole, len(whole.actions), len(whole.motion)) == (True, 59, 59)
     np.testing.assert_array_equal(part.motion, whole.motion[:29])
@@ -110,7 +110,7 @@ def test_a_glance_reads_what_is_there():
 
 def test_numbers_by_hand():
     rows = np.array([[-1.0, 5, 0.5], [-1, 5, -3], [1, 5, np.nan], [0, 5, 0.25]])
-    left, right, third = describe_numbers([ActionField("grip", 2, "sum"), ActionField("turn", 1, "mean")], rows)
+    left, right, third = describe_dimensions([ActionField("grip", 2, "sum"), ActionField("turn", 1, "mean")], rows)
     assert (left.name, left.low, left.high, left.mean, left.at_low, left.at_high) == ("grip[0]", -1, 1, -0.25, 0.5, 0.25)
     assert left.std == pytest.approx(np.sqrt(np.mean((rows[:, 0] + 0.25) ** 2))) and left.outside == 0
     assert right.constant and right.outside == 1 and not left.constant
@@ -118,7 +118,7 @@ def test_numbers_by_hand():
 
 
 def saying(values, aggregation="sum"):
-    return " ".join(remarks(describe_numbers([ActionField("arm", 1, aggregation)], np.array(values)[:, None]), []))
+    return " ".join(find_anomalies(describe_dimensions([ActionField("arm", 1, aggregation)], np.array(values)[:, None]), []))
 
 
 def test_mistakes_are_remarked_on_and_nothing_else_is():
@@ -140,7 +140,7 @@ def test_remarks_name_whole_fields():
     rows = np.zeros((20, 6))
     rows[:, 2], rows[:, 3:5] = np.arange(20) / 20, (np.arange(20) % 2)[:, None]
     fields = [ActionField("legs", 2, "last"), ActionField("arm", 2, "last"), ActionField("hand", 2, "last")]
-    assert remarks(describe_numbers(fields, rows), []) == [
+    assert find_anomalies(describe_dimensions(fields, rows), []) == [
         "Never change: legs, hand[1].",
         "A few values only, a switch or a class: arm[1], hand[0].",
     ]
@@ -158,14 +158,14 @@ def test_a_first_row_of_zeros_in_all_recordings():
 
 def test_targets_are_compared_by_their_changes():
     rows = np.array([[1.0, 1], [3, 3], [np.nan, 4]])
-    changes = lag_rows(rows, [ActionField("target", 1, "last"), ActionField("move", 1, "sum")])
+    changes = lag_targets(rows, [ActionField("target", 1, "last"), ActionField("move", 1, "sum")])
     np.testing.assert_array_equal(changes, [[0, 1], [2, 3], [-3, 4]])
 
 
-def lag_of(best, low=None, high=None, verdict=Verdict.clear):
+def lag_of(best, low=None, high=None, verdict=LagVerdict.clear):
     lags = np.arange(-8, 9)
     low, high = best if low is None else low, best if high is None else high
-    return MotionLag(verdict, lags, np.zeros((17, 1)), np.ones(1, bool), np.zeros(17), best, low, high, 1000)
+    return ActionLag(verdict, lags, np.zeros((17, 1)), np.ones(1, bool), np.zeros(17), best, low, high, 1000)
 
 
 @pytest.mark.parametrize(
@@ -182,16 +182,16 @@ def lag_of(best, low=None, high=None, verdict=Verdict.clear):
     ],
 )
 def test_advice_names_options_that_the_source_has(lag, options, said):
-    assert said in advice(lag, options)
+    assert said in suggest_options(lag, options)
 
 
 def test_zeros_first_suggest_a_shift_where_there_is_one_to_set():
-    text = "\n".join(say_lag(lag_of(0, 0, 1), {"shift": False}, zeros_first=True))
+    text = "\n".join(format_lag(lag_of(0, 0, 1), {"shift": False}, zeros_first=True))
     assert "prepare with --shift true. Actions then show 1 to 2 frames after their row" in text
-    unknown = "\n".join(say_lag(lag_of(0, verdict=Verdict.none), {"shift": False}, zeros_first=True))
+    unknown = "\n".join(format_lag(lag_of(0, verdict=LagVerdict.none), {"shift": False}, zeros_first=True))
     assert "prepare with --shift true.\n" in unknown + "\n" and "Actions then" not in unknown
     for options in ({}, {"shift": True}):
-        assert "--shift" not in "\n".join(say_lag(lag_of(0), options, zeros_first=True))
+        assert "--shift" not in "\n".join(format_lag(lag_of(0), options, zeros_first=True))
 
 
 def test_a_varying_frame_rate_and_repeated_frames_are_remarked_on():

@@ -11,9 +11,9 @@ from PIL import Image
 
 import data_prep.pipeline.cache_features
 from data_prep.__main__ import main
-from data_prep.pipeline.cache_features import describe, features
-from data_prep.pipeline.reader import spec_again
-from data_prep.shards.sample import Sample, SetSpec
+from data_prep.pipeline.cache_features import feature_info, features
+from data_prep.pipeline.reader import repeat_spec
+from data_prep.shards.sample import DatasetSpec, Sample
 from data_prep.shards.writer import ShardWriter
 from lam.data.index import DataIndex
 from lam.data.schema import ActionField, Storage
@@ -35,7 +35,7 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source") / "set"
     actions = [ActionField("push", 1, "sum"), ActionField("grip", 1, "last")]
     rng = np.random.default_rng(0)
-    with ShardWriter(folder, SetSpec(SIZE, SIZE, Storage.jpeg, actions, {"turn": "mean"}, samples_per_shard=3)) as writer:
+    with ShardWriter(folder, DatasetSpec(SIZE, SIZE, Storage.jpeg, actions, {"turn": "mean"}, samples_per_shard=3)) as writer:
         for split, lengths in LENGTHS.items():
             for i, count in enumerate(lengths):
                 steps = np.arange(count - 1)
@@ -177,7 +177,7 @@ class Encoded(FrozenEncoder):
 def _small_shards(monkeypatch):
     """A shard is closed after every sample, so that a run can be interrupted between them."""
     monkeypatch.setattr(
-        data_prep.pipeline.cache_features, "spec_again", lambda index, **more: spec_again(index, bytes_per_shard=1, **more)
+        data_prep.pipeline.cache_features, "repeat_spec", lambda index, **more: repeat_spec(index, bytes_per_shard=1, **more)
     )
     monkeypatch.setattr(
         data_prep.pipeline.cache_features, "_HOW_ONLY", (*data_prep.pipeline.cache_features._HOW_ONLY, "seen", "fail_after")
@@ -259,7 +259,7 @@ def test_the_fingerprint_is_of_what_states_depend_on_and_of_nothing_else(source,
     index = DataIndex.load(source)
 
     def fingerprint(folder=weights / "dinov2", precision="fp32", **options):
-        return describe(Vision(str(folder), **{"image_size": SIZE, **options}), precision, index).fingerprint
+        return feature_info(Vision(str(folder), **{"image_size": SIZE, **options}), precision, index).fingerprint
 
     first = fingerprint()
     moved = shutil.copytree(weights / "dinov2", tmp_path / "moved")
@@ -274,7 +274,9 @@ def test_the_fingerprint_is_of_what_states_depend_on_and_of_nothing_else(source,
     others.append(fingerprint(moved))
     torch.manual_seed(1)
     save_export(ConvAutoencoder(dim=12, width=8, num_halvings=3), image_size=SIZE, folder=tmp_path / "other")
-    others += [describe(Autoencoder(str(f)), "fp32", index).fingerprint for f in (weights / "autoencoder", tmp_path / "other")]
+    others += [
+        feature_info(Autoencoder(str(f)), "fp32", index).fingerprint for f in (weights / "autoencoder", tmp_path / "other")
+    ]
     assert len({first, *others}) == 1 + len(others)
 
 

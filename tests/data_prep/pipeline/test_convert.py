@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.__main__ import main
 from data_prep.pipeline.convert import convert
-from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.sample import DatasetSpec, Sample
 from data_prep.shards.writer import ShardWriter
 from lam.data.datamodule import ClipDataModule
 from lam.data.index import DataIndex
@@ -30,7 +30,7 @@ def moving_texture(frames: int, seed: int) -> np.ndarray:
 def source(tmp_path):
     """A set of JPEG rows in shards of two samples, with all that samples can have."""
     actions = [ActionField("push", 2, "mean"), ActionField("grip", 1, "last")]
-    spec = SetSpec(SIZE, SIZE, Storage.jpeg, actions, {"turn": "mean"}, samples_per_shard=2)
+    spec = DatasetSpec(SIZE, SIZE, Storage.jpeg, actions, {"turn": "mean"}, samples_per_shard=2)
     rng = np.random.default_rng(0)
     with ShardWriter(tmp_path / "source", spec) as writer:
         for split, lengths in LENGTHS.items():
@@ -149,7 +149,7 @@ def test_what_is_damaged_is_left_out_and_named(source, tmp_path):
 def test_errors_say_what_to_do(source, tmp_path, capsys):
     with pytest.raises(ValueError, match="python -m data_prep features"):
         convert(source, tmp_path / "states", Storage.states)
-    spec = SetSpec(15, 15, Storage.jpeg)
+    spec = DatasetSpec(15, 15, Storage.jpeg)
     with ShardWriter(tmp_path / "odd", spec) as writer:
         for split in ("train", "val"):
             writer.add(split, Sample(split, "s", "e", np.zeros((3, 15, 15, 3), np.uint8), np.arange(3.0)))

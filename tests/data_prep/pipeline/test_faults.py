@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from data_prep.__main__ import main
-from data_prep.options import Preparation
+from data_prep.options import PreparationOptions
 from data_prep.pipeline.engine import Engine
-from data_prep.pipeline.job import Job
-from data_prep.pipeline.plan import Entry, make_plan
+from data_prep.pipeline.job import ShardJob
+from data_prep.pipeline.plan import PlannedRecording, make_plan
 from data_prep.pipeline.run import write_set
-from data_prep.pipeline.segment import Preparer
+from data_prep.pipeline.segment import SegmentGenerator
 from data_prep.shards.records import PARTS
-from data_prep.shards.sample import SetSpec
+from data_prep.shards.sample import DatasetSpec
 from data_prep.shards.tar_writer import TarWriter
 from data_prep.sources.base import Listing
 from lam.data.index import DataIndex
@@ -112,12 +112,12 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     assert left.source == "b.mp4" and "PermissionError: [Errno 13] Permission denied" in left.reason
 
 
-def run(source, out, engine=None, maker=None, per_shard=3, fields=()):
-    maker = maker or Preparer(source, Preparation(size=16, min_frames=4, max_seconds=1))
+def run(source, out, engine=None, generator=None, per_shard=3, fields=()):
+    generator = generator or SegmentGenerator(source, PreparationOptions(size=16, min_frames=4, max_seconds=1))
     listing = source.find()
-    spec = SetSpec(16, 16, Storage.jpeg, fields, samples_per_shard=per_shard)
+    spec = DatasetSpec(16, 16, Storage.jpeg, fields, samples_per_shard=per_shard)
     return write_set(
-        out, maker, spec, listing, lambda: make_plan(listing, maker, 0.2, 0, 4), {"test": 1}, engine or Engine(jobs=1)
+        out, generator, spec, listing, lambda: make_plan(listing, generator, 0.2, 0, 4), {"test": 1}, engine or Engine(jobs=1)
     )
 
 
@@ -218,9 +218,12 @@ class Killer(Made):
 def test_a_recording_that_kills_its_reader_is_left_out(tmp_path):
     source = Killer([24] * 8)
     listing = source.find()
-    maker = Preparer(source, Preparation(size=16, min_frames=4, max_seconds=1))
-    out, spec = tmp_path / "out", SetSpec(16, 16, Storage.jpeg)
-    jobs = [Job(out, spec, maker, "train", i, [Entry(r) for r in listing.recordings[2 * i : 2 * i + 2]]) for i in range(4)]
+    generator = SegmentGenerator(source, PreparationOptions(size=16, min_frames=4, max_seconds=1))
+    out, spec = tmp_path / "out", DatasetSpec(16, 16, Storage.jpeg)
+    jobs = [
+        ShardJob(out, spec, generator, "train", i, [PlannedRecording(r) for r in listing.recordings[2 * i : 2 * i + 2]])
+        for i in range(4)
+    ]
     Engine(jobs=2).run(jobs, "out")
     assert all(job.is_done for job in jobs)
     records = [json.loads(path.read_text()) for path in sorted((out / PARTS).glob("*.json"))]

@@ -5,10 +5,10 @@ import av
 import numpy as np
 import pytest
 
-from data_prep.options import Preparation
-from data_prep.pipeline.plan import ONE_SOURCE, Entry, make_plan
-from data_prep.pipeline.segment import Preparer
-from data_prep.shards.duplicates import repeated
+from data_prep.options import PreparationOptions
+from data_prep.pipeline.plan import ONE_SOURCE, PlannedRecording, make_plan
+from data_prep.pipeline.segment import SegmentGenerator
+from data_prep.shards.duplicates import find_duplicates
 from data_prep.shards.thumbnails import largest_change, sample_thumbnail, thumbnails
 from data_prep.sources.base import Listing, Recording
 from lam.data.schema import ActionField, aggregate_steps
@@ -40,8 +40,8 @@ def test_actions_follow_the_frames_that_are_kept():
     fields = [ActionField("move", 1, "sum"), ActionField("target", 1, "last"), ActionField("rate", 1, "mean")]
     rows = RNG.normal(size=(40, 3)).astype(np.float32)
     source = Made([40], fields=fields, labels=lambda steps: rows, factors=lambda n: {"hit": np.arange(n) % 5})
-    options = Preparation(size=16, fps=3, max_seconds=2, min_frames=4)
-    samples = list(Preparer(source, options).samples(source.find().recordings[0], print))
+    options = PreparationOptions(size=16, fps=3, max_seconds=2, min_frames=4)
+    samples = list(SegmentGenerator(source, options).samples(source.find().recordings[0], print))
     kept = [int(np.floor(k / 3 * 8 + 1e-9)) for k in range(15)]
     assert [round(t * 8) for sample in samples for t in sample.times] == kept[:12]  # the rest is too short
     for sample, frames in zip(samples, (kept[:6], kept[6:12]), strict=True):
@@ -54,12 +54,12 @@ def test_actions_follow_the_frames_that_are_kept():
 
 def test_pieces_are_dropped_with_a_reason():
     reasons = []
-    still = Preparation(size=16, min_frames=4, max_seconds=1, static_below=250.0)
+    still = PreparationOptions(size=16, min_frames=4, max_seconds=1, static_below=250.0)
     source = Made([20])
-    assert list(Preparer(source, still).samples(source.find().recordings[0], reasons.append)) == []
+    assert list(SegmentGenerator(source, still).samples(source.find().recordings[0], reasons.append)) == []
     assert reasons == ["static"] * 3 and len(list(source.open(source.find().recordings[0]).pictures)) == 20
     reasons.clear()
-    kept = Preparer(source, Preparation(size=16, min_frames=5, max_seconds=1)).samples(
+    kept = SegmentGenerator(source, PreparationOptions(size=16, min_frames=5, max_seconds=1)).samples(
         source.find().recordings[0], reasons.append
     )
     assert [len(sample.times) for sample in kept] == [8, 8] and reasons == ["fewer than 5 frames"]
@@ -70,7 +70,7 @@ def test_pieces_are_dropped_with_a_reason():
 )
 def test_options_out_of_range(wrong):
     with pytest.raises(ValueError, match="--" + next(iter(wrong)).replace("fps", "fps|min_frames")):
-        Preparation(**wrong)
+        PreparationOptions(**wrong)
 
 
 def test_a_longer_recording_needs_no_more_memory():
@@ -82,8 +82,8 @@ def test_a_longer_recording_needs_no_more_memory():
     def peak(frames):
         tracemalloc.start()
         source = Long([frames])
-        options = Preparation(size=64, max_seconds=2, cuts=True)
-        count = sum(1 for _ in Preparer(source, options).samples(source.find().recordings[0], print))
+        options = PreparationOptions(size=64, max_seconds=2, cuts=True)
+        count = sum(1 for _ in SegmentGenerator(source, options).samples(source.find().recordings[0], print))
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return count, found
@@ -104,7 +104,7 @@ def test_near_duplicates_by_brute_force():
     originals = RNG.integers(0, 256, (40, 192))
     copies = originals[[3, 3, 17, 39]] + RNG.integers(-3, 4, (4, 192))  # re-encoded
     prints = np.concatenate([originals, copies, originals[:1]]).clip(0, 255).astype(np.uint8)
-    found = repeated(prints, below=8.0)
+    found = find_duplicates(prints, below=8.0)
     kept, expected = [], []
     for row in prints.astype(int):
         expected.append(any(np.abs(row - other).max() < 8 for other in kept))
@@ -120,12 +120,12 @@ def test_small_movements_before_a_fixed_camera_are_no_duplicates():
         one[i, 20:28, 4 * i : 4 * i + 8] = 200
         two[i, 36:44, 4 * i : 4 * i + 8] = 200
     prints = np.stack([np.frombuffer(sample_thumbnail(frames), np.uint8) for frames in (one, two, one)])
-    assert repeated(prints, below=4.0).tolist() == [False, False, True]
+    assert find_duplicates(prints, below=4.0).tolist() == [False, False, True]
 
 
 def plan(source, val_share=0.3, seed=0, min_frames=2):
-    maker = Preparer(source, Preparation(size=16, min_frames=min_frames, max_seconds=1))
-    return make_plan(source.find(), maker, val_share, seed, min_frames)
+    generator = SegmentGenerator(source, PreparationOptions(size=16, min_frames=min_frames, max_seconds=1))
+    return make_plan(source.find(), generator, val_share, seed, min_frames)
 
 
 def names(jobs):
@@ -160,8 +160,8 @@ def test_cameras_of_an_episode_stay_together():
 def test_the_only_source_is_split_in_time():
     made = plan(Made([80, 1]))
     recording = Made([80]).find().recordings[0]
-    assert made.note == ONE_SOURCE and made.jobs["val"] == [[Entry(recording, 9)]]
-    assert Entry(recording, 0, 9) in made.jobs["train"][0] and "r001" in names(made.jobs["train"])
+    assert made.note == ONE_SOURCE and made.jobs["val"] == [[PlannedRecording(recording, 9)]]
+    assert PlannedRecording(recording, 0, 9) in made.jobs["train"][0] and "r001" in names(made.jobs["train"])
     short = plan(Made([8]), min_frames=2)
     assert [[e.cut for e in job] for job in [*short.jobs["train"], *short.jobs["val"]]] == [[6], [6]]
     with pytest.raises(ValueError, match="r000 is the only usable source and gives one clip of 8 frames"):
@@ -172,7 +172,7 @@ def test_nothing_usable_says_why():
     with pytest.raises(ValueError, match=r"Nothing usable was found. r00\d: fewer than 2 frames"):
         plan(Made([1, 1]))
     with pytest.raises(ValueError, match="Nothing can be read: a: torn"):
-        make_plan(Listing([], [("a", "torn")]), Preparer(Made([]), Preparation()), 0.1, 0, 2)
+        make_plan(Listing([], [("a", "torn")]), SegmentGenerator(Made([]), PreparationOptions()), 0.1, 0, 2)
     with pytest.raises(ValueError, match="--val_share is 1"):
         plan(Made([9, 9]), val_share=1)
 

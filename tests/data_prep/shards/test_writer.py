@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from data_prep.shards.sample import Sample, SetSpec
+from data_prep.shards.sample import DatasetSpec, Sample
 from data_prep.shards.writer import ShardWriter
 from lam.data.codec import pack_jpegs, unpack_jpegs
 from lam.data.index import DataIndex
@@ -21,7 +21,7 @@ def noise(frames=4):
 
 
 def writer(out, **options):
-    return ShardWriter(out, SetSpec(16, 16, Storage.jpeg, **options))
+    return ShardWriter(out, DatasetSpec(16, 16, Storage.jpeg, **options))
 
 
 def sample(key, frames, **labels):
@@ -175,5 +175,5 @@ def test_action_statistics_are_those_of_the_training_split(tmp_path):
 
 
 def test_odd_sizes_need_jpeg(tmp_path):
-    with pytest.raises(ValueError, match="mp4 needs even sizes"), ShardWriter(tmp_path, SetSpec(15, 16, Storage.mp4)) as w:
+    with pytest.raises(ValueError, match="mp4 needs even sizes"), ShardWriter(tmp_path, DatasetSpec(15, 16, Storage.mp4)) as w:
         w.add("train", sample("a", np.zeros((2, 15, 16, 3), np.uint8)))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from data_prep.sources.frames import Frames
-from data_prep.sources.image_files import ImageFolder, natural
+from data_prep.sources.image_files import ImageFolder, natural_order
 
 RNG = np.random.default_rng(0)
 
@@ -55,7 +55,7 @@ def test_kinds_of_images(tmp_path, ending, mode):
 
 def test_natural_order():
     names = ["b1", "a10", "a9", "a", "a01", "a1", "2", "10", "a1b2", "a1b10"]
-    assert sorted(names, key=natural) == ["2", "10", "a", "a01", "a1", "a1b2", "a1b10", "a9", "a10", "b1"]
+    assert sorted(names, key=natural_order) == ["2", "10", "a", "a01", "a1", "a1b2", "a1b10", "a9", "a10", "b1"]
 
 
 def test_reading_is_lazy_and_says_which_image_is_bad(tmp_path):
@@ -78,13 +78,13 @@ def test_sizes_must_not_change(tmp_path):
 
 def test_state_changes_with_the_files(tmp_path):
     write_images(tmp_path, ["1.png", "2.png"])
-    states = [ImageFolder.look(tmp_path).state]
+    states = [ImageFolder.scan(tmp_path).state]
     write_images(tmp_path, ["3.png"])
-    states.append(ImageFolder.look(tmp_path).state)
+    states.append(ImageFolder.scan(tmp_path).state)
     (tmp_path / "3.png").unlink()
-    states.append(ImageFolder.look(tmp_path).state)
+    states.append(ImageFolder.scan(tmp_path).state)
     write_images(tmp_path, ["1.png"])
-    states.append(ImageFolder.look(tmp_path).state)
+    states.append(ImageFolder.scan(tmp_path).state)
     assert states[0] == states[2] and len(set(states)) == 3
 
 
@@ -106,7 +106,7 @@ def test_real_images(shared_data):
     source = Frames(folder, recorded_fps=20.0)
     (recording,) = source.find().recordings
     assert recording.name == "images"
-    assert [file.name for file in ImageFolder.look(folder / "images").files] == names
+    assert [file.name for file in ImageFolder.scan(folder / "images").files] == names
     for i, (time, frame) in zip(range(12), source.open(recording).pictures, strict=False):
         assert time == i / 20
         np.testing.assert_array_equal(frame.to_ndarray(format="rgb24"), np.asarray(Image.open(folder / "images" / names[i])))

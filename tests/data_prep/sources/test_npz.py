@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 
 from data_prep.sources.arrays import (
-    Header,
-    as_pictures,
+    ArrayHeader,
+    as_images,
     between_frames,
-    check_pictures,
+    check_images,
     check_rows,
-    damage,
+    find_corruption,
     read_array,
     read_headers,
 )
-from data_prep.sources.base import state_of
+from data_prep.sources.base import file_state
 from data_prep.sources.npz import Npz
 from lam.data.schema import ActionField
 
@@ -39,23 +39,23 @@ def read(source, recording):
 
 
 def header(array):
-    return Header(array.shape, array.dtype)
+    return ArrayHeader(array.shape, array.dtype)
 
 
 def test_layouts_are_told_apart_by_their_shape():
     episode = pictures(5)
     for array in (episode, episode.astype(np.int64), np.stack([episode, episode])):
-        assert check_pictures("a", header(array)) == array.shape[:-3]
-        np.testing.assert_array_equal(as_pictures("a", array), array)
+        assert check_images("a", header(array)) == array.shape[:-3]
+        np.testing.assert_array_equal(as_images("a", array), array)
     first = episode.transpose(0, 3, 1, 2)
-    assert check_pictures("a", header(first)) == (5,)
-    np.testing.assert_array_equal(as_pictures("a", first), episode)
+    assert check_images("a", header(first)) == (5,)
+    np.testing.assert_array_equal(as_images("a", first), episode)
     stacked = np.concatenate([first[:-2], first[1:-1], first[2:]], axis=1)  # frames t, t+1, t+2: the newest last
-    assert stacked.shape == (3, 9, 16, 16) and check_pictures("a", header(stacked)) == (3,)
-    np.testing.assert_array_equal(as_pictures("a", stacked), episode[2:])
-    assert as_pictures("a", stacked).dtype == as_pictures("a", episode.astype(np.int32)).dtype == np.uint8
+    assert stacked.shape == (3, 9, 16, 16) and check_images("a", header(stacked)) == (3,)
+    np.testing.assert_array_equal(as_images("a", stacked), episode[2:])
+    assert as_images("a", stacked).dtype == as_images("a", episode.astype(np.int32)).dtype == np.uint8
     tall = pictures(4, height=9, width=3)  # three wide, but colors last
-    np.testing.assert_array_equal(as_pictures("a", tall), tall)
+    np.testing.assert_array_equal(as_images("a", tall), tall)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_layouts_are_told_apart_by_their_shape():
 )
 def test_other_pictures_are_refused(array, message):
     with pytest.raises(ValueError, match=message):
-        check_pictures("a", header(np.asarray(array)))
+        check_images("a", header(np.asarray(array)))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_other_pictures_are_refused(array, message):
 )
 def test_numbers_that_are_no_pixels_are_refused(array, message):
     with pytest.raises(ValueError, match=message):
-        as_pictures("a", array)
+        as_images("a", array)
 
 
 def test_actions_move_a_frame_to_the_next():
@@ -120,8 +120,8 @@ def test_an_episode_of_an_array(tmp_path, save):
     with zipfile.ZipFile(tmp_path / "a.npz", "a") as file, file.open("new.npy", "w") as member:
         np.lib.format.write_array(member, arrays["plain"], version=(2, 0))
     headers = read_headers(tmp_path / "a.npz")
-    assert headers["plain"] == Header((4, 5, 16, 16, 3), np.dtype("uint8")) == headers["new"]
-    assert headers["fortran"] == Header((4, 5, 2), np.dtype("float64"), fortran=True)
+    assert headers["plain"] == ArrayHeader((4, 5, 16, 16, 3), np.dtype("uint8")) == headers["new"]
+    assert headers["fortran"] == ArrayHeader((4, 5, 2), np.dtype("float64"), fortran=True)
     for name in headers:
         expected = arrays["plain" if name == "new" else name]
         np.testing.assert_array_equal(read_array(tmp_path / "a.npz", name, None), expected)
@@ -241,13 +241,15 @@ def test_damage_within_a_file_of_many_episodes(tmp_path):
     for recording in recordings:
         with pytest.raises(ValueError, match=r"damaged or not an npz file \(Bad CRC-32"):
             source.open(recording)
-    assert damage(tmp_path / "a.npz", "image", "other state") == damage(tmp_path / "a.npz", "image", recordings[0].state)
+    assert find_corruption(tmp_path / "a.npz", "image", "other state") == find_corruption(
+        tmp_path / "a.npz", "image", recordings[0].state
+    )
 
 
 def test_state_is_that_of_the_file(tmp_path):
     np.savez(tmp_path / "a.npz", image=pictures(8))
     (recording,) = Npz(tmp_path).find().recordings
-    assert recording.state == state_of(tmp_path / "a.npz")
+    assert recording.state == file_state(tmp_path / "a.npz")
 
 
 def test_cameras_must_agree(tmp_path):

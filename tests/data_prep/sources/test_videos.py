@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from data_prep.__main__ import main
-from data_prep.options import Preparation
-from data_prep.pipeline.scene_cuts import Shown
-from data_prep.pipeline.segment import Preparer, resample
+from data_prep.options import PreparationOptions
+from data_prep.pipeline.scene_cuts import Frame
+from data_prep.pipeline.segment import SegmentGenerator, resample
 from data_prep.sources.videos import Videos, video_frames
 from lam.data.index import DataIndex
 from lam.data.resize import SquareResizer
@@ -17,7 +17,7 @@ from tests.data_prep.sources.recordings import rows, write_video
 def segments(path, **options):
     """Samples of one video."""
     source = Videos(path)
-    preparer = Preparer(source, Preparation(**{"min_frames": 2, **options}))
+    preparer = SegmentGenerator(source, PreparationOptions(**{"min_frames": 2, **options}))
     return list(preparer.samples(source.find().recordings[0], pytest.fail))
 
 
@@ -45,7 +45,7 @@ def brightness(sample):
     ],
 )
 def test_resample_takes_the_latest_frame_not_after_each_moment(times, fps, expected):
-    frames = iter([Shown(i, time, None) for i, time in enumerate(times)])
+    frames = iter([Frame(i, time, None) for i, time in enumerate(times)])
     assert [frame.number for frame in resample(frames, fps)] == expected
 
 

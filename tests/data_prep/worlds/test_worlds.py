@@ -16,7 +16,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from data_prep.__main__ import main
 from data_prep.worlds.clip import make_clip
 from data_prep.worlds.generate import world
-from data_prep.worlds.settings import EMBODIMENTS, Dials, WorldSettings
+from data_prep.worlds.settings import EMBODIMENTS, WorldParameters, WorldSettings
 from lam.data.index import DataIndex
 from tests.tiny import EXPERIMENTS, WORLDS, world_settings
 
@@ -152,10 +152,10 @@ def test_a_dial_out_of_range_is_one_line(tmp_path, capsys, wrong):
 
 
 def test_every_setting_is_a_dial_with_an_explanation(capsys):
-    assert get_type_hints(Dials) == get_type_hints(WorldSettings)
+    assert get_type_hints(WorldParameters) == get_type_hints(WorldSettings)
     with pytest.raises(SystemExit):
         main(["world", "--help"])
-    assert {f"{field.name}:" in (Dials.__doc__ or "") for field in fields(WorldSettings)} == {True}
+    assert {f"{field.name}:" in (WorldParameters.__doc__ or "") for field in fields(WorldSettings)} == {True}
     assert "Share of steps whose command ignores the state" in " ".join(capsys.readouterr().out.split())
     assert len(EMBODIMENTS) == 4  # as the help says
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from data_prep.worlds.clip import make_clip
-from data_prep.worlds.motion import BLOCK_RADIUS, LEFT, NO_CONTACT, RIGHT, move, push
 from data_prep.worlds.settings import EMBODIMENTS, WorldSettings
-from data_prep.worlds.streams import Streams
+from data_prep.worlds.streams import RandomStreams
+from data_prep.worlds.trajectories import BLOCK_RADIUS, LEFT, NO_CONTACT, RIGHT, push, simulate
 from tests.tiny import world_settings
 
 SMALL = WorldSettings(size=8, flicker_grid=1, frames=6, step=0.1)
@@ -16,10 +16,10 @@ SMALL = WorldSettings(size=8, flicker_grid=1, frames=6, step=0.1)
 
 def gathered(settings, clips):
     """Positions before each step and commands, (clips * (F-1), 2) each."""
-    motions = [move(settings, Streams(0, 0, i)) for i in range(clips)]
+    all_trajectories = [simulate(settings, RandomStreams(0, 0, i)) for i in range(clips)]
     return (
-        np.concatenate([motion.positions[:-1, 0] for motion in motions]),
-        np.concatenate([motion.commands[:, 0] for motion in motions]),
+        np.concatenate([trajectories.positions[:-1, 0] for trajectories in all_trajectories]),
+        np.concatenate([trajectories.commands[:, 0] for trajectories in all_trajectories]),
     )
 
 
@@ -74,8 +74,8 @@ def test_a_body_moves_by_its_gain():
     settings = replace(SMALL, embodiments=4, start=0.0, frames=21, step=0.1)
     largest = np.zeros(4)
     for i in range(60):
-        motion = move(settings, Streams(0, 0, i))
-        largest[motion.bodies[0]] = max(largest[motion.bodies[0]], np.abs(motion.displacements).max())
+        trajectories = simulate(settings, RandomStreams(0, 0, i))
+        largest[trajectories.bodies[0]] = max(largest[trajectories.bodies[0]], np.abs(trajectories.displacements).max())
     gains = np.array([body.gain for body in EMBODIMENTS])
     assert (largest <= gains * 0.1 + 1e-12).all() and (largest > gains * 0.1 * 0.97).all()
 
@@ -98,10 +98,10 @@ def test_distractors_correlate_as_asked(correlation, num_moves):
 def test_the_camera_follows_the_agent_by_habit():
     settings = replace(SMALL, frames=12, pan=0.03, policy_entropy=0.0)
     for i in range(10):
-        motion = move(settings, Streams(0, 0, i))
-        expected = ((motion.positions[:-1, 0] - 0.5) / 0.03).clip(-1, 1) * 0.03
-        np.testing.assert_allclose(motion.pan, expected, atol=1e-12)
-    without_agent = move(replace(settings, agents=0), Streams(0, 0, 0))
+        trajectories = simulate(settings, RandomStreams(0, 0, i))
+        expected = ((trajectories.positions[:-1, 0] - 0.5) / 0.03).clip(-1, 1) * 0.03
+        np.testing.assert_allclose(trajectories.pan, expected, atol=1e-12)
+    without_agent = simulate(replace(settings, agents=0), RandomStreams(0, 0, 0))
     np.testing.assert_allclose(without_agent.pan, [[0.03, 0.0]] * 11)
 
 
@@ -119,13 +119,16 @@ def test_pushed_blocks_end_outside_the_agent_along_the_line_of_contact():
 
 
 def test_contact_is_frequent_and_goes_to_both_sides():
-    motions = [move(world_settings("contact"), Streams(0, 0, i)) for i in range(80)]
-    contacts = np.concatenate([motion.contacts for motion in motions]).ravel()
-    moved = np.abs(np.concatenate([motion.block_displacements for motion in motions])).max(axis=2).ravel() > 1e-12
+    all_trajectories = [simulate(world_settings("contact"), RandomStreams(0, 0, i)) for i in range(80)]
+    contacts = np.concatenate([trajectories.contacts for trajectories in all_trajectories]).ravel()
+    moved = (
+        np.abs(np.concatenate([trajectories.block_displacements for trajectories in all_trajectories])).max(axis=2).ravel()
+        > 1e-12
+    )
     assert not moved[contacts == NO_CONTACT].any()
     assert (contacts != NO_CONTACT).mean() > 0.1
     sides = contacts[contacts != NO_CONTACT]
     assert abs((sides == LEFT).mean() - 0.5) < 4 * 0.5 / np.sqrt(len(sides))
-    first = np.concatenate([motion.blocks[0] - motion.positions[0] for motion in motions])
+    first = np.concatenate([trajectories.blocks[0] - trajectories.positions[0] for trajectories in all_trajectories])
     inside = np.sqrt(np.square(first).sum(axis=1)) < EMBODIMENTS[0].radius + BLOCK_RADIUS - 1e-9
     assert inside.mean() < 0.05  # walls may squeeze a few

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.worlds.policy import nearest, orbit, random_commands, toward
 from data_prep.worlds.settings import EMBODIMENTS, WorldSettings
-from data_prep.worlds.streams import Streams
+from data_prep.worlds.streams import RandomStreams
 
 BLOCK_RADIUS = 0.08
 NO_CONTACT, LEFT, RIGHT = 0, 1, 2
@@ -21,7 +21,7 @@ POSES = np.stack([np.diag([side, 1]) @ np.linalg.matrix_power(_QUARTER_TURN, k) 
 
 
 @dataclass(frozen=True)
-class Motion:
+class Trajectories:
     """Where things go. Vectors are (right, down) in shares of the picture's side.
 
     Attributes:
@@ -59,7 +59,7 @@ class Motion:
         return self.commands[:, 0] @ POSES[self.pose].T if len(self.bodies) else self.camera_commands
 
 
-def move(settings: WorldSettings, streams: Streams) -> Motion:
+def simulate(settings: WorldSettings, streams: RandomStreams) -> Trajectories:
     """Lets agents act for a clip."""
     steps, num_moves = settings.frames - 1, settings.num_moves
     bodies, start = _draw_agents(settings, streams)
@@ -86,7 +86,7 @@ def move(settings: WorldSettings, streams: Streams) -> Motion:
 
     pans = settings.pan * camera
     displacements = np.diff(positions, axis=0) + pans[:, None]
-    return Motion(
+    return Trajectories(
         bodies=bodies,
         pose=pose,
         positions=np.stack(positions),
@@ -107,7 +107,7 @@ def _follow(settings: WorldSettings, positions: np.ndarray) -> np.ndarray:
     return toward(positions[:1], np.array([[0.5, 0.5]]), np.array([[settings.pan]]), settings.num_moves)[0]
 
 
-def _draw_agents(settings: WorldSettings, streams: Streams) -> tuple[np.ndarray, np.ndarray]:
+def _draw_agents(settings: WorldSettings, streams: RandomStreams) -> tuple[np.ndarray, np.ndarray]:
     """Bodies (agents,) and starting positions (agents, 2), the one nearest the middle first."""
     generators = [streams.of("agents", number) for number in range(settings.agents)]
     bodies = np.array([generator.integers(settings.embodiments) for generator in generators], dtype=np.int64)
@@ -117,7 +117,7 @@ def _draw_agents(settings: WorldSettings, streams: Streams) -> tuple[np.ndarray,
     return bodies[order], positions[order]
 
 
-def _draw_commands(settings: WorldSettings, streams: Streams) -> tuple[np.ndarray, np.ndarray]:
+def _draw_commands(settings: WorldSettings, streams: RandomStreams) -> tuple[np.ndarray, np.ndarray]:
     """Random commands of each agent, (F-1, agents, 2), and whether they replace the habit, (F-1, agents, 1)."""
     steps = settings.frames - 1
     drawn = [_draw_policy(settings, streams.of("commands", number)) for number in range(settings.agents)]
@@ -126,7 +126,7 @@ def _draw_commands(settings: WorldSettings, streams: Streams) -> tuple[np.ndarra
     return free.swapaxes(0, 1), ignores.swapaxes(0, 1)
 
 
-def _draw_camera(settings: WorldSettings, streams: Streams) -> tuple[np.ndarray, np.ndarray]:
+def _draw_camera(settings: WorldSettings, streams: RandomStreams) -> tuple[np.ndarray, np.ndarray]:
     """Random commands of the camera, (F-1, 2), and whether they replace its habit, (F-1,); 0 where it is fixed."""
     if not settings.pan:
         return np.zeros((settings.frames - 1, 2)), np.ones(settings.frames - 1, dtype=bool)
@@ -139,7 +139,7 @@ def _draw_policy(settings: WorldSettings, generator: np.random.Generator) -> tup
     return random_commands(generator, steps, settings.num_moves), ignores
 
 
-def _draw_blocks(settings: WorldSettings, streams: Streams, agents: np.ndarray, radii: np.ndarray) -> np.ndarray:
+def _draw_blocks(settings: WorldSettings, streams: RandomStreams, agents: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """Starting positions of blocks around the first agent, out of its reach but near, (blocks, 2)."""
     if not settings.blocks:
         return np.zeros((0, 2))
@@ -150,7 +150,7 @@ def _draw_blocks(settings: WorldSettings, streams: Streams, agents: np.ndarray, 
     return np.clip(around, BLOCK_RADIUS, 1 - BLOCK_RADIUS)
 
 
-def _draw_sides(settings: WorldSettings, streams: Streams) -> np.ndarray:
+def _draw_sides(settings: WorldSettings, streams: RandomStreams) -> np.ndarray:
     """The side to which each block would be deflected in each step, (F-1, blocks)."""
     if not settings.blocks:
         return np.zeros((settings.frames - 1, 0), dtype=np.int64)
