@@ -46,7 +46,7 @@ class ControllerError(Evaluation):
             "controller ratio",
             digits=2,
             better=-1,
-            explanation="over the error with inferred latents",
+            explanation="controller error over the error with inferred latents",
             order=710,
             matched="only",
         ),
@@ -96,8 +96,8 @@ class ControllerError(Evaluation):
             "movement_blind@{labels}",
             "movement, blind",
             digits=2,
-            explanation="how far its last state is from the first, as a share of how far inferred latents take it. A latent "
-            "that is ignored has ratio and movement 1 and helps nobody",
+            explanation="how far the last state of a blind controller is from the first, as a share of how far inferred "
+            "latents take it. A latent that is ignored has ratio and movement 1 and helps nobody",
             order=150,
             table="control",
         ),

@@ -37,7 +37,7 @@ class Rollout(Evaluation):
     columns: ClassVar[tuple[Column, ...]] = (
         Column(
             "error@*",
-            "error @*",
+            "unrolled error @*",
             better=-1,
             explanation="error so many steps after the first state, predictions fed back; 1 = predicting that nothing changes",
             order=650,

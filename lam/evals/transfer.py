@@ -75,7 +75,7 @@ class Transfer(PairEvaluation):
         Flag(
             "ignored",
             "ignored",
-            explanation="which latents drive a prediction makes no difference; so it is for `none`",
+            explanation="it makes no difference which latents drive a prediction, as for `none` by construction",
             order=100,
         ),
     )

@@ -43,7 +43,7 @@ class Usage(Evaluation):
         ),
     )
     flags: ClassVar[tuple[Flag, ...]] = (
-        Flag("collapsed", "collapsed", explanation="the latent hardly varies; so it is for `none`", order=300),
+        Flag("collapsed", "collapsed", explanation="the latent says nothing, as for `none` by construction", order=300),
     )
 
     def __init__(self, max_clips: int = 8192, threshold: float = 0.1) -> None:

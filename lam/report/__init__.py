@@ -1,4 +1,7 @@
-"""Tables and figures from finished runs: everything that needs more than one run lives here."""
+"""Tables and figures from finished runs: everything that needs more than one run lives here.
+
+Nothing here needs a model: neither torch nor Lightning is imported, only what runs left in their folders is read.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ from typing import NamedTuple
 
 
 class Report(NamedTuple):
-    """What a report left behind.
+    """Result of a report.
 
     Attributes:
         text: The tables as aligned plain text, for a terminal.
-        files: What was written: the page, tables, figures.
+        files: Files that were written: the page, tables, figures.
     """
 
     text: str
@@ -19,20 +22,24 @@ class Report(NamedTuple):
 
 
 def report(folder: Path, only_figures: bool = False) -> Report:
-    """Reads every finished run of a setting and writes its tables, figures and page to ``<folder>/report``.
+    """Read every finished run of a setting and write its tables, figures and page to ``<folder>/report``.
 
     Args:
         folder: ``runs/<setting>``, with runs in ``<family>[@<knob>]/seed<k>``.
         only_figures: Leave tables and page as they are.
+
+    Raises:
+        FileNotFoundError: There is no finished run.
+        ValueError: Runs cannot be compared, or a file cannot be understood.
     """
     # here, because ``lam --help`` shall not wait for pandas and matplotlib
     from lam.report.figures.catalogue import write_figures
     from lam.report.page import write_page
     from lam.report.stats.rows import Comparison
     from lam.report.stats.runs import read_runs
-    from lam.report.tables.control import plain_control, write_control
-    from lam.report.tables.main import plain, write_csv, write_markdown
-    from lam.report.tables.matched import match_all, plain_matched, write_matched_csv, write_matched_markdown
+    from lam.report.tables.control import control_text, write_control
+    from lam.report.tables.main import main_text, write_csv, write_markdown
+    from lam.report.tables.matched import match_all, matched_text, write_matched_csv, write_matched_markdown
 
     comparison = Comparison(*read_runs(folder))
     target = folder / "report"
@@ -49,5 +56,5 @@ def report(folder: Path, only_figures: bool = False) -> Report:
         *write_control(target, comparison),
         write_page(target / "report.html", comparison, matched, figures),
     ]
-    texts = [plain(comparison), plain_matched(comparison, matched), plain_control(comparison)]
+    texts = [main_text(comparison), matched_text(comparison, matched), control_text(comparison)]
     return Report("\n\n".join(text for text in texts if text), [*tables, *figures])

@@ -10,15 +10,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lam.report.figures.catalogue import FIGURES
-from lam.report.pictures import pick_acting, pick_pictures
-from lam.report.stats.acting import main_budget
+from lam.report.pictures import pick_control_pictures, pick_pictures
+from lam.report.stats.control import main_label_budget
 from lam.report.stats.rows import Comparison
-from lam.report.tables.control import EXPECTED, control_grid, control_notes
-from lam.report.tables.control import GUIDE as CONTROL_GUIDE
-from lam.report.tables.main import grid, guide, notes, provenance
-from lam.report.tables.matched import GUIDE as MATCHED_GUIDE
-from lam.report.tables.matched import TITLES, Matched, grids
-from lam.report.tables.published_acting import published_grid
+from lam.report.tables.control import EXPECTED, control_grid, control_guide, control_notes
+from lam.report.tables.main import guide, main_grid, notes, provenance
+from lam.report.tables.matched import GUIDE, NOTHING, TITLES, Matched, matched_grids
+from lam.report.tables.published import published_control_grid
 from lam.report.tables.ranks import rank_grid, rank_sentence, rank_table
 from lam.report.tables.summary import read_family
 
@@ -55,21 +53,23 @@ dt { font-weight: 600 } dd { margin: 0 0 .4rem 1rem }
 
 
 def write_page(path: Path, comparison: Comparison, matched: Matched, figures: list[Path]) -> Path:
-    """Writes the page; links to settings are relative to it."""
+    """Write the page; links to settings are relative to it."""
     title = f"Latent actions compared: {comparison.runs[0].setting}"
     sections = {
         "Table": _table(comparison),
         "At matched capacity": _matched(comparison, matched),
-        "Acting": _acting(comparison),
+        "Acting": _control(comparison),
         "Figures": _figures(figures),
         "Pictures": _pictures(comparison),
         "Family by family": _families(comparison, matched),
         "How to read the numbers": _paragraphs(guide(comparison)),
         "Runs": _runs(comparison, path.parent),
     }
-    sections = {head: body for head, body in sections.items() if body}
-    links = "".join(f'<li><a href="#{_anchor(head)}">{head}</a></li>' for head in sections)
-    body = "".join(f'<section id="{_anchor(head)}"><h2>{head}</h2>{inner}</section>' for head, inner in sections.items())
+    sections = {heading: body for heading, body in sections.items() if body}
+    links = "".join(f'<li><a href="#{_identifier(heading)}">{heading}</a></li>' for heading in sections)
+    body = "".join(
+        f'<section id="{_identifier(heading)}"><h2>{heading}</h2>{inner}</section>' for heading, inner in sections.items()
+    )
     path.write_text(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -81,99 +81,106 @@ def write_page(path: Path, comparison: Comparison, matched: Matched, figures: li
 
 
 def _table(comparison: Comparison) -> str:
-    """The plain table with what must be known before it."""
+    """Return the wide table after what must be known before it."""
     lead = (
-        "One row a bottleneck and knob, the anchors `none` and `identity` first. A number is a mean ± half a 95 % interval; "
-        "**bold** is the best where a paired test separates it from all others, ≈ marks what it cannot separate. Error is 1 "
-        "where a model predicts that nothing changes; gap closed is 0 for none and 1 for identity. Wide tables scroll sideways."
+        "One row a bottleneck and knob, the reference rows `none` and `identity` first. A number is a mean ± half a 95 % "
+        "interval; **bold** is the best where a paired test separates it from all others, ≈ marks what it cannot separate. "
+        "Error is 1 where a model predicts that nothing changes; gap closed is 0 for none and 1 for identity. "
+        "Wide tables scroll sideways."
     )
     warnings = "".join(f'<p class="note">{_inline(note)}</p>' for note in notes(comparison))
-    return _paragraphs(lead) + warnings + grid(comparison).html("All rows")
+    return _paragraphs(lead) + warnings + main_grid(comparison).html("All rows")
 
 
 def _matched(comparison: Comparison, matched: Matched) -> str:
-    """The tables at matched capacity."""
-    tables = grids(comparison, matched)
+    """Return the tables at matched capacity."""
+    tables = matched_grids(comparison, matched)
     if not tables:
-        return _paragraphs("No family brackets any level: a sweep of at least two knobs around it is needed, and both anchors.")
-    return _paragraphs(MATCHED_GUIDE) + "".join(table.html(TITLES[along]) for along, table in tables.items())
+        return _paragraphs(NOTHING)
+    return _paragraphs(GUIDE) + "".join(table.html(TITLES[along]) for along, table in tables.items())
 
 
-def _acting(comparison: Comparison) -> str:
-    """The control table with its rank correlations; empty where no row acts."""
-    budget = main_budget(comparison)
+def _control(comparison: Comparison) -> str:
+    """Return the control table with its rank correlations; empty where no row acts."""
+    budget = main_label_budget(comparison)
     if not budget:
         return ""
     table = rank_table(comparison)
     parts = ["".join(_paragraphs(note) for note in control_notes(comparison)), control_grid(comparison, budget).html("Acting")]
     if len(table):
         parts += [rank_grid(table).html("Rank correlations"), _paragraphs(rank_sentence(table))]
-    return "".join([*parts, _paragraphs(EXPECTED), published_grid().html("Published, other data"), _paragraphs(CONTROL_GUIDE)])
+    published = published_control_grid().html("Published, other data")
+    return "".join([*parts, _paragraphs(EXPECTED), published, _paragraphs(control_guide(comparison))])
 
 
 def _figures(figures: list[Path]) -> str:
-    """Figures with captions."""
-    found = ""
+    """Return the figures with their captions."""
+    html = ""
     for figure in figures:
         if figure.suffix == ".svg":
             image = _image(figure.read_bytes(), "svg+xml", f"Figure {figure.stem}, described below")
-            found += (
-                f'<figure id="figure-{figure.stem}">{image}<figcaption>{FIGURES[figure.stem].caption}</figcaption></figure>'
-            )
-    return found
+            html += f'<figure id="figure-{figure.stem}">{image}<figcaption>{FIGURES[figure.stem].caption}</figcaption></figure>'
+    return html
 
 
 def _pictures(comparison: Comparison) -> str:
-    """What runs drew themselves."""
-    found = ""
-    for one in [*pick_pictures(comparison), *pick_acting(comparison)]:
-        said = f"{one.row.name}, seed {one.seed}: {one.said}."
-        image = _image(one.path.read_bytes(), one.path.suffix[1:], said)
-        found += f'<figure class="strips">{image}<figcaption>{escape(said)}</figcaption></figure>'
-    return found
+    """Return pictures that the runs drew themselves."""
+    html = ""
+    for one in [*pick_pictures(comparison), *pick_control_pictures(comparison)]:
+        caption = f"{one.row.name}, seed {one.seed}: {one.caption}."
+        image = _image(one.path.read_bytes(), one.path.suffix[1:], caption)
+        html += f'<figure class="strips">{image}<figcaption>{escape(caption)}</figcaption></figure>'
+    return html
 
 
 def _families(comparison: Comparison, matched: Matched) -> str:
-    """A paragraph a family."""
+    """Return a paragraph a family."""
     over = "one seed, so nothing is said of other seeds; " if len({run.seed for run in comparison.runs}) == 1 else ""
     lead = f"Written from the numbers above ({over}gap closed with its 95 % interval; differences by paired tests, p < 0.05)."
-    found = "".join(
+    paragraphs = "".join(
         f"<h3>{escape(family)}</h3><p>{escape(' '.join(read_family(comparison, family, matched)))}</p>"
         for family in comparison.families
     )
-    return _paragraphs(lead) + found if found else ""
+    return _paragraphs(lead) + paragraphs if paragraphs else ""
 
 
 def _runs(comparison: Comparison, folder: Path) -> str:
-    """Each row's seeds with links to their settings."""
-    found = ""
+    """Return each row's seeds with links to their settings."""
+    html = ""
     for row in [*comparison.rows, *(row for row in comparison.bounds.values() if row not in comparison.rows)]:
         links = []
         for seed, run in row.runs.items():
             target = quote(os.path.relpath(run.path / "config.yaml", folder), safe="/.@")
             links.append(f'<a href="{target}">seed {seed}</a> <code>{escape(run.config_hash)}</code>')
-        found += f"<dt>{escape(row.name)}</dt><dd>{', '.join(links)}</dd>"
-    return _paragraphs("Settings of every run, with their hash.") + f"<dl>{found}</dl>"
+        html += f"<dt>{escape(row.name)}</dt><dd>{', '.join(links)}</dd>"
+    return _paragraphs("Settings of every run, with their hash.") + f"<dl>{html}</dl>"
 
 
 def _image(data: bytes, kind: str, alt: str) -> str:
-    """An image inside the page."""
+    """Embed an image into the page."""
     return f'<img src="data:image/{kind};base64,{base64.b64encode(data).decode()}" alt="{escape(alt)}">'
 
 
 def _paragraphs(text: str) -> str:
-    """Paragraphs of the little Markdown that the guides use."""
-    return "".join(f"<p>{_inline(part)}</p>" for part in text.split("\n\n"))
+    """Turn the little Markdown that the guides use into paragraphs and lists."""
+    html = ""
+    for part in text.split("\n\n"):
+        if part.startswith("- "):
+            items = "".join(f"<li>{_inline(item.removeprefix('- '))}</li>" for item in part.splitlines())
+            html += f"<ul>{items}</ul>"
+        else:
+            html += f"<p>{_inline(part)}</p>"
+    return html
 
 
 def _inline(text: str) -> str:
-    """Bold, emphasis and code."""
-    said = escape(text)
+    """Turn bold, emphasis and code into tags."""
+    html = escape(text)
     for pattern, tag in ((r"`(.+?)`", "code"), (r"\*\*(.+?)\*\*", "strong"), (r"\*(.+?)\*", "em")):
-        said = re.sub(pattern, rf"<{tag}>\1</{tag}>", said, flags=re.DOTALL)
-    return said
+        html = re.sub(pattern, rf"<{tag}>\1</{tag}>", html, flags=re.DOTALL)
+    return html
 
 
-def _anchor(head: str) -> str:
-    """A heading as the target of a link."""
-    return head.lower().replace(" ", "-")
+def _identifier(heading: str) -> str:
+    """Return the target of links to a heading."""
+    return heading.lower().replace(" ", "-")

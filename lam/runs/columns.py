@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 FILE = "columns.json"
 LABELS = "{labels}"
@@ -129,9 +129,20 @@ class Declarations:
 class Declaring(Protocol):
     """What declares columns: an evaluation, or its class."""
 
-    name: ClassVar[str]
-    columns: ClassVar[tuple[Column, ...]]
-    flags: ClassVar[tuple[Flag, ...]]
+    @property
+    def name(self) -> str:
+        """Its name, unique among the evaluations of a run."""
+        ...
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Columns with keys as it returns them."""
+        ...
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """Flags with keys as it returns them."""
+        ...
 
 
 def declared(evaluations: Iterable[Declaring]) -> Declarations:

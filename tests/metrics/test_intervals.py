@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from lam.metrics.intervals import interval
-from lam.report.stats.intervals import crossed_mean, half_width
-from lam.report.stats.jackknife import group_sources, leave_one_out, lines
+from lam.report.stats.estimates import crossed_mean, half_width
+from lam.report.stats.jackknife import group_sources, leave_one_out, pseudo_values
 
 VALUES = torch.randn(30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.3
 
@@ -20,7 +20,7 @@ def test_with_every_clip_its_own_source_it_is_the_textbook_interval():
 def test_sources_of_uneven_size_are_treated_as_in_the_report():
     sources = torch.tensor([0] * 12 + [1] * 3 + [2] * 7 + [3] * 8)
     means = leave_one_out(pd.DataFrame({"value": VALUES.numpy()}), group_sources(pd.Series(sources.numpy())))
-    half = half_width(crossed_mean(lines(means.values.to_numpy(), means.share["value"].to_numpy()))).item()
+    half = half_width(crossed_mean(pseudo_values(means.values.to_numpy(), means.share["value"].to_numpy()))).item()
     low, high = interval(VALUES, sources)
     assert (low, high) == pytest.approx((VALUES.mean().item() - half, VALUES.mean().item() + half))
 

@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 
 from lam.metrics.operational import operational_bits
-from lam.report.stats.intervals import crossed_mean, half_width
-from lam.report.stats.jackknife import MAX_GROUPS, Groups, group_sources, leave_one_out, lines
+from lam.report.stats.estimates import Replicates, combine, crossed_mean, half_width, stack
+from lam.report.stats.jackknife import MAX_GROUPS, Groups, group_sources, leave_one_out, pseudo_values
 from lam.report.stats.matched import interpolate
 from lam.report.stats.measures import GAP_CLOSED, MEASURES, OPERATIONAL
-from lam.report.stats.sample import Sample, combine, stack
 
 
 def coverage(values: np.ndarray, truth: float) -> float:
@@ -39,11 +38,11 @@ def test_the_simulation_resamples_as_the_report_does():
 
 def test_lines_of_a_mean_are_its_sources_however_uneven():
     values = np.random.default_rng(0).standard_normal((7, 3))
-    np.testing.assert_allclose(lines(*means_of(values, list("abcdefg"))), values)
+    np.testing.assert_allclose(pseudo_values(*means_of(values, list("abcdefg"))), values)
     mean, counts = values.mean(axis=0), np.array([2, 1, 4])
     sums = np.stack([values[:2].sum(0), values[2], values[3:].sum(0)])
     expected = mean + (sums - counts[:, None] * mean) / (7 / 3)  # a cluster-robust variance is made of these
-    np.testing.assert_allclose(lines(*means_of(values, list("aabcccc"))), expected)
+    np.testing.assert_allclose(pseudo_values(*means_of(values, list("aabcccc"))), expected)
 
 
 def test_lines_of_gap_closed_agree_with_the_delta_method():
@@ -54,7 +53,7 @@ def test_lines_of_gap_closed_agree_with_the_delta_method():
         np.stack([leave_one_out(pd.DataFrame({"k": column}), groups).values["k"] for column in values.T], axis=1)
         for values in (none, row, identity)
     ]
-    found = lines(measure.formula(*parts), np.full(400, 1 / 400))
+    found = pseudo_values(measure.formula(*parts), np.full(400, 1 / 400))
     gap = (none - identity).mean(axis=0)
     ratio = (none - row).mean(axis=0) / gap
     np.testing.assert_allclose(found.mean(axis=0), ratio)
@@ -82,7 +81,7 @@ def test_a_clip_without_a_value_is_in_no_mean():
     found = leave_one_out(clips, group_sources(pd.Series(["x", "y", "z"])))
     np.testing.assert_allclose(found.values["a"], [2.0, 3.0, 2.0, 1.0])
     np.testing.assert_allclose(found.share["a"], [0.5, 0, 0.5])
-    assert len(lines(found.values[["a"]].to_numpy(), found.share["a"].to_numpy())) == 2
+    assert len(pseudo_values(found.values[["a"]].to_numpy(), found.share["a"].to_numpy())) == 2
 
 
 def test_clips_of_one_video_count_as_one_however_uneven():
@@ -90,7 +89,7 @@ def test_clips_of_one_video_count_as_one_however_uneven():
     counts = np.tile([1, 2, 3, 6], 10)
     sources = [f"{i:02d}" for i in np.repeat(np.arange(40), counts)]
     clips = rng.standard_normal((300, 40, 1))[:, np.repeat(np.arange(40), counts)] + 0.5 * rng.standard_normal((300, 120, 3))
-    found = np.stack([lines(*means_of(one, sources)) for one in clips])
+    found = np.stack([pseudo_values(*means_of(one, sources)) for one in clips])
     assert coverage(clips, 0.0) < 0.9
     assert 0.92 <= coverage(found, 0.0) <= 0.98
 
@@ -105,7 +104,7 @@ def test_intervals_of_a_ratio_cover_the_truth(seeds, share):
     uncut = difficulty * (1 + 0.2 * rng.standard_normal((problems, n, seeds)))
     cut = 2.2 * difficulty * (1 + 0.3 * rng.standard_normal((problems, n, 1)) + 0.1 * rng.standard_normal((problems, n, seeds)))
     cut *= 1 + seed * rng.standard_normal((problems, 1, seeds))
-    found = lines(resampled(cut, groups) / resampled(uncut, groups), np.full(groups, 1 / groups))
+    found = pseudo_values(resampled(cut, groups) / resampled(uncut, groups), np.full(groups, 1 / groups))
     assert 0.92 <= coverage(found, 2.2) <= 0.98
 
 
@@ -129,20 +128,20 @@ def test_intervals_at_matched_capacity_cover_the_truth(seeds, wobble):
         column = (slice(None), *place)
         found[place] = interpolate(x[column], y[column], np.array([0.5]))[0]
     assert np.isfinite(found).all()
-    assert 0.92 <= coverage(lines(found, np.full(groups, 1 / groups)), 2.5) <= 0.98
+    assert 0.92 <= coverage(pseudo_values(found, np.full(groups, 1 / groups)), 2.5) <= 0.98
 
 
 def test_combining_takes_shared_seeds_and_the_whole_only_where_a_part_has_no_clips():
     share = np.full(2, 0.5)
-    first = Sample((0, 1, 2), np.arange(9.0).reshape(3, 3), share)
-    second = Sample((1, 2), np.ones((3, 2)), share)
+    first = Replicates((0, 1, 2), np.arange(9.0).reshape(3, 3), share)
+    second = Replicates((1, 2), np.ones((3, 2)), share)
     both = combine([first, second], np.subtract)
     assert both.seeds == (1, 2)
     np.testing.assert_array_equal(both.values, first.values[:, 1:] - 1)
-    logged = combine([first, Sample((2,), np.array([[2.0]]))], np.divide)
+    logged = combine([first, Replicates((2,), np.array([[2.0]]))], np.divide)
     np.testing.assert_array_equal(logged.values, [[1.0]])
     assert logged.estimate().over == ""
-    assert not combine([first, Sample((0,), np.zeros((3, 1)), share)], np.divide).seeds  # 0 / 0 is no number
+    assert not combine([first, Replicates((0,), np.zeros((3, 1)), share)], np.divide).seeds  # 0 / 0 is no number
     np.testing.assert_array_equal(stack([second, first]).values[:, 0], [[np.nan, 1, 1], [0, 1, 2]])
 
 
@@ -164,4 +163,4 @@ def test_intervals_of_operational_bits_cover_the_truth(seeds):
     y = np.stack([measured(mean, difficulty * seed, 0.02) for mean in errors])
     found = MEASURES[f"{OPERATIONAL}{percent}"].formula(none, identity, y[-1], x, y)
     assert np.isfinite(found).all()
-    assert coverage(lines(found, np.full(groups, 1 / groups)), truth) >= 0.92
+    assert coverage(pseudo_values(found, np.full(groups, 1 / groups)), truth) >= 0.92

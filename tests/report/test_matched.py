@@ -11,7 +11,7 @@ from lam.report.stats.matched import LEVELS, interpolate
 from lam.report.stats.measures import BITS, GAP_CLOSED
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
-from lam.report.tables.matched import grids, match_all, plain_matched, write_matched_csv, write_matched_markdown
+from lam.report.tables.matched import match_all, matched_grids, matched_text, write_matched_csv, write_matched_markdown
 from tests.report.fake import write_setting
 
 RATIO = "eval/leakage/ratio"
@@ -52,10 +52,10 @@ def test_one_known_knob_brackets_nothing_and_an_unknown_metric_stays_unknown():
 def test_matched_numbers_are_interpolated_within_each_seed(root):
     found, matched = read(root)
     rows = found.families["noisy"]
-    gaps, ratios = (np.stack([found.sample(row, key).means for row in rows]) for key in (GAP_CLOSED, RATIO))
+    gaps, ratios = (np.stack([found.replicates(row, key).means for row in rows]) for key in (GAP_CLOSED, RATIO))
     for level in LEVELS[GAP_CLOSED]:
         expected = np.mean([np.interp(level, gap, ratio) for gap, ratio in zip(gaps.T, ratios.T, strict=True)])
-        cell = at(matched, "noisy", level).samples[RATIO].estimate()
+        cell = at(matched, "noisy", level).replicates[RATIO].estimate()
         np.testing.assert_allclose(cell.value, expected)
         assert cell.half > 0
         assert cell.over == "sources x seeds"
@@ -64,10 +64,10 @@ def test_matched_numbers_are_interpolated_within_each_seed(root):
 
 def test_a_level_that_a_family_never_reaches_is_a_dash_not_an_extrapolation(root, tmp_path):
     found, matched = read(root)
-    assert at(matched, "vq", 0.25).samples[RATIO].seeds == (0, 1, 2)
+    assert at(matched, "vq", 0.25).replicates[RATIO].seeds == (0, 1, 2)
     for level in (0.5, 0.75, 0.9):
         assert at(matched, "vq", level).between == ""
-        assert not any(sample.seeds for sample in at(matched, "vq", level).samples.values())
+        assert not any(sample.seeds for sample in at(matched, "vq", level).replicates.values())
     text = write_matched_markdown(tmp_path / "matched.md", found, matched).read_text()
     line = next(line for line in text.splitlines() if line.startswith("| 75%") and "vq" in line)
     assert set(line.split("|")[3:-1]) - {""} and all(cell.strip() == "–" for cell in line.split("|")[3:-1])
@@ -81,8 +81,8 @@ def test_a_dash_wherever_one_seed_fails_to_bracket(root):
     shutil.rmtree(root / "noisy@1e-3" / "seed1")
     shutil.rmtree(root / "noisy@1e-4" / "seed1")
     _, matched = read(root)
-    assert at(matched, "noisy", 0.25).samples[RATIO].seeds == (0, 1, 2)
-    assert at(matched, "noisy", 0.5).samples[RATIO].seeds == ()
+    assert at(matched, "noisy", 0.25).replicates[RATIO].seeds == (0, 1, 2)
+    assert at(matched, "noisy", 0.5).replicates[RATIO].seeds == ()
 
 
 def test_a_seed_that_lacks_one_knob_is_interpolated_between_its_others(root):
@@ -91,16 +91,16 @@ def test_a_seed_that_lacks_one_knob_is_interpolated_between_its_others(root):
     found, matched = read(root)
     assert found.unfinished == ["vq@64/seed2"]
     one = at(matched, "noisy", 0.5)
-    assert one.samples[RATIO].seeds == (0, 1, 2)
+    assert one.replicates[RATIO].seeds == (0, 1, 2)
     assert one.between == "1e-2 … 1e-4"
-    assert at(matched, "vq", 0.25).samples[RATIO].seeds == (0, 1, 2)
+    assert at(matched, "vq", 0.25).replicates[RATIO].seeds == (0, 1, 2)
 
 
-def test_a_seed_without_an_anchor_is_left_out_and_the_others_stay(root):
+def test_a_seed_without_a_reference_row_is_left_out_and_the_others_stay(root):
     shutil.rmtree(root / "none" / "seed2")
     _, matched = read(root)
-    assert at(matched, "noisy", 0.5).samples[RATIO].seeds == (0, 1)
-    assert at(matched, "noisy", 4.0, BITS).samples[RATIO].seeds == (0, 1)
+    assert at(matched, "noisy", 0.5).replicates[RATIO].seeds == (0, 1)
+    assert at(matched, "noisy", 4.0, BITS).replicates[RATIO].seeds == (0, 1)
 
 
 def test_a_metric_that_one_seed_lacks_is_a_dash_alone(root):
@@ -110,19 +110,19 @@ def test_a_metric_that_one_seed_lacks_is_a_dash_alone(root):
         metrics = path.parent / "metrics.json"
         metrics.write_text(metrics.read_text().replace("eval/leakage", "other/leakage"))
     _, matched = read(root)
-    assert not at(matched, "noisy", 0.5).samples[RATIO].seeds
-    assert at(matched, "noisy", 0.5).samples["eval/transfer/ratio"].seeds == (0, 1, 2)
+    assert not at(matched, "noisy", 0.5).replicates[RATIO].seeds
+    assert at(matched, "noisy", 0.5).replicates["eval/transfer/ratio"].seeds == (0, 1, 2)
 
 
-def test_without_anchors_there_is_no_matched_table(root, tmp_path):
+def test_without_reference_rows_there_is_no_matched_table(root, tmp_path):
     shutil.rmtree(root / "identity")
     found, matched = read(root)
-    assert grids(found, matched) == {}
-    assert plain_matched(found, matched) == ""
+    assert matched_grids(found, matched) == {}
+    assert matched_text(found, matched) == ""
     assert "No family brackets any level" in write_matched_markdown(tmp_path / "matched.md", found, matched).read_text()
 
 
 def test_the_terminal_shows_the_level_that_most_families_reach(root):
-    lines = plain_matched(*read(root)).splitlines()
+    lines = matched_text(*read(root)).splitlines()
     assert lines[0] == "At equal gap closed, families that bracket 25%"
     assert [line.split()[1] for line in lines[3:5]] == ["noisy", "vq"]

@@ -11,7 +11,7 @@ from lam.metrics.operational import operational_bits
 from lam.report.stats.measures import GAP_CLOSED, MEASURES
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
-from lam.report.tables.columns import columns, flags, text_columns
+from lam.report.tables.columns import flags, main_columns, text_columns
 from tests.report.fake import POINTS, write_setting
 
 
@@ -140,7 +140,7 @@ def test_flags_name_what_evaluations_warn_of(found):
 
 
 def test_published_ratios_stand_beside_the_ends_of_a_sweep(found):
-    leakage = next(column for column in text_columns(found) if column.title == "published leakage")
+    leakage = next(column for column in text_columns(found) if column.heading == "published leakage")
     said = {row.name: leakage.text(found, row) for row in found.rows}
     assert said == dict.fromkeys(said, "") | {
         "noisy@1e-1": "2.10 (low)",
@@ -151,9 +151,9 @@ def test_published_ratios_stand_beside_the_ends_of_a_sweep(found):
 
 
 def test_columns_that_no_row_has_are_left_out(found):
-    titles = [column.title for column in columns(found)]
+    titles = [column.heading for column in main_columns(found)]
     assert titles[:5] == ["error", "gap closed", "bits @5%", "nominal bits", "capacity"]
     assert "transfer normalized" in titles
     for key in [key for key in found.keys if key.startswith("eval/sampling")]:
         found.keys.remove(key)
-    assert "auc" not in [column.title for column in columns(found)]
+    assert "auc" not in [column.heading for column in main_columns(found)]

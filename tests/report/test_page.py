@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from lam.report import report
-from lam.report.__main__ import main
-from lam.report.pictures import BOARDS, pick_pictures
+from lam.report.cli import main
+from lam.report.pictures import CAPTIONS, pick_pictures
+from lam.report.stats.measures import GAIN
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
-from lam.report.tables.columns import probed_causes
+from lam.report.tables.columns import shown_factors
 from lam.report.tables.matched import match_all
 from lam.report.tables.summary import read_family
 from tests.report.fake import write_setting
@@ -107,10 +108,10 @@ def test_the_page_says_what_is_missing_and_where_numbers_come_from(page):
     assert "LPIPS of decoded frames on Kinetics" in page.text
 
 
-def test_pictures_are_of_anchors_and_of_the_row_of_a_family_that_closes_most(root):
+def test_pictures_are_of_reference_rows_and_of_the_row_of_a_family_that_closes_most(root):
     picked = pick_pictures(Comparison(*read_runs(root)))
-    assert [(one.row.name, one.said) for one in picked] == [
-        (name, BOARDS[board]) for board in ("prediction", "transfer") for name in ("none", "noisy@1e-4", "vq@256")
+    assert [(one.row.name, one.caption) for one in picked] == [
+        (name, CAPTIONS[board]) for board in ("prediction", "transfer") for name in ("none", "noisy@1e-4", "vq@256")
     ]
     assert all(one.seed == 1 for one in picked)
 
@@ -124,10 +125,10 @@ def test_a_family_is_read_only_as_far_as_intervals_go(tmp_path):
     assert "At 25%, 50%, 75%, 90% of the gap its leakage ratio is 2.15 ± 0.01, –, –, – (–: not bracketed)." in said["vq"]
     assert said["noisy"].endswith("Flagged: noisy@1e-1 ignored.")
     assert "not distinguishable from none" not in said["vq"]
-    assert probed_causes(found)[:2] == ["agent_dx", "agent_dy"]
+    assert shown_factors(found, [GAIN])[:2] == ["agent_dx", "agent_dy"]
 
 
-def test_without_an_anchor_nothing_is_said_of_capacity(tmp_path):
+def test_without_a_reference_row_nothing_is_said_of_capacity(tmp_path):
     root = write_setting(tmp_path / "wild", ("none", "vq"), seeds=(0,))
     assert any(path.name == "report.html" for path in report(root).files)
     found = Comparison(*read_runs(root))

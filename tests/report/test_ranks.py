@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lam.report.tables.published_acting import ACTING
+from lam.report.tables.published import PUBLISHED_CONTROL
 from lam.report.tables.ranks import Correlation, difference, rank_correlation, rank_grid, rank_sentence
 
 
@@ -44,7 +44,7 @@ def test_nothing_certain_is_said_of_three_rows_perfect_agreement_or_no_spread(x,
 
 @pytest.mark.parametrize(("data", "inferred", "controller"), [("DROID", 0.82, 0.52), ("RECON", 0.87, 0.54)])
 def test_published_tables_give_the_coefficients_that_are_quoted(data, inferred, controller):
-    rows = [one for one in ACTING if one.data == data]
+    rows = [one for one in PUBLISHED_CONTROL if one.data == data]
     planning = [one.planning for one in rows]
     assert len(rows) == 8
     assert rank_correlation([one.inferred for one in rows], planning).value == pytest.approx(inferred, abs=0.005)
@@ -115,7 +115,7 @@ def test_few_rows_are_not_told_apart():
 
 def test_rows_are_averaged_over_seeds_before_they_are_ranked():
     grid = rank_grid(made("inferred"))
-    line = dict(zip(grid.head, (text for text, _ in grid.lines[0]), strict=True))
+    line = dict(zip(grid.headings, (text for text, _ in grid.rows[0]), strict=True))
     assert line["n rows"] == "20"
     assert line["over rows"].startswith("0.98")
     assert line["seed 0"].startswith("0.98")

@@ -12,13 +12,14 @@ import pytest
 from scipy import stats
 
 from lam.report import report
-from lam.report.__main__ import main
+from lam.report.cli import main
 from lam.report.figures.catalogue import write_figures
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
-from lam.report.tables.columns import Column, columns
+from lam.report.tables.columns import main_columns
 from lam.report.tables.layout import marks
-from lam.report.tables.main import plain, write_csv, write_markdown
+from lam.report.tables.main import main_text, write_csv, write_markdown
+from lam.runs.columns import Column
 
 ERROR, GAIN, BITS = "eval/capacity/error", "eval/probe/gain/agent_dx", "eval/rate/bits_nominal"
 LEVELS = {"none": 1.0, "identity": 0.2, "noisy@1e-2": 0.8, "noisy@1e-3": 0.4, "vq@4": 0.7, "vq@16": 0.6}
@@ -73,8 +74,8 @@ def comparison(root: Path) -> Comparison:
 
 
 def marked(found: Comparison, column: Column) -> dict[str, str]:
-    rows = [row for row in found.rows if row.family not in found.anchors]
-    return marks({row.name: found.sample(row, column.key) for row in rows}, column.better)
+    rows = [row for row in found.rows if row.family not in found.references]
+    return marks({row.name: found.replicates(row, column.key) for row in rows}, column.better)
 
 
 def row_of(found: Comparison, name: str):
@@ -140,17 +141,17 @@ def test_markdown_has_provenance_and_no_date(reported):
 
 def test_the_best_is_bold_where_a_test_separates_it(tmp_path):
     found = comparison(write_runs(tmp_path / "wild"))
-    assert marked(found, Column("error", ERROR, better=-1)) == {"noisy@1e-3": "best"}
-    assert marked(found, Column("gap", "gap_closed", better=1)) == {"noisy@1e-3": "best"}
-    assert marked(found, Column("error", ERROR, better=0)) == {}
-    assert "0.400 " not in plain(found)  # what is shown is what was measured, not the level
-    assert [line for line in plain(found).splitlines() if "*" in line and line.startswith("noisy       1e-3")]
+    assert marked(found, Column(ERROR, "error", better=-1)) == {"noisy@1e-3": "best"}
+    assert marked(found, Column("gap_closed", "gap", better=1)) == {"noisy@1e-3": "best"}
+    assert marked(found, Column(ERROR, "error", better=0)) == {}
+    assert "0.400 " not in main_text(found)  # what is shown is what was measured, not the level
+    assert [line for line in main_text(found).splitlines() if "*" in line and line.startswith("noisy       1e-3")]
 
 
 def test_rows_that_a_test_cannot_tell_apart_say_so(tmp_path, monkeypatch):
     monkeypatch.setitem(LEVELS, "vq@16", 0.401)
     found = comparison(write_runs(tmp_path / "wild"))
-    assert marked(found, Column("error", ERROR, better=-1)) == {"noisy@1e-3": "tied", "vq@16": "tied"}
+    assert marked(found, Column(ERROR, "error", better=-1)) == {"noisy@1e-3": "tied", "vq@16": "tied"}
     text = write_markdown(tmp_path / "table.md", found, []).read_text()
     assert [line.split("|")[1].split()[0] for line in text.splitlines() if line.startswith("|") and "≈" in line] == [
         "noisy",
@@ -165,7 +166,7 @@ def test_one_seed_is_over_clips_and_what_cannot_be_tested_has_no_mark(tmp_path):
     assert cell.over == "clips"
     np.testing.assert_allclose(cell.half, stats.t.ppf(0.975, CLIPS - 1) * stats.sem(errors("vq@4", 0)), rtol=1e-6)
     assert np.isnan(found.estimate(row_of(found, "vq@4"), GAIN).half)
-    assert marked(found, Column("gain", GAIN, better=1)) == {}
+    assert marked(found, Column(GAIN, "gain", better=1)) == {}
 
 
 def test_runs_without_values_of_clips_still_have_gap_closed_over_seeds(tmp_path):
@@ -179,7 +180,7 @@ def test_runs_without_values_of_clips_still_have_gap_closed_over_seeds(tmp_path)
         (errors("none", s) - errors("vq@4", s)).mean() / (errors("none", s) - errors("identity", s)).mean() for s in range(3)
     ]
     np.testing.assert_allclose(found.estimate(row, "gap_closed").half, stats.t.ppf(0.975, 2) * stats.sem(gaps), rtol=1e-4)
-    assert marked(found, Column("error", ERROR, better=-1)) == {"noisy@1e-3": "best"}
+    assert marked(found, Column(ERROR, "error", better=-1)) == {"noisy@1e-3": "best"}
 
 
 def test_clips_of_one_source_are_taken_together(tmp_path):
@@ -209,17 +210,17 @@ def test_missing_and_failed_seeds_are_counted_and_named(tmp_path):
     assert "Fewer seeds than other rows: noisy@1e-2, vq@4." in text
 
 
-def test_without_an_anchor_gap_closed_is_a_dash(tmp_path):
+def test_without_a_reference_row_gap_closed_is_a_dash(tmp_path):
     root = write_runs(tmp_path / "wild", seeds=(0, 1))
     shutil.rmtree(root / "identity")
     found = comparison(root)
     assert "identity has no finished run" in write_markdown(tmp_path / "table.md", found, []).read_text()
     assert pd.read_csv(write_csv(tmp_path / "table.csv", found))["gap_closed"].isna().all()
-    line = next(line for line in plain(found).splitlines() if line.startswith("vq          4"))
+    line = next(line for line in main_text(found).splitlines() if line.startswith("vq          4"))
     assert line.split()[6] == "–"
 
 
-def test_anchors_that_are_not_apart_leave_gap_closed_undefined(tmp_path, monkeypatch):
+def test_reference_rows_that_are_not_apart_leave_gap_closed_undefined(tmp_path, monkeypatch):
     monkeypatch.setitem(LEVELS, "identity", 1.0)
     found = comparison(write_runs(tmp_path / "wild"))
     assert np.isnan(found.estimate(row_of(found, "vq@4"), "gap_closed").value)
@@ -236,14 +237,14 @@ def test_a_number_that_is_not_finite_is_missing(tmp_path):
 def test_rows_from_different_data_are_an_error_that_says_which(tmp_path):
     root = write_runs(tmp_path / "wild", seeds=(0,))
     write_run(root, "vq@16", 1, data_hash="data2")
-    with pytest.raises(SystemExit, match=r"error: .*vq@16/seed1 was made from data data2, .*identity/seed0 from data data1"):
+    with pytest.raises(ValueError, match=r".*vq@16/seed1 was made from data data2, .*identity/seed0 from data data1"):
         main([str(root)])
 
 
 def test_rows_that_differ_in_more_than_the_bottleneck_are_an_error(tmp_path):
     root = write_runs(tmp_path / "wild", seeds=(0,))
     write_run(root, "vq@16", 1, shared_hash="longer")
-    with pytest.raises(SystemExit, match=r"differ in more than the bottleneck"):
+    with pytest.raises(ValueError, match=r"differ in more than the bottleneck"):
         main([str(root)])
 
 
@@ -264,7 +265,7 @@ def test_the_readable_table_shows_the_agent_first_and_six_causes_at_most(tmp_pat
     names = ["ball_dx", *(f"flicker_{i}" for i in range(4)), "pan_dx", "agent_x"]
     write_run(root, "none", 0, **{f"eval/probe/gain/{name}": 0.1 for name in names})
     write_run(root, "identity", 0, **{"eval/probe/r2_linear/agent_dx": 0.6})
-    titles = [column.title for column in columns(comparison(root))]
+    titles = [column.heading for column in main_columns(comparison(root))]
     gains = ["agent_dx", "pan_dx", "agent_x", "ball_dx", "flicker_0", "flicker_1"]
     assert titles == ["error", "gap closed", *(f"gain {name}" for name in gains), "R² of z agent_dx"]
 
@@ -279,4 +280,16 @@ def test_figures_draw_only_what_there_is_and_remove_what_is_gone(tmp_path):
 
 def test_importing_the_report_is_cheap():
     code = "import lam.report, sys; assert not {'pandas', 'matplotlib', 'scipy', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_no_part_of_the_report_needs_a_model():
+    code = """
+import importlib, pkgutil, sys
+import lam.report
+for module in pkgutil.walk_packages(lam.report.__path__, "lam.report."):
+    importlib.import_module(module.name)
+found = {"torch", "lightning", "lam.models", "lam.evals", "lam.control"} & set(sys.modules)
+assert "lam.report.page" in sys.modules and not found, found
+"""
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -10,7 +10,8 @@ import yaml
 
 from data_prep.worlds.generate import world
 from lam.data.index import DataIndex
-from lam.report.figures.series import dial_table, differing_dials, draw_dials, main, read_world
+from lam.report.cli import main
+from lam.report.figures.series import differing_parameters, draw_series, read_world, series_table
 from tests.report.fake import write_setting
 
 GAIN = "eval/probe/gain/agent_dx"
@@ -18,13 +19,13 @@ GAIN = "eval/probe/gain/agent_dx"
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three worlds of two dials, in which the gain is 1 - 0.5 strength x (1 - correlation)."""
+    """Three worlds of two parameters, in which the gain is 1 - 0.5 strength x (1 - correlation)."""
     root = tmp_path_factory.mktemp("series")
     made = []
     for strength, correlation in ((0.0, 0.0), (0.5, 0.0), (0.5, 0.8)):
         name = f"distractors-{strength:g}-{correlation:g}"
-        dials = {"distractors": 1, "distractor_strength": strength, "distractor_correlation": correlation}
-        world(root / "shards" / name, train=2, val=2, size=16, frames=2, jobs=1, **dials)
+        parameters = {"distractors": 1, "distractor_strength": strength, "distractor_correlation": correlation}
+        world(root / "shards" / name, train=2, val=2, size=16, frames=2, jobs=1, **parameters)
         folder = write_setting(root / "runs" / name, ("none", "identity", "fsq"), seeds=(0, 1))
         digest = DataIndex.load(root / "shards" / name).digest
         for run in folder.glob("*/seed*"):
@@ -40,18 +41,18 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return made
 
 
-def test_dials_are_read_from_the_shards_and_the_numbers_from_the_runs(folders):
+def test_parameters_are_read_from_the_shards_and_the_numbers_from_the_runs(folders):
     worlds = [read_world(folder) for folder in folders]
-    assert differing_dials(worlds) == ["distractor_strength", "distractor_correlation"]
-    table = dial_table(worlds)
+    assert differing_parameters(worlds) == ["distractor_strength", "distractor_correlation"]
+    table = series_table(worlds)
     gains = table[(table["key"] == GAIN) & (table["row"] == "fsq@8")]
     assert gains[["distractor_strength", "distractor_correlation"]].to_numpy().tolist() == [[0, 0], [0.5, 0], [0.5, 0.8]]
     np.testing.assert_allclose(gains["value"], [1, 0.75, 0.95])
 
 
-def test_one_panel_a_value_of_the_second_dial_and_strength_zero_in_all(folders):
+def test_one_panel_a_value_of_the_second_parameter_and_strength_zero_in_all(folders):
     worlds = [read_world(folder) for folder in folders]
-    figure = draw_dials(worlds, dial_table(worlds))
+    figure = draw_series(worlds, series_table(worlds))
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == ["distractor correlation 0", "distractor correlation 0.8", "", ""]  # gain, then leakage ratio
     for axis, expected in zip(figure.axes, ([1, 0.75], [1, 0.95]), strict=False):
@@ -61,18 +62,18 @@ def test_one_panel_a_value_of_the_second_dial_and_strength_zero_in_all(folders):
 
 
 def test_the_command_writes_the_same_bytes_again(folders, tmp_path, capsys):
-    arguments = [str(tmp_path / "out" / "dials"), *map(str, folders), "--keys", GAIN]
+    arguments = ["series", str(tmp_path / "out" / "worlds"), *map(str, folders), "--keys", GAIN]
     main(arguments)
     first = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    assert {path.name for path in first} == {"dials.csv", "dials.png", "dials.svg"}
+    assert {path.name for path in first} == {"worlds.csv", "worlds.png", "worlds.svg"}
     assert [Path(line) in first for line in capsys.readouterr().out.split()] == [True] * 3
     main(arguments)
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == first
 
 
 def test_worlds_that_do_not_differ_and_data_made_anew_are_errors(folders):
-    with pytest.raises(SystemExit, match=r"differ in nothing; expected one or two dials"):
-        main(["out", str(folders[0]), str(folders[0])])
+    with pytest.raises(ValueError, match=r"differ in nothing; expected one or two parameters"):
+        main(["series", "out", str(folders[0]), str(folders[0])])
     run = next(iter(sorted(folders[0].glob("*/seed*")))) / "run.json"
     said = run.read_text()
     try:

@@ -8,52 +8,53 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lam.report.figures.style import (
-    ANCHOR_COLORS,
     DASHES,
-    anchor_levels,
+    REFERENCE_COLORS,
     bits_axis,
     has_any,
     knob_axis,
     legend,
     points,
+    reference_levels,
     small_panels,
     style_of,
     value,
 )
-from lam.report.stats.measures import BITS, ERROR, GAP_CLOSED, RATE
-from lam.report.stats.rows import ANCHORS, Comparison, Row
-from lam.report.tables.columns import CODES_USED, NOMINAL
+from lam.report.stats.jackknife import Array
+from lam.report.stats.measures import BITS, CODES_USED, ERROR, GAP_CLOSED, NOMINAL_BITS, RATE
+from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
 
 MARGIN = 5.0  # percent of G, as in BITS
 
 
 def draw_error(comparison: Comparison) -> Figure | None:
-    """Error against operational bits (nominal ones where there are none) and along each family's knob, between the anchors."""
+    """Draw error against operational bits (nominal ones where there are none) and along each family's knob."""
     if not comparison.families:
         return None
     rows = [row for sweep in comparison.families.values() for row in sweep]
-    bits = next((key for key in (BITS, NOMINAL) if has_any(comparison, key, rows)), "")
+    bits = next((key for key in (BITS, NOMINAL_BITS) if has_any(comparison, key, rows)), "")
     figure = Figure(figsize=(9 if bits else 5.5, 4), layout="constrained")
     axes = figure.subplots(1, 2 if bits else 1, sharey=True, squeeze=False)[0]
     for index, sweep in enumerate(comparison.families.values()):
-        ranks = np.arange(len(sweep)) + 1.0 + 0.04 * (index - (len(comparison.families) - 1) / 2)  # side by side
+        shift = 0.04 * (index - (len(comparison.families) - 1) / 2)  # so that families stand side by side
+        ranks: Array = np.arange(len(sweep), dtype=np.float64) + 1.0 + shift
         points(axes[-1], comparison, ranks, sweep, ERROR)
         if bits:
             points(axes[0], comparison, np.array([value(comparison, row, bits) for row in sweep]), sweep, ERROR)
     for axis in axes:
-        anchor_levels(axis, comparison, ERROR, named=axis is axes[-1])
+        reference_levels(axis, comparison, ERROR, named=axis is axes[-1])
     axes[0].set_ylabel("prediction error (copying the last state = 1)")
     if bits:
         axes[0].set_xlabel("operational bits a transition (@5%)" if bits == BITS else "nominal bits a transition")
         bits_axis(axes[0])
     axes[-1].set_xlabel("place in the sweep, from tight to loose")
     axes[-1].set_xticks(range(1, 1 + max(len(sweep) for sweep in comparison.families.values())))
-    legend(figure, comparison, anchors=False)
+    legend(figure, comparison, references=False)
     return figure
 
 
 def draw_rate(comparison: Comparison) -> Figure | None:
-    """Error of the quantized latent against its bits: one panel a family, one hull a knob."""
+    """Draw error of the quantized latent against its bits: one panel a family, one hull a knob."""
     families = {
         name: [row for row in rows if len(rate_points(comparison, row)[0])] for name, rows in comparison.families.items()
     }
@@ -64,20 +65,24 @@ def draw_rate(comparison: Comparison) -> Figure | None:
     for axis, (family, rows) in zip(panels, families.items(), strict=True):
         for row, shade in zip(rows, np.linspace(0.35, 1.0, len(rows)) if len(rows) > 1 else [1.0], strict=True):
             _curve(axis, comparison, row, shade)
-        anchor_levels(axis, comparison, ERROR, named=False)
+        reference_levels(axis, comparison, ERROR, named=False)
         axis.set_title(family, fontsize=10)
         bits_axis(axis, room=2.0)
     figure.supxlabel("held-out bits a transition of the quantized latent", fontsize=9)
     figure.supylabel("prediction error with it", fontsize=9)
     cross = Line2D([], [], color="#222222", marker="x", linestyle="none", label="operational bits @5%")
     dot = Line2D([], [], color="#222222", marker=".", linestyle="none", label="a coder")
-    lines = [Line2D([], [], color=ANCHOR_COLORS[n], linestyle=DASHES, label=n) for n in ANCHORS if n in comparison.anchors]
+    lines = [
+        Line2D([], [], color=REFERENCE_COLORS[n], linestyle=DASHES, label=n)
+        for n in REFERENCE_ROWS
+        if n in comparison.references
+    ]
     figure.legend(handles=[dot, cross, *lines], loc="outside upper center", ncols=4)
     return figure
 
 
-def rate_points(comparison: Comparison, row: Row) -> tuple[np.ndarray, np.ndarray]:
-    """Bits and errors of a row's coders, means over seeds; empty where it has none."""
+def rate_points(comparison: Comparison, row: TableRow) -> tuple[Array, Array]:
+    """Return bits and errors of a row's coders, means over seeds; empty where it has none."""
     names = sorted({str(key) for run in row.runs.values() for key in run.clips if str(key).startswith(RATE + "point/")})
     stems = sorted({name.rsplit("/", 1)[0] for name in names})
     pairs = np.array([[value(comparison, row, f"{stem}/{axis}") for axis in ("bits", "error")] for stem in stems])
@@ -86,9 +91,9 @@ def rate_points(comparison: Comparison, row: Row) -> tuple[np.ndarray, np.ndarra
     return x[keep], y[keep]
 
 
-def lower_hull(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Corners (m, 2) of the lower convex hull of points, from the fewest bits to the least error."""
-    hull: list[np.ndarray] = []
+def lower_hull(x: Array, y: Array) -> Array:
+    """Return the corners (m, 2) of the lower convex hull of points, from the fewest bits to the least error."""
+    hull: list[Array] = []
     for point in np.stack([x, y], axis=1)[np.lexsort((y, x))]:
         if hull and point[1] >= hull[-1][1]:
             continue
@@ -99,15 +104,15 @@ def lower_hull(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def draw_gap(comparison: Comparison) -> Figure | None:
-    """Gap closed along each family's own knob, one panel a family."""
+    """Draw gap closed along each family's own knob, one panel a family."""
     families = {family: rows for family, rows in comparison.families.items() if has_any(comparison, GAP_CLOSED, rows)}
     if not families:
         return None
     figure, panels = small_panels(len(families), 4, (2.1, 2.2))
     for axis, (family, rows) in zip(panels, families.items(), strict=True):
         points(axis, comparison, knob_axis(axis, rows), rows, GAP_CLOSED)
-        for name, level in zip(ANCHORS, (0.0, 1.0), strict=True):
-            axis.axhline(level, color=ANCHOR_COLORS[name], linewidth=1, linestyle=DASHES)
+        for name, level in zip(REFERENCE_ROWS, (0.0, 1.0), strict=True):
+            axis.axhline(level, color=REFERENCE_COLORS[name], linewidth=1, linestyle=DASHES)
         axis.set_title(family, fontsize=10)
     figure.supxlabel("knob, from tight to loose", fontsize=9)
     figure.supylabel("gap closed (0 = none, 1 = identity)", fontsize=9)
@@ -115,7 +120,7 @@ def draw_gap(comparison: Comparison) -> Figure | None:
 
 
 def draw_codes(comparison: Comparison) -> Figure | None:
-    """Share of the codebook in use, one bar a discrete row."""
+    """Draw the share of the codebook in use, one bar a discrete row."""
     bars = [row for rows in comparison.families.values() for row in rows if comparison.estimate(row, CODES_USED).defined]
     if not bars:
         return None
@@ -135,8 +140,8 @@ def draw_codes(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _curve(axis: Axes, comparison: Comparison, row: Row, shade: float) -> None:
-    """A row's coders as dots, their hull as a line with the knob at its end, a cross where the error is 5 % of the gap up."""
+def _curve(axis: Axes, comparison: Comparison, row: TableRow, shade: float) -> None:
+    """Draw a row's coders as dots, their hull as a line with the knob at its end, a cross where error is 5 % of the gap up."""
     color = style_of(comparison, row.family)["color"]
     x, y = rate_points(comparison, row)
     axis.plot(x, y, ".", color=color, alpha=0.45 * shade, markersize=4)

@@ -18,7 +18,7 @@ from lam.report.stats.rows import Comparison
 
 
 class Drawing(NamedTuple):
-    """A figure.
+    """A figure of the report.
 
     Attributes:
         draw: Draws it; None where the runs have nothing for it.
@@ -33,7 +33,7 @@ FIGURES = {
     "error": Drawing(
         draw_error,
         "How well each family predicts for the bits it uses. Left, all families on one axis: lower at the same bits is "
-        "better. Right, the same rows by their place in the sweep. The dashed lines are the anchors, the bands their "
+        "better. Right, the same rows by their place in the sweep. The dashed lines are the reference rows, the bands their "
         "intervals; a curve that stays far above identity saturates, one that never comes near none cannot be tightened "
         "further.",
     ),
@@ -41,8 +41,8 @@ FIGURES = {
         draw_rate,
         "Where operational bits come from. A latent is quantized ever more coarsely and coded on held-out clips; each dot "
         "is one coder, the line the lower hull of all (a mixture of two coders reaches every point of a chord). The cross "
-        "is where the error has risen by 5 % of the gap between the anchors; its bits are the row's operational bits. At "
-        "0 bits the latent is replaced by its mean.",
+        "is where the error has risen by 5 % of the gap between the reference rows; its bits are the row's operational bits. "
+        "At 0 bits the latent is replaced by its mean.",
     ),
     "gap": Drawing(
         draw_gap,
@@ -77,7 +77,7 @@ FIGURES = {
     "controller": Drawing(
         draw_controller,
         "Held-out clips unrolled with the latents that a controller makes of known actions, and with those that the inverse "
-        "model read from the clip itself. Published, the first is U-shaped over capacity: too tight says too little, too "
+        "model inferred from the clip itself. Published, the first is U-shaped over capacity: too tight says too little, too "
         "loose says what no action tells. The ratio rises with capacity; it is 1 where latents are ignored.",
     ),
     "planning": Drawing(
@@ -89,15 +89,15 @@ FIGURES = {
     ),
     "labels": Drawing(
         draw_labels,
-        "What labels buy: the best row of each family (and anchors) after its controller has seen so many labeled clips, with "
-        "cloning on the same labels. Lines across do not depend on the number of labels.",
+        "What labels buy: the best row of each family (and reference rows) after its controller has seen so many labeled "
+        "clips, with cloning on the same labels. Lines across do not depend on the number of labels.",
     ),
 }
-"""What there is to draw, in the order of the report."""
+"""All figures, in the order of the report."""
 
 
 def write_figures(folder: Path, comparison: Comparison) -> list[Path]:
-    """Draws what the runs have numbers for; a figure from an earlier call that has none now is removed."""
+    """Draw what the runs have numbers for; a figure from an earlier call that has none now is removed."""
     written = []
     for name, drawing in FIGURES.items():
         written += save_figure(folder / name, partial(drawing.draw, comparison))
@@ -105,7 +105,7 @@ def write_figures(folder: Path, comparison: Comparison) -> list[Path]:
 
 
 def save_figure(stem: Path, draw: Callable[[], Figure | None]) -> list[Path]:
-    """Draws in the report's style and writes PNG and SVG; removes them where there is nothing to draw."""
+    """Draw in the report's style and write PNG and SVG; remove them where there is nothing to draw."""
     plain: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}  # whatever matplotlibrc says
     paths = [stem.parent / f"{stem.name}.{kind}" for kind in ("png", "svg")]
     with mpl.rc_context(plain | STYLE):

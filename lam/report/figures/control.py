@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lam.report.figures.style import bits_axis, has_any, legend, scatter, style_of
-from lam.report.stats.acting import Line, budgets, control_lines, main_budget
+from lam.report.stats.control import ControlRow, control_rows, label_budgets, main_label_budget
 from lam.report.stats.measures import BITS, CLOSED_LOOP, CONTROLLER, GAP_CLOSED, PLANNING
-from lam.report.stats.rows import ANCHORS, Comparison, Row
+from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
 
 BOUND_STYLES: dict[str, dict[str, Any]] = {  # colors belong to families
     "stay": {"color": "#666666", "linestyle": (0, (5, 2))},
@@ -22,15 +22,15 @@ BOUND_STYLES: dict[str, dict[str, Any]] = {  # colors belong to families
     "actions": {"color": "#222222", "linestyle": "-"},
     "true simulator": {"color": "#222222", "linestyle": (0, (1, 1.5))},
 }
-"""How bounds are drawn, by the beginning of their names in the control table."""
+"""Styles of bounds, by the beginning of their names in the control table."""
 
 MAX_ROWS = 8
 """Curves over the number of labels, at most."""
 
 
 def draw_controller(comparison: Comparison) -> Figure | None:
-    """Controller error, error with inferred latents and their ratio against gap closed, the first two on one scale."""
-    budget = main_budget(comparison)
+    """Draw controller error, error with inferred latents and their ratio against gap closed, the first two on one scale."""
+    budget = main_label_budget(comparison)
     panels = {
         f"{CONTROLLER}error@{budget}": "with the controller's latents",
         f"{CONTROLLER}inferred@{budget}": "with inferred latents",
@@ -52,8 +52,8 @@ def draw_controller(comparison: Comparison) -> Figure | None:
 
 
 def draw_planning(comparison: Comparison) -> Figure | None:
-    """Planning error against gap closed and operational bits, bounds as levels."""
-    budget = main_budget(comparison)
+    """Draw planning error against gap closed and operational bits, bounds as levels."""
+    budget = main_label_budget(comparison)
     key = f"{PLANNING}error@{budget}"
     along = [one for one in (GAP_CLOSED, BITS) if has_any(comparison, one)]
     if not (budget and along and has_any(comparison, key)):
@@ -74,8 +74,8 @@ def draw_planning(comparison: Comparison) -> Figure | None:
 
 
 def draw_labels(comparison: Comparison) -> Figure | None:
-    """Success, planning error where there is no simulator, against the number of labeled clips."""
-    found = list(budgets(comparison))
+    """Draw success, planning error where there is no simulator, against the number of labeled clips."""
+    found = list(label_budgets(comparison))
     numbers = np.array([float(budget) for budget in found])
     key = next((key for key in (CLOSED_LOOP + "success", PLANNING + "error") if _has(comparison, key, found)), "")
     rows = _acting_at_several(comparison, key, found)
@@ -92,12 +92,12 @@ def draw_labels(comparison: Comparison) -> Figure | None:
         axis.errorbar(numbers[keep], values[keep], half[keep], elinewidth=1, capsize=2, alpha=0.9, **style)
         handles.append(Line2D([], [], **style))
     clones = [_bounds(comparison, budget, key).get("cloning") for budget in found]
-    cloned = np.array([line.sample(key).estimate().value if line else np.nan for line in clones])
+    cloned = np.array([row.replicates(key).estimate().value if row else np.nan for row in clones])
     if np.isfinite(cloned).any():
         style = BOUND_STYLES["cloning"] | {"label": "cloning", "marker": "x"}
         axis.plot(numbers, cloned, **style)
         handles.append(Line2D([], [], **style))
-    others = {name: line for name, line in _bounds(comparison, found[-1], key).items() if name != "cloning"}
+    others = {name: row for name, row in _bounds(comparison, found[-1], key).items() if name != "cloning"}
     _levels(axis, others, key)
     axis.set_xscale("log", base=2)
     axis.set_xticks(numbers, found)
@@ -109,42 +109,42 @@ def draw_labels(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _acting_at_several(comparison: Comparison, key: str, found: Sequence[str]) -> list[Row]:
-    """Rows with a number at several budgets: anchors, then of each family the best with most labels."""
-    better: Callable[..., Row] = max if key.startswith(CLOSED_LOOP) else min
+def _acting_at_several(comparison: Comparison, key: str, found: Sequence[str]) -> list[TableRow]:
+    """Return rows with a number at several budgets: reference rows, then of each family the best with most labels."""
+    better: Callable[..., TableRow] = max if key.startswith(CLOSED_LOOP) else min
 
-    def several(row: Row) -> bool:
+    def several(row: TableRow) -> bool:
         return sum(comparison.estimate(row, f"{key}@{budget}").defined for budget in found) > 1
 
-    def at_most(row: Row) -> float:
+    def at_most(row: TableRow) -> float:
         return next(cell.value for budget in reversed(found) if (cell := comparison.estimate(row, f"{key}@{budget}")).defined)
 
     sweeps = [[row for row in sweep if several(row)] for sweep in comparison.families.values()]
     best = [better(sweep, key=at_most) for sweep in sweeps if sweep]
-    return [*(row for row in comparison.unlabeled if row.family in ANCHORS and several(row)), *best][:MAX_ROWS]
+    return [*(row for row in comparison.unlabeled if row.family in REFERENCE_ROWS and several(row)), *best][:MAX_ROWS]
 
 
 def _has(comparison: Comparison, key: str, found: Sequence[str]) -> bool:
-    """Whether rows have a number at some budget."""
+    """Tell whether rows have a number at some budget."""
     return any(has_any(comparison, f"{key}@{budget}", comparison.unlabeled) for budget in found)
 
 
-def _bounds(comparison: Comparison, budget: str, key: str) -> dict[str, Line]:
-    """Bounds that have a number, by their short names."""
-    lines = control_lines(comparison, budget)
-    return {name: line for name in BOUND_STYLES for line in lines if line.name.startswith(name) and line.sample(key).seeds}
+def _bounds(comparison: Comparison, budget: str, key: str) -> dict[str, ControlRow]:
+    """Return bounds that have a number, by their short names."""
+    rows = control_rows(comparison, budget)
+    return {name: row for name in BOUND_STYLES for row in rows if row.family.startswith(name) and row.replicates(key).seeds}
 
 
-def _levels(axis: Axes, shown: dict[str, Line], key: str) -> None:
-    """Each bound as a level with its interval as a band."""
-    for name, line in shown.items():
-        cell = line.sample(key).estimate()
+def _levels(axis: Axes, shown: dict[str, ControlRow], key: str) -> None:
+    """Draw each bound as a level with its interval as a band."""
+    for name, row in shown.items():
+        cell = row.replicates(key).estimate()
         style = BOUND_STYLES[name]
         axis.axhline(cell.value, linewidth=1, **style)
         if np.isfinite(cell.half):
             axis.axhspan(cell.value - cell.half, cell.value + cell.half, color=style["color"], alpha=0.1, linewidth=0)
 
 
-def _level_handles(shown: dict[str, Line]) -> list[Line2D]:
-    """What the levels are called."""
+def _level_handles(shown: dict[str, ControlRow]) -> list[Line2D]:
+    """Return the legend of the levels."""
     return [Line2D([], [], linewidth=1, label=name, **BOUND_STYLES[name]) for name in shown]

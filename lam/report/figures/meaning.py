@@ -1,4 +1,4 @@
-"""Figures of what latents mean at which capacity: leakage, transfer, probes."""
+"""Figures of the meaning of latents at each capacity: leakage, transfer, probes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lam.report.figures.style import bits_axis, has_any, legend, scatter, small_panels, style_of
-from lam.report.stats.measures import BITS, GAP_CLOSED, LEAKAGE, TRANSFER
+from lam.report.stats.measures import BITS, GAIN, GAP_CLOSED, LEAKAGE, TRANSFER
 from lam.report.stats.rows import Comparison
-from lam.report.tables.columns import GAIN, probed_causes
+from lam.report.tables.columns import shown_factors
 from lam.report.tables.published import PUBLISHED
 
 LEAKAGE_PANELS = {
@@ -22,21 +22,23 @@ TRANSFER_PANELS = {
     TRANSFER + "normalized": "normalized: 0 = floor, 1 = random",
     TRANSFER + "retention": "retention: predictions that stay",
 }
+MAX_PANELS = 6
+"""Factors to draw, at most."""
 
 
 def draw_leakage(comparison: Comparison) -> Figure | None:
-    """Leakage ratio, share and the absolute error at a cut against gap closed, the published ratios beside the first."""
+    """Draw leakage ratio, share and the absolute error at a cut against gap closed, the published ratios beside the first."""
     return _against_gap(comparison, LEAKAGE_PANELS, "leakage_ratio")
 
 
 def draw_transfer(comparison: Comparison) -> Figure | None:
-    """Transfer ratio, normalized score and retention against gap closed, the published ratios beside the first."""
+    """Draw transfer ratio, normalized score and retention against gap closed, the published ratios beside the first."""
     return _against_gap(comparison, TRANSFER_PANELS, "transfer_ratio")
 
 
 def draw_probe(comparison: Comparison) -> Figure | None:
-    """What z adds to the state about each factor, against operational bits (gap closed where there are none)."""
-    factors = probed_causes(comparison)
+    """Draw what z adds to the state about each factor, against operational bits (gap closed where there are none)."""
+    factors = shown_factors(comparison, [GAIN])[:MAX_PANELS]
     along = next((key for key in (BITS, GAP_CLOSED) if has_any(comparison, key)), "")
     if not factors or not along:
         return None
@@ -54,7 +56,7 @@ def draw_probe(comparison: Comparison) -> Figure | None:
 
 
 def _against_gap(comparison: Comparison, titles: dict[str, str], published: str) -> Figure | None:
-    """Panels of several keys against gap closed; a narrow one with what is published shares the first one's axis."""
+    """Draw several keys against gap closed; a narrow panel with what is published shares the first one's axis."""
     shown = {key: title for key, title in titles.items() if has_any(comparison, key)}
     if not shown or not has_any(comparison, GAP_CLOSED):
         return None
@@ -76,7 +78,7 @@ def _against_gap(comparison: Comparison, titles: dict[str, str], published: str)
 
 
 def _published(axis: Axes, comparison: Comparison, field: str) -> None:
-    """Published ratios at low and high capacity, which have no place on an axis of gap closed."""
+    """Draw published ratios at low and high capacity, which have no place on an axis of gap closed."""
     for family in comparison.families:
         values = [one._asdict()[field] for one in PUBLISHED if one.family == family]
         if values:

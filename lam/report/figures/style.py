@@ -1,4 +1,4 @@
-"""What all figures share: colors, markers, lines of a family, anchors, axes."""
+"""Parts that all figures share: colors, markers, lines of a family, reference rows, axes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from lam.report.stats.rows import ANCHORS, Comparison, Row
+from lam.report.stats.jackknife import Array
+from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
 
 # told apart by color-blind readers: Okabe and Ito's (https://jfly.uni-koeln.de/color) without yellow and black, then a wine
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-ANCHOR_COLORS = {"none": "#444444", "identity": "#999999"}
+REFERENCE_COLORS = {"none": "#444444", "identity": "#999999"}
 STYLE: dict[str, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -34,9 +35,9 @@ DASHES = (0, (4, 2))
 
 
 def style_of(comparison: Comparison, family: str) -> dict[str, Any]:
-    """Color and marker of a row's family; markers differ where colors repeat."""
-    if family in ANCHORS:
-        return {"label": family, "color": ANCHOR_COLORS[family], "marker": "*", "markersize": 9, "linestyle": "none"}
+    """Return the color and marker of a row's family; markers differ where colors repeat."""
+    if family in REFERENCE_ROWS:
+        return {"label": family, "color": REFERENCE_COLORS[family], "marker": "*", "markersize": 9, "linestyle": "none"}
     index = list(comparison.families).index(family)
     return {
         "label": family,
@@ -46,8 +47,8 @@ def style_of(comparison: Comparison, family: str) -> dict[str, Any]:
     }
 
 
-def points(axis: Axes, comparison: Comparison, x: np.ndarray, rows: Sequence[Row], key: str) -> None:
-    """A family's rows joined in the order of their sweep, with intervals where there are any."""
+def points(axis: Axes, comparison: Comparison, x: Array, rows: Sequence[TableRow], key: str) -> None:
+    """Draw a family's rows joined in the order of their sweep, with intervals where there are any."""
     cells = [comparison.estimate(row, key) for row in rows]
     y, half = np.array([cell.value for cell in cells]), np.nan_to_num([cell.half for cell in cells])
     keep = np.isfinite(x) & np.isfinite(y)
@@ -56,18 +57,18 @@ def points(axis: Axes, comparison: Comparison, x: np.ndarray, rows: Sequence[Row
         axis.errorbar(x[keep], y[keep], half[keep], elinewidth=1, capsize=2, alpha=0.9, **style)
 
 
-def scatter(axis: Axes, comparison: Comparison, x_key: str, y_key: str, with_anchors: bool = True) -> None:
-    """One key against another: a line a family, a star an anchor."""
-    for rows in [*([row] for row in comparison.anchors.values() if with_anchors), *comparison.families.values()]:
+def scatter(axis: Axes, comparison: Comparison, x_key: str, y_key: str, with_references: bool = True) -> None:
+    """Draw one key against another: a line a family, a star a reference row."""
+    for rows in [*([row] for row in comparison.references.values() if with_references), *comparison.families.values()]:
         x = np.array([comparison.estimate(row, x_key).value for row in rows])
         points(axis, comparison, x, rows, y_key)
 
 
-def anchor_levels(axis: Axes, comparison: Comparison, key: str, named: bool) -> None:
-    """The anchors as levels with their intervals as bands, named at the right edge."""
-    for name, row in comparison.anchors.items():
+def reference_levels(axis: Axes, comparison: Comparison, key: str, named: bool) -> None:
+    """Draw the reference rows as levels with their intervals as bands, named at the right edge."""
+    for name, row in comparison.references.items():
         cell = comparison.estimate(row, key)
-        color = ANCHOR_COLORS[name]
+        color = REFERENCE_COLORS[name]
         axis.axhline(cell.value, color=color, linewidth=1, linestyle=DASHES)
         if np.isfinite(cell.half):
             axis.axhspan(cell.value - cell.half, cell.value + cell.half, color=color, alpha=0.12, linewidth=0)
@@ -75,9 +76,11 @@ def anchor_levels(axis: Axes, comparison: Comparison, key: str, named: bool) -> 
             axis.text(1.01, cell.value, name, va="center", color=color, transform=axis.get_yaxis_transform())
 
 
-def legend(figure: Figure, comparison: Comparison, anchors: bool = True, extra: Sequence[Line2D] = (), key: str = "") -> None:
-    """One legend at the right of the whole figure, whatever single panels show; with a key, of rows that have it."""
-    names = [name for name in ANCHORS if name in comparison.anchors and anchors] + list(comparison.families)
+def legend(
+    figure: Figure, comparison: Comparison, references: bool = True, extra: Sequence[Line2D] = (), key: str = ""
+) -> None:
+    """Draw one legend at the right of the whole figure, whatever single panels show; with a key, of rows that have it."""
+    names = [name for name in REFERENCE_ROWS if name in comparison.references and references] + list(comparison.families)
     if key:
         acting = {row.family for row in comparison.unlabeled if comparison.estimate(row, key).defined}
         names = [name for name in names if name in acting]
@@ -85,18 +88,18 @@ def legend(figure: Figure, comparison: Comparison, anchors: bool = True, extra: 
     figure.legend(handles=[*handles, *extra], loc="outside right upper")
 
 
-def value(comparison: Comparison, row: Row, key: str) -> float:
-    """A cell's mean."""
+def value(comparison: Comparison, row: TableRow, key: str) -> float:
+    """Return a cell's mean."""
     return comparison.estimate(row, key).value
 
 
-def has_any(comparison: Comparison, key: str, rows: Sequence[Row] | None = None) -> bool:
-    """Whether some row has a number of this key."""
+def has_any(comparison: Comparison, key: str, rows: Sequence[TableRow] | None = None) -> bool:
+    """Tell whether some row has a number of this key."""
     return any(comparison.estimate(row, key).defined for row in (comparison.rows if rows is None else rows))
 
 
 def bits_axis(axis: Axes, room: float = 1.15) -> None:
-    """Bits from 0 on: linear up to 1, then by powers of 2, so that 0 and 40 bits have a place on one axis.
+    """Scale an axis of bits: linear up to 1, then by powers of 2, so that 0 and 40 bits have a place on one axis.
 
     Args:
         axis: Drawn already.
@@ -111,8 +114,8 @@ def bits_axis(axis: Axes, room: float = 1.15) -> None:
     axis.set_xlim(-0.2, top * room)
 
 
-def knob_axis(axis: Axes, rows: Sequence[Row]) -> np.ndarray:
-    """Places of the knobs with their text as labels: logarithmic where they span a decade, tight end on the left."""
+def knob_axis(axis: Axes, rows: Sequence[TableRow]) -> Array:
+    """Place the knobs with their text as labels: logarithmic where they span a decade, tight end on the left."""
     numbers = np.array([row.number for row in rows])
     if not np.isfinite(numbers).all():
         numbers = np.arange(len(rows), dtype=float)
@@ -128,7 +131,7 @@ def knob_axis(axis: Axes, rows: Sequence[Row]) -> np.ndarray:
 
 
 def small_panels(count: int, wide: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels that share their axes' range, ``wide`` in a line; unused ones are removed."""
+    """Make a figure of ``count`` panels that share their axes' range, ``wide`` in a line; unused ones are removed."""
     wide = min(wide, count)
     high = -(-count // wide)
     figure = Figure(figsize=(1.6 + size[0] * wide, 0.6 + size[1] * high), layout="constrained")

@@ -1,9 +1,10 @@
 """Delete-one-group jackknife over sources: one way to an interval for every number of a table, however it is computed.
 
 Held-out clips fall into at most 50 groups of whole sources. Every number is computed from all clips and again with each
-group left out; what leaving a group out changes is that group's line, and lines crossed with seeds go where single clips
-would (``intervals.crossed_mean``). For a mean the lines are its sources themselves (a cluster-robust variance); for ratios
-of means they agree with the delete method's (https://doi.org/10.1023/A:1008800423698, groups of unequal size).
+group left out; what leaving a group out changes is that group's pseudo-value, and pseudo-values crossed with seeds go where
+single clips would (``estimates.crossed_mean``). For a mean the pseudo-values are its sources themselves (a cluster-robust
+variance); for ratios of means they agree with the delete method's (https://doi.org/10.1023/A:1008800423698, groups of unequal
+size).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MAX_GROUPS = 50
 
 
 class Groups(NamedTuple):
-    """Which clips are left out together.
+    """Clips that are left out together.
 
     Attributes:
         member: Group of each position, 0 to G - 1.
@@ -32,7 +33,7 @@ class Groups(NamedTuple):
         episodes: How many groups, the last ones, are episodes of a simulator.
     """
 
-    member: pd.Series
+    member: pd.Series[int]
     unit: str
     episodes: int = 0
 
@@ -42,12 +43,12 @@ class Groups(NamedTuple):
         return int(self.member.max()) + 1 if len(self.member) else 0
 
     def unit_of(self, share: Array) -> str:
-        """What a number is an average of, by the share (G,) that each group has in it."""
+        """Return what a number is an average of, by the share (G,) that each group has in it."""
         return "episodes" if self.episodes and not share[: -self.episodes].any() else self.unit
 
 
-class Means(NamedTuple):
-    """Means of one run's keys.
+class LeaveOneOutMeans(NamedTuple):
+    """Means of one run's keys, from all clips and with each group left out.
 
     Attributes:
         values: (1 + G, keys): from all clips, then with each group left out.
@@ -58,8 +59,8 @@ class Means(NamedTuple):
     share: pd.DataFrame
 
 
-def group_sources(sources: pd.Series) -> Groups:
-    """Groups of about equal size, fixed by the sources' names; by position where all clips come from one source.
+def group_sources(sources: pd.Series[str]) -> Groups:
+    """Form groups of about equal size, fixed by the sources' names; by position where all clips come from one source.
 
     Args:
         sources: Source of each position.
@@ -75,8 +76,8 @@ def group_sources(sources: pd.Series) -> Groups:
     return Groups(pd.Series(index, sources.index, dtype=int), "sources" if several else "clips")
 
 
-def group_positions(sources: pd.Series) -> Groups:
-    """Groups of held-out clips, then groups of simulator episodes: neither changes how the others fall into theirs.
+def group_positions(sources: pd.Series[str]) -> Groups:
+    """Form groups of held-out clips, then of simulator episodes: neither changes how the others fall into theirs.
 
     Args:
         sources: Source of each position.
@@ -88,8 +89,8 @@ def group_positions(sources: pd.Series) -> Groups:
     return Groups(pd.concat([clips.member, episodes.member + clips.num]), clips.unit, episodes.num)
 
 
-def leave_one_out(clips: pd.DataFrame, groups: Groups) -> Means:
-    """Means of every column of ``clips`` (one line a position, NaN where a clip has no value)."""
+def leave_one_out(clips: pd.DataFrame, groups: Groups) -> LeaveOneOutMeans:
+    """Compute the means of every column of ``clips`` (one line a position, NaN where a clip has no value)."""
     member = (groups.member.reindex(clips.index).to_numpy() == np.arange(groups.num)[:, None]).astype(float)  # (G, n)
     present = clips.notna().to_numpy()
     sums, counts = member @ clips.fillna(0.0).to_numpy(), member @ present
@@ -97,16 +98,16 @@ def leave_one_out(clips: pd.DataFrame, groups: Groups) -> Means:
     with np.errstate(invalid="ignore", divide="ignore"):  # a key of one group alone, or of no clip
         values = np.concatenate([sums.sum(0, keepdims=True), sums.sum(0) - sums]) / left
         share = counts / left[0]
-    return Means(pd.DataFrame(values, columns=clips.columns), pd.DataFrame(share, columns=clips.columns))
+    return LeaveOneOutMeans(pd.DataFrame(values, columns=clips.columns), pd.DataFrame(share, columns=clips.columns))
 
 
-def lines(values: Array, share: Array) -> Array:
-    """What each group contributes to a number, (..., g, S) for the g groups that have clips; their mean is the number itself.
+def pseudo_values(values: Array, share: Array) -> Array:
+    """Return each group's contribution to a number, (..., g, S) for the g groups that have clips; their mean is the number.
 
-    A line is number + g x (1 - share) x (number - number without the group). Where the number is a mean and a source is a
-    group, that is mean + (clips in the source / clips a source) x (source mean - mean), whose spread is what a
-    cluster-robust variance is made of. Lines are centered: the jackknife's own estimate of bias is not used, since it adds
-    noise where a number has corners.
+    A pseudo-value is number + g x (1 - share) x (number - number without the group). Where the number is a mean and a source is
+    a group, that is mean + (clips in the source / clips a source) x (source mean - mean), whose spread is what a cluster-robust
+    variance is made of. Pseudo-values are centered: the jackknife's own estimate of bias is not used, since it adds noise
+    where a number has corners.
 
     Args:
         values: (..., 1 + G, S), from all clips and with each group left out, for each seed.
@@ -116,4 +117,5 @@ def lines(values: Array, share: Array) -> Array:
     scale = some.sum() * (1 - share[some])[:, None]
     whole = values[..., :1, :]
     each = scale * (whole - values[..., 1:, :][..., some, :])
-    return whole + each - each.mean(-2, keepdims=True)
+    centered: Array = whole + each - each.mean(-2, keepdims=True)
+    return centered

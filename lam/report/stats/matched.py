@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lam.report.stats.estimates import Replicates, stack
 from lam.report.stats.jackknife import Array
 from lam.report.stats.measures import BITS, GAP_CLOSED
-from lam.report.stats.rows import Comparison, Row
-from lam.report.stats.sample import Sample, stack
+from lam.report.stats.rows import Comparison, TableRow
 
 LEVELS = {GAP_CLOSED: (0.25, 0.5, 0.75, 0.9), BITS: (2.0, 4.0, 8.0, 16.0)}
 """Levels of each measure of capacity that families are compared at."""
@@ -28,27 +28,27 @@ class Match:
         family: Its name.
         level: The level of capacity.
         between: The knobs around it in some seed; empty where the level is not bracketed.
-        samples: Metrics there by key; empty samples where there is no number.
+        replicates: Metrics there by key; empty where there is no number.
     """
 
     family: str
     level: float
     between: str
-    samples: dict[str, Sample]
+    replicates: dict[str, Replicates]
 
 
 def match(comparison: Comparison, along: str, keys: list[str]) -> list[Match]:
-    """All families at all levels of a measure of capacity, level by level."""
-    found = {family: _match_family(comparison, rows, along, keys) for family, rows in comparison.families.items()}
+    """Interpolate all families to all levels of a measure of capacity, level by level."""
+    matched = {family: _match_family(comparison, rows, along, keys) for family, rows in comparison.families.items()}
     return [
-        Match(family, level, matched[0][index], {key: samples[index] for key, samples in matched[1].items()})
+        Match(family, level, between[index], {key: values[index] for key, values in metrics.items()})
         for index, level in enumerate(LEVELS[along])
-        for family, matched in found.items()
+        for family, (between, metrics) in matched.items()
     ]
 
 
 def interpolate(capacity: Array, metric: Array, levels: Array) -> Array:
-    """The metric at levels of capacity, NaN where they are not bracketed.
+    """Interpolate a metric to levels of capacity; NaN where they are not bracketed.
 
     Args:
         capacity: (K,) of K knobs from tight to loose; knobs where it is NaN are passed over.
@@ -63,24 +63,24 @@ def interpolate(capacity: Array, metric: Array, levels: Array) -> Array:
     fit = isotonic_regression(capacity[known])
     starts = fit.blocks[:-1]  # knobs that the fit makes equal count as one, with their mean
     pooled = np.add.reduceat(metric[known], starts) / np.diff(fit.blocks)
-    return np.interp(levels, fit.x[starts], pooled, left=np.nan, right=np.nan)
+    interpolated: Array = np.interp(levels, fit.x[starts], pooled, left=np.nan, right=np.nan)
+    return interpolated
 
 
 def _match_family(
-    comparison: Comparison, rows: list[Row], along: str, keys: list[str]
-) -> tuple[list[str], dict[str, list[Sample]]]:
-    """Knobs around each level, and each key's sample at each level."""
+    comparison: Comparison, rows: list[TableRow], along: str, keys: list[str]
+) -> tuple[list[str], dict[str, list[Replicates]]]:
+    """Return the knobs around each level, and each key's number at each level."""
     levels = np.array(LEVELS[along])
-    capacity = stack([comparison.sample(row, along) for row in rows])
-    metrics = {key: stack([comparison.sample(row, key) for row in rows]) for key in keys}
-    samples = {key: _at_levels(capacity, metric, levels) for key, metric in metrics.items()}
-    return _between(rows, capacity, levels), samples
+    capacity = stack([comparison.replicates(row, along) for row in rows])
+    metrics = {key: stack([comparison.replicates(row, key) for row in rows]) for key in keys}
+    return _between(rows, capacity, levels), {key: _at_levels(capacity, metric, levels) for key, metric in metrics.items()}
 
 
-def _at_levels(capacity: Sample, metric: Sample, levels: Array) -> list[Sample]:
-    """The metric (K, 1 + G, S) at each level, an empty sample where a seed or a resample has no number."""
+def _at_levels(capacity: Replicates, metric: Replicates, levels: Array) -> list[Replicates]:
+    """Interpolate a metric (K, 1 + G, S) to each level; empty where a seed or a resample has no number."""
     if not capacity.seeds or not set(capacity.seeds) <= set(metric.seeds):
-        return [Sample()] * len(levels)
+        return [Replicates()] * len(levels)
     share = (capacity.share + metric.share) / 2 if len(capacity.share) and len(metric.share) else np.empty(0)
     x = _known_everywhere(capacity)[:, : 1 + len(share)]
     y = metric.values[:, : 1 + len(share), [metric.seeds.index(seed) for seed in capacity.seeds]]
@@ -88,31 +88,31 @@ def _at_levels(capacity: Sample, metric: Sample, levels: Array) -> list[Sample]:
     for place in np.ndindex(x.shape[1:]):
         column = (slice(None), *place)
         values[column] = interpolate(x[column], y[column], levels)
-    return [Sample(capacity.seeds, one, share, capacity.unit) if np.isfinite(one).all() else Sample() for one in values]
+    return [Replicates(capacity.seeds, one, share, capacity.unit) if np.isfinite(one).all() else Replicates() for one in values]
 
 
-def _known_everywhere(capacity: Sample) -> Array:
-    """Capacity with knobs taken out of a seed where one of its resamples is not known."""
+def _known_everywhere(capacity: Replicates) -> Array:
+    """Take knobs out of a seed where the capacity of one of its resamples is not known."""
     known = np.isfinite(capacity.values).all(axis=1, keepdims=True)
     return np.where(known, capacity.values, np.nan)
 
 
-def _between(rows: list[Row], capacity: Sample, levels: Array) -> list[str]:
-    """The knobs around each level, over all seeds from the tightest to the loosest; empty where a seed has none."""
+def _between(rows: list[TableRow], capacity: Replicates, levels: Array) -> list[str]:
+    """Name the knobs around each level, over all seeds from the tightest to the loosest; empty where a seed has none."""
     seeds: list[Array] = list(_known_everywhere(capacity)[:, 0].T) if capacity.seeds else []
-    found = []
+    names = []
     for level in levels:
         pairs = [_around(one, level) for one in seeds]
         if not pairs or None in pairs:
-            found.append("")
+            names.append("")
             continue
         low, high = (rows[pick(place for pair in pairs if pair for place in pair)].knob for pick in (min, max))
-        found.append(low if low == high else f"{low} … {high}")
-    return found
+        names.append(low if low == high else f"{low} … {high}")
+    return names
 
 
 def _around(capacity: Array, level: float) -> tuple[int, int] | None:
-    """Places of the outermost knobs that an interpolation to a level uses; None where it is not bracketed."""
+    """Return the places of the outermost knobs that an interpolation to a level uses; None where it is not bracketed."""
     from scipy.optimize import isotonic_regression
 
     known = np.flatnonzero(np.isfinite(capacity))

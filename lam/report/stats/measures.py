@@ -1,4 +1,4 @@
-"""Numbers computed from means of a row's and the anchors' keys; intervals come from the jackknife, for all in one way."""
+"""Numbers computed from means of a row and the reference rows; intervals come from the jackknife, for all in one way."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ GAP_CLOSED = "gap_closed"
 LEAKAGE, TRANSFER, RATE = "eval/leakage/", "eval/transfer/", "eval/rate/"
 OPERATIONAL = RATE + "bits_operational@"
 BITS = OPERATIONAL + "5"
+NOMINAL_BITS, CODES_USED, GAIN = RATE + "bits_nominal", "eval/usage/codes_used", "eval/probe/gain/"
 CONTROLLER, PLANNING, CLOSED_LOOP = "eval/controller/", "eval/planning/", "eval/closed_loop/"
 
 
-class Part(NamedTuple):
+class Term(NamedTuple):
     """A mean that a measure is computed from.
 
     Attributes:
         key: Its key; with a ``*`` all keys of the row's clips that fit, in order, on a leading axis.
-        of: The anchor it is taken from, on the same seed; the row itself where empty.
+        row: The reference row it is taken from, on the same seed; the row itself where empty.
     """
 
     key: str
-    of: str = ""
+    row: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,43 +39,43 @@ class Measure:
 
     Attributes:
         key: Its key in the tables; takes the place of a run's own number of that key.
-        parts: What it is computed from.
-        formula: Maps the parts' values to its own, element by element.
-        whole: Maps them to what must be apart from 0 for the measure to mean anything, as its 95 % interval tells.
-        across_gap: Whether it also needs the anchors apart.
+        terms: What it is computed from.
+        formula: Maps the terms' values to its own, element by element.
+        denominator: Maps them to what must be apart from 0 for the measure to mean anything, as its 95 % interval tells.
+        needs_gap: Whether it also needs the reference rows apart.
     """
 
     key: str
-    parts: tuple[Part, ...]
+    terms: tuple[Term, ...]
     formula: Callable[..., Array]
-    whole: Callable[..., Array] | None = None
-    across_gap: bool = False
+    denominator: Callable[..., Array] | None = None
+    needs_gap: bool = False
 
 
 def _operational(percent: float) -> Callable[..., Array]:
-    """Bits at which the error has risen by ``percent`` of G over that with z as it is, for each resample and seed."""
+    """Return the formula of the bits at which the error has risen by ``percent`` of G over that with z as it is."""
 
     def bits_at(none: Array, identity: Array, unquantized: Array, bits: Array, errors: Array) -> Array:
-        """Points on the leading axis of ``bits`` and ``errors``; a seed that lacks a point has NaN there."""
+        # points are on the leading axis of bits and errors; a seed that lacks a point has NaN there
         target = unquantized + percent / 100 * (none - identity)
-        found = np.empty_like(target)
+        result = np.empty_like(target)
         for place in np.ndindex(target.shape):
             x, y = bits[(slice(None), *place)], errors[(slice(None), *place)]
             points = np.isfinite(x) & np.isfinite(y)
-            found[place] = operational_bits(x[points], y[points], float(target[place]))
-        return found
+            result[place] = operational_bits(x[points], y[points], float(target[place]))
+        return result
 
     return bits_at
 
 
-_UNCUT, _CUT, _COPY_CUT = (Part(LEAKAGE + name) for name in ("uncut", "cut", "copy_cut"))
-_ORIGINAL, _CYCLE, _FLOOR, _RANDOM = (Part(TRANSFER + name) for name in ("original", "cycle", "floor", "random"))
-_NONE, _IDENTITY = Part(ERROR, "none"), Part(ERROR, "identity")
-_POINTS = (Part(RATE + "unquantized"), Part(RATE + "point/*/bits"), Part(RATE + "point/*/error"))
+_UNCUT, _CUT, _COPY_CUT = (Term(LEAKAGE + name) for name in ("uncut", "cut", "copy_cut"))
+_ORIGINAL, _CYCLE, _FLOOR, _RANDOM = (Term(TRANSFER + name) for name in ("original", "cycle", "floor", "random"))
+_NONE, _IDENTITY = Term(ERROR, "none"), Term(ERROR, "identity")
+_POINTS = (Term(RATE + "unquantized"), Term(RATE + "point/*/bits"), Term(RATE + "point/*/error"))
 
 
 def _divide(a: Array, b: Array) -> Array:
-    """A ratio of means."""
+    """Return a ratio of means."""
     return a / b
 
 
@@ -83,17 +84,17 @@ MEASURES = {
     for measure in (
         Measure(
             GAP_CLOSED,
-            (_NONE, Part(ERROR), _IDENTITY),
+            (_NONE, Term(ERROR), _IDENTITY),
             lambda none, row, identity: (none - row) / (none - identity),
-            across_gap=True,
+            needs_gap=True,
         ),
         *(
-            Measure(f"{OPERATIONAL}{percent}", (_NONE, _IDENTITY, *_POINTS), _operational(percent), across_gap=True)
+            Measure(f"{OPERATIONAL}{percent}", (_NONE, _IDENTITY, *_POINTS), _operational(percent), needs_gap=True)
             for percent in (1, 5, 10)
         ),
         Measure(LEAKAGE + "ratio", (_CUT, _UNCUT), _divide),
         Measure(LEAKAGE + "share", (_CUT, _COPY_CUT), lambda cut, copy: 1 - cut / copy),
-        Measure(LEAKAGE + "relative", (_CUT, Part(_CUT.key, "none")), _divide),
+        Measure(LEAKAGE + "relative", (_CUT, Term(_CUT.key, "none")), _divide),
         Measure(TRANSFER + "ratio", (_CYCLE, _ORIGINAL), _divide),
         Measure(TRANSFER + "ratio_floor", (_FLOOR, _ORIGINAL), _divide),
         Measure(TRANSFER + "ratio_random", (_RANDOM, _ORIGINAL), _divide),
@@ -101,7 +102,7 @@ MEASURES = {
             TRANSFER + "normalized",
             (_CYCLE, _FLOOR, _RANDOM),
             lambda cycle, floor, random: (cycle - floor) / (random - floor),
-            whole=lambda cycle, floor, random: random - floor,
+            denominator=lambda cycle, floor, random: random - floor,
         ),
     )
 }
@@ -109,15 +110,15 @@ MEASURES = {
 
 
 def label_budget(key: str) -> str:
-    """Labeled clips that a number of acting was reached with, as its key says; ``all`` of labeled bounds, empty for others."""
+    """Return how many labeled clips a number of acting took, by its key; ``all`` of labeled bounds, empty of other numbers."""
     found = re.fullmatch(rf"(?:{CONTROLLER}|{PLANNING}|{CLOSED_LOOP}).+@(\d+|all)", key)
     return found[1] if found else ""
 
 
-def acting_measures(budget: str) -> list[Measure]:
-    """Ratios of acting at a label budget: of a controller to inferred latents, of a plan to staying."""
-    controller = {name: Part(f"{CONTROLLER}{name}@{budget}") for name in ("error", "blind", "inferred")}
-    planning = {name: Part(f"{PLANNING}{name}@{budget}") for name in ("error", "error_stay")}
+def control_measures(budget: str) -> list[Measure]:
+    """Return ratios of acting at a label budget: of a controller to inferred latents, of a plan to staying."""
+    controller = {name: Term(f"{CONTROLLER}{name}@{budget}") for name in ("error", "blind", "inferred")}
+    planning = {name: Term(f"{PLANNING}{name}@{budget}") for name in ("error", "error_stay")}
     return [
         Measure(f"{CONTROLLER}ratio@{budget}", (controller["error"], controller["inferred"]), _divide),
         Measure(f"{CONTROLLER}ratio_blind@{budget}", (controller["blind"], controller["inferred"]), _divide),

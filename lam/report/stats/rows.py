@@ -10,30 +10,31 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lam.report.stats.intervals import p_value
-from lam.report.stats.jackknife import FIRST_EPISODE, Means, group_positions, leave_one_out
-from lam.report.stats.measures import ERROR, GAP_CLOSED, MEASURES, Measure, Part, acting_measures, label_budget
-from lam.report.stats.runs import Run
-from lam.report.stats.sample import Estimate, Sample, combine, stack
+from lam.report.stats.estimates import Estimate, Replicates, combine, paired_p_value, stack
+from lam.report.stats.jackknife import FIRST_EPISODE, LeaveOneOutMeans, group_positions, leave_one_out
+from lam.report.stats.measures import ERROR, GAP_CLOSED, MEASURES, Measure, Term, control_measures, label_budget
+from lam.report.stats.runs import FinishedRun
 
-ANCHORS = ("none", "identity")
+REFERENCE_ROWS = ("none", "identity")
+"""No latent action and an unconstrained one, between which all other rows are read; trained like every row."""
+
 BOUNDS = ("actions", "simulator")
 """Labeled upper bounds of acting, no bottlenecks: a world model of recorded actions, and the true simulator."""
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """The finished seeds of one bottleneck at one value of its knob.
 
     Attributes:
         family: Bottleneck family.
-        knob: The knob's text, empty for anchors.
+        knob: The knob's text, empty where there is none.
         runs: Runs by seed.
     """
 
     family: str
     knob: str
-    runs: dict[int, Run]
+    runs: dict[int, FinishedRun]
 
     @property
     def name(self) -> str:
@@ -50,7 +51,7 @@ class Row:
 
 
 class Comparison:
-    """All rows of a setting, in the order of the table: anchors, then families by name, knobs from tight to loose.
+    """All rows of a setting, in the order of the table: reference rows, families by name, knobs from tight to loose.
 
     Bounds of acting stand beside them: they are in no family, so nothing that goes through families meets them.
 
@@ -59,38 +60,38 @@ class Comparison:
         unfinished: Names of runs that did not finish, to be mentioned.
     """
 
-    def __init__(self, runs: list[Run], unfinished: list[str]) -> None:
+    def __init__(self, runs: list[FinishedRun], unfinished: list[str]) -> None:
         self.runs = runs
         self.unfinished = unfinished
-        grouped: dict[tuple[str, str], dict[int, Run]] = {}
+        grouped: dict[tuple[str, str], dict[int, FinishedRun]] = {}
         for run in sorted(runs, key=lambda run: run.seed):
             grouped.setdefault((run.family, run.knob), {})[run.seed] = run
-        rows = [Row(family, knob, by_seed) for (family, knob), by_seed in grouped.items()]
-        self.anchors = {row.family: row for row in rows if row.family in ANCHORS}
+        rows = [TableRow(family, knob, by_seed) for (family, knob), by_seed in grouped.items()]
+        self.references = {row.family: row for row in rows if row.family in REFERENCE_ROWS}
         self.families = {
             family: _sweep([row for row in rows if row.family == family])
-            for family in sorted({row.family for row in rows} - {*ANCHORS, *BOUNDS})
+            for family in sorted({row.family for row in rows} - {*REFERENCE_ROWS, *BOUNDS})
         }
         self.bounds = {row.family: row for row in rows if row.family in BOUNDS}
         budgets = sorted({label_budget(key) for run in runs for key in run.metrics} - {""})
-        self.measures = MEASURES | {one.key: one for budget in budgets for one in acting_measures(budget)}
+        self.measures = MEASURES | {one.key: one for budget in budgets for one in control_measures(budget)}
         sources = pd.concat([run.sources for run in runs])
         self.sources = sources[~sources.index.duplicated()].sort_index()
         self.groups = group_positions(self.sources)
         self.sources = self.sources[self.sources.index < FIRST_EPISODE]
-        self._means: dict[Path, Means] = {}
-        self._samples: dict[tuple[str, str], Sample] = {}
+        self._means: dict[Path, LeaveOneOutMeans] = {}
+        self._replicates: dict[tuple[str, str], Replicates] = {}
         self._estimates: dict[tuple[str, str], Estimate] = {}
 
     @property
-    def rows(self) -> list[Row]:
-        """Rows of the plain table in order: anchors, the model of recorded actions, families."""
+    def rows(self) -> list[TableRow]:
+        """Rows of the wide table in order: reference rows, the model of recorded actions, families."""
         actions = [row for name, row in self.bounds.items() if name == "actions"]
-        anchors = [self.anchors[name] for name in ANCHORS if name in self.anchors]
-        return anchors + actions + [row for sweep in self.families.values() for row in sweep]
+        references = [self.references[name] for name in REFERENCE_ROWS if name in self.references]
+        return references + actions + [row for sweep in self.families.values() for row in sweep]
 
     @property
-    def unlabeled(self) -> list[Row]:
+    def unlabeled(self) -> list[TableRow]:
         """Rows of latent actions, so all but the bounds."""
         return [row for row in self.rows if row.family not in BOUNDS]
 
@@ -98,63 +99,63 @@ class Comparison:
     def keys(self) -> list[str]:
         """Every key that a row's run logged, every measure that some row has, and gap closed."""
         logged = {key for row in self.rows for run in row.runs.values() for key in run.metrics}
-        measured = {key for key in self.measures if any(self.sample(row, key).seeds for row in self.rows)}
+        measured = {key for key in self.measures if any(self.replicates(row, key).seeds for row in self.rows)}
         return sorted(logged | measured | {GAP_CLOSED})
 
     @cached_property
     def gap(self) -> Estimate:
-        """The gap G between the anchors on the seeds that have both; NaN where an anchor is missing."""
-        if len(self.anchors) < len(ANCHORS):
+        """The gap G between the reference rows on the seeds that have both; NaN where one is missing."""
+        if len(self.references) < len(REFERENCE_ROWS):
             return Estimate()
-        none, identity = (self._logged(self.anchors[name], ERROR) for name in ANCHORS)
+        none, identity = (self._logged(self.references[name], ERROR) for name in REFERENCE_ROWS)
         return combine([none, identity], np.subtract).estimate()
 
     @property
     def gap_is_open(self) -> bool:
-        """Whether the anchors are apart: gap closed means nothing while the interval of G touches 0."""
+        """Whether the reference rows are apart: gap closed means nothing while the interval of G touches 0."""
         return _is_apart(self.gap) and self.gap.value > 0
 
-    def sample(self, row: Row, key: str) -> Sample:
-        """Values of a key or a measure in a row."""
+    def replicates(self, row: TableRow, key: str) -> Replicates:
+        """Return the number of a key or a measure in a row."""
         place = (row.name, key)
-        if place not in self._samples:
+        if place not in self._replicates:
             measure = self.measures.get(key)
-            self._samples[place] = self._measured(row, measure) if measure else self._logged(row, key)
-        return self._samples[place]
+            self._replicates[place] = self._measured(row, measure) if measure else self._logged(row, key)
+        return self._replicates[place]
 
-    def estimate(self, row: Row, key: str) -> Estimate:
-        """A cell of the table."""
+    def estimate(self, row: TableRow, key: str) -> Estimate:
+        """Return a cell of the table."""
         place = (row.name, key)
         if place not in self._estimates:
-            self._estimates[place] = self.sample(row, key).estimate()
+            self._estimates[place] = self.replicates(row, key).estimate()
         return self._estimates[place]
 
-    def p_value(self, row: Row, other: Row, key: str) -> float:
-        """Paired test of two rows on the seeds and clips both have; NaN where there is nothing to test with."""
-        return paired_p_value(self.sample(row, key), self.sample(other, key))
+    def p_value(self, row: TableRow, other: TableRow, key: str) -> float:
+        """Test that two rows are equal, on the seeds and clips both have; NaN where there is nothing to test with."""
+        return paired_p_value(self.replicates(row, key), self.replicates(other, key))
 
-    def _measured(self, row: Row, measure: Measure) -> Sample:
-        """A measure; where a run lacks its parts but logged its value, that value."""
-        if measure.across_gap and not self.gap_is_open:
-            return Sample()
-        parts = [self._part(row, part) for part in measure.parts]
-        if not all(part.seeds for part in parts):
+    def _measured(self, row: TableRow, measure: Measure) -> Replicates:
+        """Compute a measure; where a run lacks its terms but logged its value, that value."""
+        if measure.needs_gap and not self.gap_is_open:
+            return Replicates()
+        terms = [self._term(row, term) for term in measure.terms]
+        if not all(term.seeds for term in terms):
             return self._logged(row, measure.key)
-        if measure.whole and not _is_apart(combine(parts, measure.whole).estimate()):
-            return Sample()
-        return combine(parts, measure.formula)
+        if measure.denominator and not _is_apart(combine(terms, measure.denominator).estimate()):
+            return Replicates()
+        return combine(terms, measure.formula)
 
-    def _part(self, row: Row, part: Part) -> Sample:
-        """What goes into a measure; empty where its anchor is missing."""
-        if part.of:
-            return self._logged(self.anchors[part.of], part.key) if part.of in self.anchors else Sample()
-        if "*" not in part.key:
-            return self._logged(row, part.key)
-        names = sorted({str(key) for run in row.runs.values() for key in run.clips if fnmatchcase(str(key), part.key)})
+    def _term(self, row: TableRow, term: Term) -> Replicates:
+        """Return what goes into a measure; empty where its reference row is missing."""
+        if term.row:
+            return self._logged(self.references[term.row], term.key) if term.row in self.references else Replicates()
+        if "*" not in term.key:
+            return self._logged(row, term.key)
+        names = sorted({str(key) for run in row.runs.values() for key in run.clips if fnmatchcase(str(key), term.key)})
         return stack([self._logged(row, name) for name in names])
 
-    def _logged(self, row: Row, key: str) -> Sample:
-        """Means of a key's clips over the runs that have it; what the runs logged where one of them has no clips."""
+    def _logged(self, row: TableRow, key: str) -> Replicates:
+        """Average a key's clips over the runs that have it; what the runs logged where one of them has no clips."""
         means = {seed: self._means_of(run) for seed, run in row.runs.items()}
         finite = {
             seed: run.metrics.get(key, means[seed].values[key][0] if key in means[seed].values else np.nan)
@@ -162,33 +163,27 @@ class Comparison:
         }
         seeds = tuple(seed for seed, value in finite.items() if np.isfinite(value))
         if not seeds:
-            return Sample()
+            return Replicates()
         if not all(key in means[seed].values and (means[seed].share[key] > 0).sum() > 1 for seed in seeds):
-            return Sample(seeds, np.array([[finite[seed] for seed in seeds]]))
+            return Replicates(seeds, np.array([[finite[seed] for seed in seeds]]))
         values = np.stack([means[seed].values[key].to_numpy() for seed in seeds], axis=1)
         share = np.mean([means[seed].share[key] for seed in seeds], axis=0)
-        return Sample(seeds, values, share, self.groups.unit_of(share))
+        return Replicates(seeds, values, share, self.groups.unit_of(share))
 
-    def _means_of(self, run: Run) -> Means:
-        """Means of a run's clips, computed once."""
+    def _means_of(self, run: FinishedRun) -> LeaveOneOutMeans:
+        """Return the means of a run's clips, computed once."""
         if run.path not in self._means:
             self._means[run.path] = leave_one_out(run.clips, self.groups)
         return self._means[run.path]
 
 
-def paired_p_value(first: Sample, second: Sample) -> float:
-    """Test that two numbers are equal, on the seeds and clips both have; NaN where there is nothing to test with."""
-    difference = combine([first, second], np.subtract)
-    return float(p_value(difference.mean())) if difference.seeds else float("nan")
-
-
 def _is_apart(cell: Estimate) -> bool:
-    """Whether a number is apart from 0 as far as its interval tells."""
+    """Tell whether a number is apart from 0, by its interval."""
     return bool(abs(cell.value) > np.nan_to_num(cell.half))
 
 
-def _sweep(rows: list[Row]) -> list[Row]:
-    """Knobs in numerical order, beginning at the end with the larger error, so that capacity grows down the table."""
+def _sweep(rows: list[TableRow]) -> list[TableRow]:
+    """Sort knobs in numerical order from the end with the larger error, so that capacity grows down the table."""
     ordered = sorted(rows, key=lambda row: (np.isnan(row.number), np.nan_to_num(row.number), row.knob))
     errors = [np.mean([run.metrics.get(ERROR, np.nan) for run in row.runs.values()]) for row in ordered]
     return ordered[::-1] if errors[0] < errors[-1] else ordered

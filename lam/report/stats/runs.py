@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-HEADS_SHARE = ("data_hash", "family", "knob", "seed")
-"""What controllers must have in common with the run whose folder they are in."""
+from lam.runs.columns import Declarations, declared
+
+SHARED_WITH_RUN = ("data_hash", "family", "knob", "seed")
+"""Fields of run.json in which controllers must agree with the run whose folder they are in."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One row and seed of a comparison.
+class FinishedRun:
+    """A finished run: one row and seed of a comparison.
 
-    What its controllers and plans gave, for each label budget in ``control/*/`` of its folder, is among its numbers.
+    Numbers of its controllers and plans, for each label budget in ``control/*/`` of its folder, are among its own.
 
     Attributes:
         path: Its folder.
         setting: Data and sizes it shares with the others.
         family: Bottleneck family.
-        knob: The knob's text, empty for anchors.
+        knob: The knob's text, empty where there is none.
         seed: Its seed.
         config_hash: Hash of its settings.
         shared_hash: Hash of the settings that all rows must share.
@@ -33,6 +37,7 @@ class Run:
         metrics: Numbers by key.
         clips: Values of single clips: one line a position, one column a key.
         sources: Source of each position; episodes of a simulator have positions of their own (``lam.report.stats.jackknife``).
+        declarations: Columns of the tables that its evaluations declare.
     """
 
     path: Path
@@ -46,14 +51,19 @@ class Run:
     code_revision: str
     metrics: dict[str, float]
     clips: pd.DataFrame
-    sources: pd.Series
+    sources: pd.Series[str]
+    declarations: Declarations
 
 
-def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
-    """Finished runs under ``runs/<setting>``, and the names of those that did not finish.
+def read_runs(folder: Path) -> tuple[list[FinishedRun], list[str]]:
+    """Read the finished runs under ``runs/<setting>``, and the names of those that did not finish.
 
     A run, or one of its controllers, that has settings but not both run.json and metrics.json failed or is still going; other
     folders are not runs.
+
+    Raises:
+        FileNotFoundError: There is no finished run.
+        ValueError: Runs cannot be compared, or a file cannot be understood.
     """
     seeds = [path for path in folder.glob("*/seed*") if path.is_dir()]
     heads = [path for seed in seeds if _is_finished(seed) for path in seed.glob("control/*") if path.is_dir()]
@@ -68,12 +78,12 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
 
 
 def _is_finished(path: Path) -> bool:
-    """Whether a folder has both files that a row needs."""
+    """Tell whether a folder has both files that a row needs."""
     return (path / "run.json").exists() and (path / "metrics.json").exists()
 
 
-def _read_run(path: Path) -> Run:
-    """Reads one run's folder."""
+def _read_run(path: Path) -> FinishedRun:
+    """Read one run's folder."""
     about = _read_json(path / "run.json")
     fields = ("setting", "family", "knob", "seed", "config_hash", "shared_hash", "data_hash", "code_revision")
     missing = [field for field in fields if field not in about]
@@ -88,17 +98,19 @@ def _read_run(path: Path) -> Run:
                 f"{path}: {key} is {metrics[key]:g} in metrics.json but its clips in clips.parquet average {mean:g}. "
                 "Values of clips must have the metric as their mean; validate the run again or rename them."
             )
-    return Run(path, **{field: about[field] for field in fields}, metrics=metrics, clips=clips, sources=sources)
+    declarations = Declarations.read(path) or built_in_declarations(controllers=path.parent.name == "control")
+    about = {field: about[field] for field in fields}
+    return FinishedRun(path, **about, metrics=metrics, clips=clips, sources=sources, declarations=declarations)
 
 
-def _with_heads(run: Run) -> Run:
-    """The run with what controllers on top of it gave; their keys end in the label budget, so nothing meets.
+def _with_heads(run: FinishedRun) -> FinishedRun:
+    """Add the numbers of the controllers on top of a run; their keys end in the label budget, so none meet.
 
     ``val/...`` of a controller's pass over the data is not taken over: the world model is the run's, and so is the number.
     """
     for path in sorted(path for path in run.path.glob("control/*") if _is_finished(path)):
         about, heads = _read_json(path / "run.json"), _read_run(path)
-        own = {field: getattr(run, field) for field in HEADS_SHARE}
+        own = {field: getattr(run, field) for field in SHARED_WITH_RUN}
         wrong = [f"{field} {about[field]!r} instead of {value!r}" for field, value in own.items() if about[field] != value]
         if wrong:
             raise ValueError(f"{path} was made for another run than the one it is in: {', '.join(wrong)}. Remove {path}.")
@@ -109,20 +121,44 @@ def _with_heads(run: Run) -> Run:
         sources = pd.concat([one for one in (run.sources, heads.sources) if len(one)] or [run.sources])
         sources = sources[~sources.index.duplicated()].sort_index()
         clips = run.clips.join(heads.clips, how="outer")
-        run = replace(run, metrics=run.metrics | metrics, clips=clips, sources=sources)
+        declarations = Declarations.union([run.declarations, heads.declarations])
+        run = replace(run, metrics=run.metrics | metrics, clips=clips, sources=sources, declarations=declarations)
     return run
 
 
-def _read_json(path: Path) -> dict:
-    """Reads a JSON object; a file cut off while it was written is named."""
+@cache
+def built_in_declarations(controllers: bool) -> Declarations:
+    """Return the columns that our own evaluations declare, for runs made before runs came with a columns.json.
+
+    This imports the evaluations, and with them torch, which the report needs for nothing else.
+
+    Args:
+        controllers: Whether to return those of controllers and plans instead of those of models.
+    """
+    if controllers:
+        from lam.control.closed_loop import ClosedLoop
+        from lam.control.error import ControllerError
+        from lam.control.planning import Planning
+
+        return declared([ControllerError, Planning, ClosedLoop])
+    import lam.evals
+    from lam.evals.base import Evaluation
+
+    exported = (getattr(lam.evals, name) for name in lam.evals.__all__)
+    return declared(one for one in exported if isinstance(one, type) and issubclass(one, Evaluation) and one is not Evaluation)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a file cut off while it was written is named."""
     try:
-        return json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text())
+        return content
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON ({error}). Remove it and validate the run again.") from error
 
 
-def _read_clips(path: Path) -> tuple[pd.DataFrame, pd.Series]:
-    """Values by position and key, and the source of each position; empty where a run has none."""
+def _read_clips(path: Path) -> tuple[pd.DataFrame, pd.Series[str]]:
+    """Read values by position and key, and the source of each position; empty where a run has none."""
     if not path.exists():
         return pd.DataFrame(), pd.Series(dtype=object)
     # pandas would hand Arrow a Python file, which its threads may still hold while the interpreter ends
@@ -134,8 +170,8 @@ def _read_clips(path: Path) -> tuple[pd.DataFrame, pd.Series]:
     return clips, lines.drop_duplicates("position").set_index("position")["source"].sort_index()
 
 
-def _check_same_data(runs: list[Run]) -> None:
-    """Rows can only be compared on the same data and with the same settings around the bottleneck."""
+def _check_same_data(runs: list[FinishedRun]) -> None:
+    """Refuse runs on different data or with different settings around the bottleneck."""
     first = runs[0]
     for run in runs:
         if run.data_hash != first.data_hash:

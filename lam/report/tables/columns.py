@@ -1,43 +1,72 @@
-"""Columns of the readable tables."""
+"""Columns of the tables: those that the runs' evaluations declare, and those that need more than one run.
+
+An evaluation declares its columns beside its code (``lam.runs.columns``), so nothing here knows of a particular one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from lam.report.stats.acting import main_budget
-from lam.report.stats.measures import BITS, CLOSED_LOOP, CONTROLLER, ERROR, GAP_CLOSED, LEAKAGE, PLANNING, RATE, TRANSFER
-from lam.report.stats.rows import Comparison, Row
+from lam.report.stats.control import main_label_budget
+from lam.report.stats.measures import BITS, CLOSED_LOOP, ERROR, GAP_CLOSED, LEAKAGE, NOMINAL_BITS, PLANNING, TRANSFER
+from lam.report.stats.rows import Comparison, TableRow
 from lam.report.tables.published import published_at_end
+from lam.runs.columns import LABELS, Column, Declarations, Flag
 
-GAIN, LINEAR = "eval/probe/gain/", "eval/probe/r2_linear/"
-NOMINAL, CODES_USED, AUC = RATE + "bits_nominal", "eval/usage/codes_used", "eval/sampling/auc"
-MAX_CAUSES = 6
-FLAGS = {  # key, and the value that raises the flag
-    "ignored": (TRANSFER + "ignored", 1.0),
-    "copies": (LEAKAGE + "copies", 1.0),
-    "collapsed": ("eval/usage/collapsed", 1.0),
-    "peeks": ("eval/future/passed", 0.0),
-}
+ACROSS_RUNS = Declarations(
+    (
+        Column(
+            GAP_CLOSED,
+            "gap closed",
+            better=1,
+            explanation="(error of none - error) / (error of none - error of identity), within each seed; it may exceed 1",
+            order=110,
+            brief=True,
+        ),
+        Column(
+            BITS,
+            "bits @5%",
+            digits=1,
+            better=-1,
+            explanation="operational bits a transition, the shortest held-out code of a quantized latent at which the "
+            "prediction error has risen by 5 % of the gap between the reference rows",
+            order=120,
+            brief=True,
+            matched="only",
+        ),
+        Column(
+            LEAKAGE + "relative",
+            "relative to none",
+            digits=2,
+            explanation="error at the cut over that of `none` there",
+            order=230,
+        ),
+        Column(
+            PLANNING + "relative@" + LABELS,
+            "planning / actions",
+            digits=2,
+            explanation="ratio to the model of recorded actions, of means within each seed",
+            order=240,
+            table="control",
+            brief=True,
+        ),
+        Column(
+            CLOSED_LOOP + "relative@" + LABELS,
+            "success / actions",
+            digits=2,
+            explanation="likewise",
+            order=310,
+            table="control",
+            brief=True,
+        ),
+    )
+)
+"""Columns of numbers that the report computes from several runs."""
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column to read.
-
-    Attributes:
-        title: Its head.
-        key: The key it shows.
-        digits: Decimals.
-        better: 1 where more is better, -1 where less is, 0 where it is no contest.
-        brief: Whether the terminal shows it too.
-    """
-
-    title: str
-    key: str
-    digits: int = 3
-    better: int = 0
-    brief: bool = True
+MATCHED_FACTORS = 2
+"""Ground-truth factors that the matched tables show."""
 
 
 @dataclass(frozen=True)
@@ -45,112 +74,128 @@ class TextColumn:
     """A column of words.
 
     Attributes:
-        title: Its head.
+        heading: Its heading.
         text: What it says of a row; empty where it has nothing to say.
         brief: Whether the terminal shows it too.
     """
 
-    title: str
-    text: Callable[[Comparison, Row], str]
+    heading: str
+    text: Callable[[Comparison, TableRow], str]
     brief: bool = True
 
 
-def probed_causes(comparison: Comparison) -> list[str]:
-    """Causes to show: movements of the agent, then of the camera, then others by name, up to six; table.csv has all.
+def declarations(comparison: Comparison) -> Declarations:
+    """Return all columns and flags that the runs declare or that the report adds, in order."""
+    return Declarations.union([ACROSS_RUNS, *(run.declarations for run in comparison.runs)])
 
-    Recorded actions, ``action_0`` and on, are shown only where no movement is recorded by name: they would say the same.
+
+def declared_columns(comparison: Comparison, table: Literal["main", "control"]) -> list[Column]:
+    """Return the columns of a table as they are declared, in order."""
+    return [column for column in declarations(comparison).columns if column.table == table]
+
+
+def main_columns(comparison: Comparison) -> list[Column]:
+    """Return the number columns of the wide table; those that no row has are left out.
+
+    A column that rows are compared by at matched capacity only is no contest here.
     """
-    factors = [key.removeprefix(GAIN) for key in comparison.keys if key.startswith(GAIN)]
-    if any(factor.startswith(("agent_d", "pan_d")) for factor in factors):
-        factors = [factor for factor in factors if not factor.startswith("action")]
-    return sorted(factors, key=lambda name: (not name.startswith("agent_d"), not name.startswith("pan"), name))[:MAX_CAUSES]
-
-
-def columns(comparison: Comparison) -> list[Column]:
-    """Number columns of the plain table; those that no row has are left out.
-
-    Leakage and transfer as ratios are no contest here: a latent that says nothing has the best of them. The matched table
-    compares them.
-    """
-    factors = probed_causes(comparison)
-    first, budget = factors[:2], main_budget(comparison)
-    shown = [
-        Column("error", ERROR, better=-1),
-        Column("gap closed", GAP_CLOSED, better=1),
-        Column("bits @5%", BITS, digits=1),
-        Column("nominal bits", NOMINAL, digits=2, brief=BITS not in comparison.keys),
-        Column("capacity", RATE + "bits_capacity", digits=1, brief=False),
-        Column("leakage ratio", LEAKAGE + "ratio", digits=2),
-        Column("leakage share", LEAKAGE + "share", digits=2, brief=False),
-        Column("error at a cut", LEAKAGE + "cut", digits=2, brief=False),
-        Column("relative to none", LEAKAGE + "relative", digits=2, brief=False),
-        Column("transfer ratio", TRANSFER + "ratio", digits=2),
-        Column("its floor", TRANSFER + "ratio_floor", digits=2, brief=False),
-        Column("its ceiling", TRANSFER + "ratio_random", digits=2, brief=False),
-        Column("error after transfer", TRANSFER + "cycle", digits=2, brief=False),
-        Column("transfer normalized", TRANSFER + "normalized", digits=2, better=-1, brief=False),
-        Column("retention", TRANSFER + "retention", digits=2, brief=False),
-        *(Column(f"gain {factor}", GAIN + factor, digits=2, better=1, brief=factor in first[:1]) for factor in factors),
-        *(Column(f"R² of z {factor}", LINEAR + factor, digits=2, better=1, brief=False) for factor in first),
-        Column("auc", AUC, digits=2, brief=False),
-        Column("codes used", CODES_USED, digits=2, brief=False),
-        Column("controller error", f"{CONTROLLER}error@{budget}", better=-1, brief=False),
-        Column("controller ratio", f"{CONTROLLER}ratio@{budget}", digits=2, brief=False),
-        Column("planning error", f"{PLANNING}normalized@{budget}", digits=2, better=-1, brief=False),
-        Column("success", f"{CLOSED_LOOP}success@{budget}", digits=2, better=1, brief=False),
-    ]
-    return _known(comparison, shown)
+    columns = _expanded(comparison, declared_columns(comparison, "main"))
+    return [replace(column, better=0) if column.matched == "only" else column for column in columns]
 
 
 def matched_columns(comparison: Comparison, along: str) -> list[Column]:
-    """Number columns of the matched table along gap closed or bits; at equal information every one is a contest."""
-    factors, budget = probed_causes(comparison)[:2], main_budget(comparison)
-    shown = [
-        Column("bits @5%", BITS, digits=1, better=-1) if along == GAP_CLOSED else Column("error", ERROR, better=-1),
-        Column("leakage ratio", LEAKAGE + "ratio", digits=2, better=1),
-        Column("leakage share", LEAKAGE + "share", digits=2, better=-1, brief=False),
-        Column("transfer ratio", TRANSFER + "ratio", digits=2, better=-1),
-        Column("transfer normalized", TRANSFER + "normalized", digits=2, better=-1, brief=False),
-        Column("retention", TRANSFER + "retention", digits=2, better=1, brief=False),
-        *(Column(f"gain {factor}", GAIN + factor, digits=2, better=1) for factor in factors),
-        *(Column(f"R² of z {factor}", LINEAR + factor, digits=2, better=1, brief=False) for factor in factors),
-        Column("auc", AUC, digits=2, better=-1, brief=False),
-        Column("controller ratio", f"{CONTROLLER}ratio@{budget}", digits=2, better=-1, brief=False),
-        Column("planning error", f"{PLANNING}normalized@{budget}", digits=2, better=-1, brief=False),
-    ]
-    return [replace(column, brief=column.brief and place < 4) for place, column in enumerate(_known(comparison, shown))]
+    """Return the number columns of the matched table along gap closed or bits; every one is a contest."""
+    declared = declared_columns(comparison, "main")
+    capacities = (ERROR, BITS, GAP_CLOSED)
+    first = [column for column in declared if column.key == (BITS if along == GAP_CLOSED else ERROR)]
+    others = [column for column in declared if column.matched != "no" and column.key not in capacities]
+    columns = _expanded(comparison, [*first, *others], matched=True)
+    return [replace(column, brief=column.brief and place < 4) for place, column in enumerate(columns)]
 
 
 def text_columns(comparison: Comparison) -> list[TextColumn]:
-    """Word columns of the plain table; those that have nothing to say of any row are left out."""
-    shown = [
+    """Return the word columns of the wide table; those that have nothing to say of any row are left out."""
+    columns = [
         TextColumn("flags", flags),
         TextColumn("published leakage", lambda found, row: _published(found, row, "leakage_ratio"), brief=False),
         TextColumn("published transfer", lambda found, row: _published(found, row, "transfer_ratio"), brief=False),
     ]
-    return [column for column in shown if any(column.text(comparison, row) for row in comparison.rows)]
+    return [column for column in columns if any(column.text(comparison, row) for row in comparison.rows)]
 
 
-def flags(comparison: Comparison, row: Row) -> str:
-    """What the evaluations warn of, with the number of seeds where it is not all of them."""
+def flags(comparison: Comparison, row: TableRow) -> str:
+    """Return the warnings of a row, with the number of seeds where it is not all of them."""
     raised = []
-    for name, (key, value) in FLAGS.items():
-        seeds = [run.metrics[key] == value for run in row.runs.values() if key in run.metrics]
+    for flag in declarations(comparison).flags:
+        seeds = [run.metrics[flag.key] == flag.value for run in row.runs.values() if flag.key in run.metrics]
         if any(seeds):
-            raised.append(name if all(seeds) else f"{name} ({sum(seeds)} of {len(seeds)} seeds)")
+            raised.append(flag.name if all(seeds) else f"{flag.name} ({sum(seeds)} of {len(seeds)} seeds)")
     return ", ".join(raised)
 
 
-def _known(comparison: Comparison, shown: list[Column]) -> list[Column]:
-    """Columns that some row has."""
-    return [column for column in shown if column.key in comparison.keys]
+def logged_flags(comparison: Comparison) -> list[Flag]:
+    """Return the flags that some row could raise."""
+    return [flag for flag in declarations(comparison).flags if flag.key in comparison.keys]
 
 
-def _published(comparison: Comparison, row: Row, field: str) -> str:
-    """The published ratio beside the tight and the loose end of a family's sweep, where our table has that ratio."""
+def shown_factors(comparison: Comparison, stems: Iterable[str]) -> list[str]:
+    """Return the endings of keys that begin with a stem: ground-truth factors in the order to show them, or horizons.
+
+    Movements of the agent come first, then those of the camera, then others by name. Recorded actions, ``action_0`` and on, are
+    shown only where no movement is recorded by name: they would say the same. Of horizons the farthest comes first.
+    """
+    names = {key.removeprefix(stem) for stem in stems for key in comparison.keys if key.startswith(stem)}
+    if all(name.isdigit() for name in names):
+        return sorted(names, key=int, reverse=True)
+    if any(name.startswith(("agent_d", "pan_d")) for name in names):
+        names = {name for name in names if not name.startswith("action")}
+
+    def order(name: str) -> tuple[bool, bool, str]:
+        return not (name == "agent" or name.startswith("agent_d")), not name.startswith("pan"), name
+
+    return sorted(names, key=order)
+
+
+def explain(columns: Iterable[Column], shown: Iterable[Column], budget: str = "") -> list[str]:
+    """Return a bullet for each declared column of which something is shown.
+
+    Args:
+        columns: Columns as they are declared.
+        shown: Columns of a table.
+        budget: Label budget to put into the explanation.
+    """
+    keys = {column.key.replace(LABELS, budget) for column in shown}
+    bullets = []
+    for column in columns:
+        stem, star, _ = column.key.replace(LABELS, budget).partition("*")
+        if column.explanation and any(key.startswith(stem) if star else key == stem for key in keys):
+            heading = column.heading.replace("*", "").strip(" @")
+            bullets.append(f"- *{heading}*: {column.explanation.replace(LABELS, budget)}.")
+    return bullets
+
+
+def _expanded(comparison: Comparison, columns: list[Column], matched: bool = False) -> list[Column]:
+    """Put the label budget and the factors that there are into columns, and leave out those that no row has."""
+    budget = main_label_budget(comparison)
+    found = []
+    for column in columns:
+        if not column.key.endswith("*"):
+            brief = column.brief and not (column.key == NOMINAL_BITS and BITS in comparison.keys)
+            found.append(replace(column, key=column.key.replace(LABELS, budget), brief=brief))
+            continue
+        evaluation = column.key[: column.key.index("/", len("eval/")) + 1]
+        stems = [one.key[:-1] for one in columns if one.key.endswith("*") and one.key.startswith(evaluation)]
+        names = shown_factors(comparison, stems)[: min(column.most, MATCHED_FACTORS) if matched else column.most]
+        for place, name in enumerate(names):
+            found.append(replace(column.of(name), brief=column.brief and (matched or place == 0)))
+    return [column for column in found if column.key in comparison.keys]
+
+
+def _published(comparison: Comparison, row: TableRow, field: str) -> str:
+    """Return the published ratio beside the tight and the loose end of a family's sweep, where our table has that ratio."""
     key = {"leakage_ratio": LEAKAGE + "ratio", "transfer_ratio": TRANSFER + "ratio"}[field]
     sweep = comparison.families.get(row.family, [])
     if key not in comparison.keys or len(sweep) < 2 or row.name not in (sweep[0].name, sweep[-1].name):
         return ""
-    found = published_at_end(row.family, tight=row.name == sweep[0].name)
-    return f"{found._asdict()[field]:.2f} ({found.capacity})" if found else ""
+    published = published_at_end(row.family, tight=row.name == sweep[0].name)
+    return f"{published._asdict()[field]:.2f} ({published.capacity})" if published else ""

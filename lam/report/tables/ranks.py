@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lam.report.stats.acting import main_budget
+from lam.report.stats.control import main_label_budget
 from lam.report.stats.measures import CONTROLLER, ERROR, PLANNING
 from lam.report.stats.rows import Comparison
 from lam.report.tables.layout import DASH, Grid
-from lam.report.tables.published_acting import ACTING
+from lam.report.tables.published import PUBLISHED_CONTROL
 
 AGAINST = {
     "inferred": "error with inferred latents",
     "controller": "controller error",
     "capacity": "one-step error",
 }
-"""What planning error is ranked against."""
+"""Errors that planning error is ranked against."""
 
 NORMAL_95 = 1.959963984540054
 
@@ -38,14 +38,14 @@ class Correlation(NamedTuple):
     high: float = float("nan")
 
     def text(self) -> str:
-        """The coefficient with its interval."""
+        """Format the coefficient with its interval."""
         if np.isnan(self.value):
             return DASH
         return f"{self.value:.2f}" + ("" if np.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]")
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> Correlation:
-    """Spearman's coefficient; Fisher's z has variance (1 + r^2 / 2) / (n - 3).
+    """Compute Spearman's coefficient; Fisher's z has variance (1 + r^2 / 2) / (n - 3).
 
     There is no coefficient where one side has no two different numbers, and no interval for n < 4 or perfect agreement, of
     which the formula says that it is certain.
@@ -63,11 +63,11 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> Correlation:
 
 
 def difference(first: Correlation, second: Correlation, between: float) -> tuple[float, float]:
-    """95 % interval of first - second, coefficients of one variable with two others; NaN where one has no interval.
+    """Return the 95 % interval of first - second, coefficients of one variable with two others; NaN where one has none.
 
     Args:
-        first: Of the shared variable with one.
-        second: Of the shared variable with the other.
+        first: Coefficient of the shared variable with one.
+        second: Coefficient of the shared variable with the other.
         between: Coefficient of the two others.
     """
     r, s = first.value, second.value
@@ -82,22 +82,22 @@ def difference(first: Correlation, second: Correlation, between: float) -> tuple
 
 
 def rank_table(comparison: Comparison) -> pd.DataFrame:
-    """Planning error and what it is ranked against of every row and seed that has all four, bounds and ``none`` left out."""
-    budget = main_budget(comparison)
+    """Collect planning error and what it is ranked against, of rows and seeds that have all four; no bounds, no ``none``."""
+    budget = main_label_budget(comparison)
     keys = {"planning": f"{PLANNING}error@{budget}", "inferred": f"{CONTROLLER}inferred@{budget}"}
     keys |= {"controller": f"{CONTROLLER}error@{budget}", "capacity": ERROR}
     lines = []
     for row in comparison.unlabeled:
-        samples = {name: comparison.sample(row, key) for name, key in keys.items()}
-        seeds = set.intersection(*(set(sample.seeds) for sample in samples.values()))
+        replicates = {name: comparison.replicates(row, key) for name, key in keys.items()}
+        seeds = set.intersection(*(set(one.seeds) for one in replicates.values()))
         for seed in sorted(seeds if row.family != "none" else ()):
-            numbers = {name: float(one.means[one.seeds.index(seed)]) for name, one in samples.items()}
+            numbers = {name: float(one.means[one.seeds.index(seed)]) for name, one in replicates.items()}
             lines.append({"row": row.name, "seed": seed, **numbers})
     return pd.DataFrame(lines, columns=["row", "seed", *keys])
 
 
 def rank_grid(table: pd.DataFrame) -> Grid:
-    """Correlations of planning error over rows, seeds averaged, then in each seed, then published ones."""
+    """Return correlations of planning error over rows, seeds averaged, then in each seed, then published ones."""
     means = table.groupby("row").mean()
     seeds = sorted(table["seed"].unique())
     lines = []
@@ -105,7 +105,7 @@ def rank_grid(table: pd.DataFrame) -> Grid:
         found = [rank_correlation(one[name], one["planning"]) for one in (means, *(table[table["seed"] == s] for s in seeds))]
         line = [title, found[0].text(), str(found[0].n), *(f"{one.text()} (n {one.n})" for one in found[1:])]
         lines.append([*line, *(_published(data, name) for data in ("DROID", "RECON"))])
-    head = [
+    headings = [
         "planning error with",
         "over rows",
         "n rows",
@@ -113,11 +113,11 @@ def rank_grid(table: pd.DataFrame) -> Grid:
         "DROID, published",
         "RECON, published",
     ]
-    return Grid(head, [[(text, "") for text in line] for line in lines], names=1)
+    return Grid(headings, [[(text, "") for text in line] for line in lines], names=1)
 
 
 def rank_sentence(table: pd.DataFrame) -> str:
-    """Whether the coefficients over rows can be told apart, by the intervals of their differences."""
+    """Say whether the coefficients over rows can be told apart, by the intervals of their differences."""
     means = table.groupby("row").mean()
     found = {name: rank_correlation(means[name], means["planning"]) for name in AGAINST}
     said, apart = [], []
@@ -136,9 +136,9 @@ def rank_sentence(table: pd.DataFrame) -> str:
 
 
 def _published(data: str, name: str) -> str:
-    """The coefficient over their eight rows, where they have that error."""
+    """Return the coefficient over the eight published rows, where they have that error."""
     if name == "capacity":
         return DASH
-    rows = [one for one in ACTING if one.data == data]
+    rows = [one for one in PUBLISHED_CONTROL if one.data == data]
     errors = [one.inferred if name == "inferred" else one.controller for one in rows]
     return rank_correlation(errors, [one.planning for one in rows]).text()

@@ -6,50 +6,51 @@ from itertools import pairwise
 
 import numpy as np
 
+from lam.report.stats.estimates import Estimate
 from lam.report.stats.measures import BITS, GAP_CLOSED, LEAKAGE, TRANSFER
-from lam.report.stats.rows import Comparison, Row
-from lam.report.stats.sample import Estimate
+from lam.report.stats.rows import Comparison, TableRow
 from lam.report.tables.columns import flags
-from lam.report.tables.layout import ALPHA, DASH, number
+from lam.report.tables.layout import ALPHA, DASH, format_estimate
 from lam.report.tables.matched import Matched
 
 AT_LEVELS = {LEAKAGE + "ratio": "leakage ratio", TRANSFER + "ratio": "transfer ratio"}
 
 
 def read_family(comparison: Comparison, family: str, matched: Matched) -> list[str]:
-    """Sentences about one family, in the order of range, ends, knob, matched levels, flags."""
+    """Describe one family in sentences, in the order of range, ends, knob, matched levels, flags."""
     rows = [row for row in comparison.families[family] if comparison.estimate(row, GAP_CLOSED).defined]
     if not rows:
         return ["Gap closed is undefined, so nothing can be said of its capacity.", *_flagged(comparison, family)]
     found = [_span(comparison, rows), *_ends(comparison, rows), *_knob(comparison, rows)]
-    found += [_at_levels(matched, family, key, title) for key, title in AT_LEVELS.items() if key in comparison.keys]
+    found += [_at_levels(matched, family, key, title) for key, title in AT_LEVELS.items() if _is_matched(matched, key)]
     return found + _flagged(comparison, family)
 
 
-def _span(comparison: Comparison, rows: list[Row]) -> str:
-    """The range of gap closed and bits."""
+def _span(comparison: Comparison, rows: list[TableRow]) -> str:
+    """Describe the range of gap closed and bits."""
     tight, loose = (comparison.estimate(row, GAP_CLOSED) for row in (rows[0], rows[-1]))
     if len(rows) == 1:
-        said = f"One knob value, {rows[0].knob or rows[0].name}, closes {number(tight, 2)} of the gap"
+        span = f"One knob value, {rows[0].knob or rows[0].name}, closes {format_estimate(tight, 2)} of the gap"
     else:
-        said = f"From {rows[0].knob} to {rows[-1].knob} it closes {number(tight, 2)} to {number(loose, 2)} of the gap"
+        closed = f"{format_estimate(tight, 2)} to {format_estimate(loose, 2)}"
+        span = f"From {rows[0].knob} to {rows[-1].knob} it closes {closed} of the gap"
     bits = [cell for row in rows if (cell := comparison.estimate(row, BITS)).defined]
     if bits:
         low, high = min(bits, key=lambda cell: cell.value), max(bits, key=lambda cell: cell.value)
-        several = f"{number(low, 1)} to {number(high, 1)}" if low is not high else number(low, 1)
+        several = f"{format_estimate(low, 1)} to {format_estimate(high, 1)}" if low is not high else format_estimate(low, 1)
         lacking = len(rows) - len(bits)
-        said += f", at {several} operational bits (@5%)" + (
+        span += f", at {several} operational bits (@5%)" + (
             f" where they are defined ({lacking} of {len(rows)} not)" * bool(lacking)
         )
-    return said + "."
+    return span + "."
 
 
-def _ends(comparison: Comparison, rows: list[Row]) -> list[str]:
-    """Whether the sweep reaches the anchors, as far as intervals tell."""
+def _ends(comparison: Comparison, rows: list[TableRow]) -> list[str]:
+    """Say whether the sweep reaches the reference rows, as far as intervals tell."""
     cells = {row.knob or row.name: comparison.estimate(row, GAP_CLOSED) for row in rows}
     most, least = (pick(cells, key=lambda knob: cells[knob].value) for pick in (max, min))
     if any(np.isnan(cells[knob].half) for knob in (most, least)):
-        return ["Without intervals it is open whether it reaches the anchors."]
+        return ["Without intervals it is open whether it reaches the reference rows."]
     top, bottom = _interval(cells[most]), _interval(cells[least])
     if top[1] < 1:
         first = f"It stays below identity in this sweep: the interval of its best, {most}, ends at {top[1]:.3f}."
@@ -64,8 +65,8 @@ def _ends(comparison: Comparison, rows: list[Row]) -> list[str]:
     return [first, f"Its least, {least}, is not distinguishable from none."]
 
 
-def _knob(comparison: Comparison, rows: list[Row]) -> list[str]:
-    """Steps of the knob that go backward, and whether the last step still does anything."""
+def _knob(comparison: Comparison, rows: list[TableRow]) -> list[str]:
+    """Name steps of the knob that go backward, and whether the last step still does anything."""
     found = []
     for before, after in pairwise(rows):
         difference = comparison.estimate(after, GAP_CLOSED).value - comparison.estimate(before, GAP_CLOSED).value
@@ -77,21 +78,26 @@ def _knob(comparison: Comparison, rows: list[Row]) -> list[str]:
 
 
 def _at_levels(matched: Matched, family: str, key: str, title: str) -> str:
-    """A number at the levels of gap closed."""
+    """Describe a number at the levels of gap closed."""
     here = [one for one in matched[GAP_CLOSED] if one.family == family]
     levels = ", ".join(f"{one.level:.0%}" for one in here)
-    cells = ", ".join(number(one.samples[key].estimate(), 2) for one in here)
-    if not any(one.samples[key].seeds for one in here):
+    cells = ", ".join(format_estimate(one.replicates[key].estimate(), 2) for one in here)
+    if not any(one.replicates[key].seeds for one in here):
         return f"Its {title} at matched capacity is unknown: no level of gap closed is bracketed in every seed and resample."
     return f"At {levels} of the gap its {title} is {cells}" + (f" ({DASH}: not bracketed)." if DASH in cells else ".")
 
 
+def _is_matched(matched: Matched, key: str) -> bool:
+    """Tell whether a number is compared at the levels of gap closed."""
+    return any(key in one.replicates for one in matched[GAP_CLOSED])
+
+
 def _flagged(comparison: Comparison, family: str) -> list[str]:
-    """Rows with warnings."""
+    """Name rows with warnings."""
     raised = {row.name: said for row in comparison.families[family] if (said := flags(comparison, row))}
     return ["Flagged: " + "; ".join(f"{name} {said}" for name, said in raised.items()) + "."] if raised else []
 
 
 def _interval(cell: Estimate) -> tuple[float, float]:
-    """Its ends."""
+    """Return the ends of an interval."""
     return cell.value - cell.half, cell.value + cell.half

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lam.report.stats.intervals import crossed_mean, half_width, p_value
+from lam.report.stats.estimates import crossed_mean, half_width, p_value
 
 
 def coverage(values: np.ndarray, truth: float) -> float:
@@ -51,7 +51,7 @@ def test_one_seed_gives_the_interval_of_a_t_test_over_clips_and_one_clip_that_ov
 def test_the_variance_is_unbiased_where_no_component_is_cut_off():
     values = crossed(np.random.default_rng(0), (20000, 20, 4), clip=1.0, seed=1.0, rest=0.5)
     truth = 1 / 20 + 1 / 4 + 0.25 / 80
-    np.testing.assert_allclose(np.square(crossed_mean(values).error).mean(), truth, rtol=0.03)
+    np.testing.assert_allclose(np.square(crossed_mean(values).standard_error).mean(), truth, rtol=0.03)
 
 
 def test_one_clip_and_one_seed_have_no_interval():

@@ -13,19 +13,19 @@ from scipy import stats
 
 from lam.report import report
 from lam.report.figures.catalogue import FIGURES, save_figure
-from lam.report.pictures import pick_acting
-from lam.report.stats.acting import control_lines, main_budget
-from lam.report.stats.jackknife import FIRST_EPISODE, group_positions, group_sources, leave_one_out, lines
+from lam.report.pictures import pick_control_pictures
+from lam.report.stats.control import control_rows, main_label_budget
+from lam.report.stats.jackknife import FIRST_EPISODE, group_positions, group_sources, leave_one_out, pseudo_values
 from lam.report.stats.measures import BITS, CLOSED_LOOP, CONTROLLER, GAP_CLOSED, PLANNING
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
-from lam.report.tables.control import control_grid, plain_control, write_control
-from lam.report.tables.main import grid, write_csv, write_markdown
+from lam.report.tables.control import control_grid, control_text, write_control
+from lam.report.tables.main import main_grid, write_csv, write_markdown
 from lam.report.tables.matched import match_all
 from lam.report.tables.ranks import rank_table
-from tests.report import acting_fake
-from tests.report.acting_fake import write_acting, write_bound
+from tests.report import fake_control
 from tests.report.fake import write_setting
+from tests.report.fake_control import write_acting, write_bound
 from tests.report.test_page import Page
 
 FAMILIES = ("none", "identity", "noisy", "vq")
@@ -56,7 +56,7 @@ def row_of(found: Comparison, name: str):
 
 
 def line_of(found: Comparison, name: str, knob: str = "", budget: str = "256"):
-    return next(line for line in control_lines(found, budget) if line.name.startswith(name) and line.knob == knob)
+    return next(line for line in control_rows(found, budget) if line.family.startswith(name) and line.knob == knob)
 
 
 def logged(root: Path, row: str, seed: int, key: str, budget: str = "256") -> float:
@@ -84,8 +84,8 @@ def test_numbers_of_clips_stay_as_they_were_to_the_last_bit(root, found, tmp_pat
     pd.testing.assert_frame_equal(new[old.columns], old)
     assert len(found.sources) == len(before.sources)
     for one, other in zip(match_all(before)[GAP_CLOSED], match_all(found)[GAP_CLOSED], strict=True):
-        for key, sample in one.samples.items():
-            np.testing.assert_array_equal(other.samples[key].estimate(), sample.estimate())
+        for key, sample in one.replicates.items():
+            np.testing.assert_array_equal(other.replicates[key].estimate(), sample.estimate())
 
 
 def test_episodes_fall_into_groups_of_their_own():
@@ -100,7 +100,7 @@ def test_episodes_fall_into_groups_of_their_own():
     share = means.share["hit"].to_numpy()
     assert groups.unit_of(share) == "episodes"
     assert groups.unit_of(np.eye(100)[0]) == "sources"
-    each = lines(means.values[["hit"]].to_numpy(), share)
+    each = pseudo_values(means.values[["hit"]].to_numpy(), share)
     assert len(each) == 50  # clips have no say in it
     assert each.mean() == pytest.approx(values["hit"].mean())
     assert stats.sem(each[:, 0]) == pytest.approx(np.sqrt(0.3 * 0.7 / 200), rel=0.2)
@@ -135,18 +135,18 @@ def test_a_controller_that_did_not_finish_is_mentioned_and_left_out(small):
 
 
 def test_the_table_is_at_the_largest_budget_that_most_rows_have(small):
-    assert main_budget(read(small)) == "256"
+    assert main_label_budget(read(small)) == "256"
     for row in ("vq@4", "vq@16", "none"):  # three of six rows are left
         shutil.rmtree(small / row / "seed0" / "control" / "clips256")
-    assert main_budget(read(small)) == "64"
-    assert main_budget(read(write_setting(small.parent / "other", ("none", "vq"), seeds=(0,)))) == ""
+    assert main_label_budget(read(small)) == "64"
+    assert main_label_budget(read(write_setting(small.parent / "other", ("none", "vq"), seeds=(0,)))) == ""
 
 
 def test_labeled_bounds_are_no_bottlenecks(found, root):
     assert list(found.families) == ["noisy", "vq"]
     assert [row.name for row in found.rows][:4] == ["none", "identity", "actions", "noisy@1e-1"]
-    table = grid(found)
-    cells = {(line[0][0], line[1][0]): dict(zip(table.head, line, strict=True)) for line in table.lines}
+    table = main_grid(found)
+    cells = {(line[0][0], line[1][0]): dict(zip(table.headings, line, strict=True)) for line in table.rows}
     actions = cells["actions (labeled)", "–"]
     assert {mark for _, mark in actions.values()} == {""}
     planned = {name: float(cell["planning error"][0].split()[0]) for name, cell in cells.items()}
@@ -177,32 +177,32 @@ def test_rows_are_read_beside_the_model_of_recorded_actions(root, found):
     line = line_of(found, "noisy", "1e-3")
     for key, of in ((PLANNING, "planning/error"), (CLOSED_LOOP, "closed_loop/success")):
         ratios = [logged(root, "noisy@1e-3", s, of) / logged(root, "actions", s, of) for s in (0, 1)]
-        cell = line.sample(key + "relative").estimate()
+        cell = line.replicates(key + "relative").estimate()
         assert cell.value == pytest.approx(np.mean(ratios))
         assert cell.half > 0
-    assert line.sample(CLOSED_LOOP + "success").estimate().over == "episodes x seeds"
-    assert line_of(found, "actions").sample(PLANNING + "relative").estimate().value == pytest.approx(1)
+    assert line.replicates(CLOSED_LOOP + "success").estimate().over == "episodes x seeds"
+    assert line_of(found, "actions").replicates(PLANNING + "relative").estimate().value == pytest.approx(1)
 
 
 def test_bounds_that_every_run_logs_are_means_over_rows(root, found):
     rows = [row.name for row in found.unlabeled]
     for name, key in (("stay", "error_stay"), ("chance", "error_chance"), ("cloning", "error_clone")):
-        cell = line_of(found, name).sample(PLANNING + "error").estimate()
+        cell = line_of(found, name).replicates(PLANNING + "error").estimate()
         assert cell.value == pytest.approx(np.mean([logged(root, row, s, f"planning/{key}") for row in rows for s in (0, 1)]))
         assert cell.over == "sources x seeds"
-    small = line_of(found, "cloning", budget="64").sample(PLANNING + "error").estimate().value
-    assert small > line_of(found, "cloning").sample(PLANNING + "error").estimate().value  # it has fewer labels
+    small = line_of(found, "cloning", budget="64").replicates(PLANNING + "error").estimate().value
+    assert small > line_of(found, "cloning").replicates(PLANNING + "error").estimate().value  # it has fewer labels
 
 
 def test_bounds_come_first_and_only_families_compete(found):
     table = control_grid(found, "256")
-    assert [line[0][0] for line in table.lines][:7] == [
+    assert [line[0][0] for line in table.rows][:7] == [
         "stay (mean action)", "chance (random plan)", "cloning (behavior cloning)", "true simulator", "actions (labeled)",
         "none", "identity",
     ]  # fmt: skip
-    marked = {line[0][0] for line in table.lines if any(mark for _, mark in line)}
+    marked = {line[0][0] for line in table.rows if any(mark for _, mark in line)}
     assert marked == {"noisy", "vq"}
-    assert {"planning, in latents", "movement, blind", "success / actions", "crashed"} <= set(table.head)
+    assert {"planning, in latents", "movement, blind", "success / actions", "crashed"} <= set(table.headings)
 
 
 def test_rows_without_some_numbers_have_dashes_and_absent_rows_are_named(small):
@@ -221,8 +221,8 @@ def test_rows_without_some_numbers_have_dashes_and_absent_rows_are_named(small):
     shutil.rmtree(small / "actions")
     found = read(small)
     table = control_grid(found, "256")
-    assert [line[0][0] for line in table.lines][:3] == ["stay (mean action)", "chance (random plan)", "identity"]
-    assert not {"planning, in latents", "planning / actions", "success"} & set(table.head)
+    assert [line[0][0] for line in table.rows][:3] == ["stay (mean action)", "chance (random plan)", "identity"]
+    assert not {"planning, in latents", "planning / actions", "success"} & set(table.headings)
     written = write_control(small, found)
     assert "No controllers with this budget: none." in written[1].read_text()
 
@@ -247,10 +247,10 @@ def test_planning_error_is_ranked_over_rows_without_none_and_bounds(root, found)
 def test_at_equal_information_controllers_are_compared_within_each_seed(found):
     rows, key = found.families["noisy"], CONTROLLER + "ratio@256"
     matched = next(one for one in match_all(found)[GAP_CLOSED] if (one.family, one.level) == ("noisy", 0.5))
-    gaps, ratios = (np.stack([found.sample(row, name).means for row in rows]) for name in (GAP_CLOSED, key))
+    gaps, ratios = (np.stack([found.replicates(row, name).means for row in rows]) for name in (GAP_CLOSED, key))
     expected = [np.interp(0.5, gap, ratio) for gap, ratio in zip(gaps.T, ratios.T, strict=True)]
-    assert matched.samples[key].estimate().value == pytest.approx(np.mean(expected))
-    assert matched.samples[PLANNING + "normalized@256"].estimate().half > 0
+    assert matched.replicates[key].estimate().value == pytest.approx(np.mean(expected))
+    assert matched.replicates[PLANNING + "normalized@256"].estimate().half > 0
 
 
 def drawn(folder: Path, found: Comparison) -> dict[str, bytes]:
@@ -286,7 +286,7 @@ def test_the_report_has_it_all_and_again_bit_for_bit(tmp_path):
     assert ("section", {"id": "acting"}) in page.tags
     sources = [attributes["src"][:14] for tag, attributes in page.tags if tag == "img"]
     assert sources.count("data:image/gif") == 2
-    assert [one.row.name for one in pick_acting(again)] == ["vq@256", "vq@256", "identity"]
+    assert [one.row.name for one in pick_control_pictures(again)] == ["vq@256", "vq@256", "identity"]
 
 
 def test_without_controllers_nothing_is_said_of_acting(small, tmp_path):
@@ -298,7 +298,7 @@ def test_without_controllers_nothing_is_said_of_acting(small, tmp_path):
     found = read(small)
     assert drawn(target, found) == {}
     assert list(target.iterdir()) == []  # those of the earlier call are gone
-    assert plain_control(found) == ""
+    assert control_text(found) == ""
     assert "labeled" not in write_markdown(tmp_path / "table.md", found, []).read_text()
 
 
@@ -315,4 +315,4 @@ def test_without_recorded_clips_in_common_success_still_has_its_episodes(tmp_pat
     assert [row.name for row in found.rows] == ["none", "identity"]
     assert found.estimate(found.bounds["simulator"], CLOSED_LOOP + "success@all").over == "episodes"
     assert CLOSED_LOOP + "success@all" not in found.keys
-    assert acting_fake.EPISODES == FIRST_EPISODE
+    assert fake_control.EPISODES == FIRST_EPISODE
