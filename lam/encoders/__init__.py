@@ -1,4 +1,4 @@
-"""Encoders: one file an idea. What is listed here can be named in YAML by its class name alone."""
+"""Encoders, one file an idea. A class listed here can be named in YAML by its name alone; contract tests run over all."""
 
 from lam.encoders.autoencoder import Autoencoder
 from lam.encoders.base import Encoder, StateShape

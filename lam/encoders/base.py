@@ -1,4 +1,4 @@
-"""The encoder: turns frames into states, and never sees the future."""
+"""The encoder interface: frames become states, and no state depends on later frames."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
+from typing_extensions import Self, override
 
 from lam.data.index import DataIndex
 
@@ -25,7 +26,7 @@ class StateShape(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Tokens N of a state."""
+        """Return the number of tokens N of a state."""
         return self.rows * self.columns
 
 
@@ -33,16 +34,16 @@ class Encoder(nn.Module, ABC):
     """Turns frames into states.
 
     State t depends on frames of state t and before, never on later ones. An encoder is frozen: it stays in eval mode and
-    has no gradients. Pretrained or pre-trained weights live in a sub-module called ``backbone``, which checkpoints leave
-    out (the config says where it came from, ``FrozenEncoder`` sees that it is the same); small statistics of the training
-    data are buffers outside it and are saved.
+    has no gradients. Learned weights live in a sub-module called ``backbone``, which checkpoints leave out (the config says
+    where they came from, ``FrozenEncoder`` checks that they are the same); small statistics of the training data are buffers
+    outside it and are saved.
 
     Attributes:
         dim: Width D of a token.
         grid: Rows and columns of a state; N = rows * columns.
         frames_per_state: Frames that make one state (2 for tubelets of two frames).
         image_size: Height and width the frames must have, in pixels.
-        shows_pixels: Whether ``to_image`` gives pixels; evaluations measure nothing in pictures of feature directions.
+        shows_pixels: Whether ``to_image`` gives pixels; evaluations measure pixels only where it does.
     """
 
     dim: int
@@ -53,22 +54,23 @@ class Encoder(nn.Module, ABC):
 
     @property
     def shape(self) -> StateShape:
-        """Layout of the states this encoder makes."""
+        """Return the layout of the states."""
         return StateShape(*self.grid, self.dim)
 
     @abstractmethod
     def forward(self, frames: Tensor) -> Tensor:
-        """States (B, T, N, D), float, of frames (B, F, 3, H, W) uint8, with F = T * frames_per_state."""
+        """Encode frames (B, F, 3, H, W) uint8 into states (B, T, N, D), float, with F = T * frames_per_state."""
 
-    def train(self, mode: bool = True) -> Encoder:
-        """Stays in eval mode whatever is asked, as a model in training asks all its parts."""
+    @override
+    def train(self, mode: bool = True) -> Self:
+        # a model in training puts all its modules into training mode; the encoder stays in eval mode
         return super().train(False)
 
     def use_index(self, index: DataIndex) -> None:
-        """Takes what it needs from the training set's index; called once, before the first step of a fresh run."""
+        """Take statistics from the training set's index, once, before the first step of a fresh run."""
 
     def check_index(self, index: DataIndex) -> None:
-        """Checks that frames of a set fit; called before anything is computed from them.
+        """Check that the frames of a set fit, before anything is computed from them.
 
         Raises:
             ValueError: They are no pictures, or do not have the size the encoder was built for.
@@ -86,7 +88,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def to_image(self, states: Tensor) -> Tensor:
-        """Pictures (B, T, 3, h, w), float in [0, 1], of states (B, T, N, D), for people to look at.
+        """Render states (B, T, N, D) as images (B, T, 3, h, w), float in [0, 1].
 
-        Pixels where the encoder can be undone; else three fixed directions of the features as red, green and blue.
+        Pixels where the encoder can be inverted; else three fixed directions of the features as red, green and blue.
         """

@@ -1,23 +1,24 @@
-"""States that were made beforehand: ``python -m data_prep features`` runs a frozen encoder once over a set of shards."""
+"""States from a feature cache: ``python -m data_prep features`` runs a frozen encoder once over a set of shards."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.data.index import DataIndex
 from lam.data.mixture import open_index
 from lam.data.schema import FeatureInfo
 from lam.encoders.base import Encoder
-from lam.encoders.features import color_features
+from lam.encoders.frozen import color_features
 
 
 class Cached(Encoder):
-    """Reads states from a feature cache, so that training computes the heads only.
+    """Passes on states from a feature cache, so that training computes the heads only.
 
-    In the cache one frame is one state, whatever the encoder that made it takes. Checkpoints keep its fingerprint (class,
-    settings and weights) and work with states of no other. That the encoder saw no later frames was checked when the cache
-    was made; the evaluation Future cannot see it here.
+    In the cache one frame is one state, whatever the encoder that made it takes. Checkpoints keep the encoder's fingerprint
+    (class, settings and weights) and load only beside states of the same. That the encoder saw no later frames was checked
+    when the cache was made; the evaluation Future cannot check it here.
 
     Args:
         path: Folder of a feature cache, as in data.shards; or of another one that the same encoder made.
@@ -33,13 +34,15 @@ class Cached(Encoder):
         self.image_size = max(self.grid)
         self.eval()
 
+    @override
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
-        """States (B, T, N, D), float, of stored states (B, F, N, D) bfloat16, with F = T."""
+        """Convert stored states (B, F, N, D) bfloat16 to states (B, T, N, D), float, with F = T."""
         return frames.float()
 
+    @override
     def check_index(self, index: DataIndex) -> None:
-        """Checks that a set holds states of the same encoder.
+        """Check that a set holds states of the same encoder.
 
         Raises:
             ValueError: It holds pictures, or states of another encoder.
@@ -51,15 +54,16 @@ class Cached(Encoder):
                 "model.encoder.path to the folder of data.shards, or make its features with the same encoder."
             )
 
+    @override
     def get_extra_state(self) -> Tensor:
-        """Which encoder made the states; checkpoints keep it."""
         return torch.frombuffer(bytearray.fromhex(self.features.fingerprint), dtype=torch.uint8)
 
+    @override
     def set_extra_state(self, state: Tensor) -> None:
-        """Refuses a checkpoint that was trained on states of another encoder.
+        """Check that a checkpoint was trained on states of the same encoder.
 
         Raises:
-            ValueError: It was.
+            ValueError: It was trained on those of another.
         """
         if not torch.equal(state.cpu(), self.get_extra_state()):
             trained = bytes(state.cpu().tolist()).hex()
@@ -69,14 +73,14 @@ class Cached(Encoder):
                 "or train the run again."
             )
 
+    @override
     @torch.no_grad()
     def to_image(self, states: Tensor) -> Tensor:
-        """Three fixed directions of the features as red, green and blue, a pixel a token, (B, T, 3, h, w) in [0, 1]."""
         return color_features(states, self.grid, self.image_size)
 
 
 def features_of(index: DataIndex) -> FeatureInfo:
-    """What a set says of the encoder of its states.
+    """Return a set's record of the encoder of its states.
 
     Raises:
         ValueError: It holds pictures.
@@ -90,5 +94,5 @@ def features_of(index: DataIndex) -> FeatureInfo:
 
 
 def _name(info: FeatureInfo) -> str:
-    """An encoder, for people."""
+    """Name an encoder in a message."""
     return f"{info.encoder['class_path'].rpartition('.')[2]} with fingerprint {info.fingerprint[:8]}"

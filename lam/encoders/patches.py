@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.data.index import DataIndex
 from lam.encoders.base import Encoder
@@ -39,27 +40,33 @@ class Patches(Encoder):
         self.register_buffer("scale", torch.tensor(0.5))
         self.eval()
 
+    @override
     def forward(self, frames: Tensor) -> Tensor:
-        """States (B, T, N, D), float, of frames (B, F, 3, H, W), 0 to 255 in any type, with F = T."""
+        """Cut frames (B, F, 3, H, W), 0 to 255 in any type, into states (B, T, N, D), float, with F = T."""
         p = self.patch
         rows, columns = self.grid
-        cut = frames.reshape(*frames.shape[:3], rows, p, columns, p).permute(0, 1, 3, 5, 2, 4, 6)
-        colors = cut.reshape(*frames.shape[:2], rows * columns, 3, p * p)
+        squares = frames.reshape(*frames.shape[:3], rows, p, columns, p).permute(0, 1, 3, 5, 2, 4, 6)
+        colors = squares.reshape(*frames.shape[:2], rows * columns, 3, p * p)
         return ((colors / 255 - self.mean) / self.scale).flatten(-2)
 
+    @override
     def use_index(self, index: DataIndex) -> None:
-        """Takes mean and scale from the training set."""
+        """Take mean and scale of the pixels.
+
+        Raises:
+            ValueError: All pixels have the same color.
+        """
         scale = math.sqrt(sum(std**2 for std in index.pixel_std) / 3)
         if not scale > 0:
             raise ValueError(f"All frames of {index.path} are of one single color. Prepare it from other video.")
         self.mean.copy_(torch.tensor(index.pixel_mean)[:, None])
         self.scale.fill_(scale)
 
+    @override
     @torch.no_grad()
     def to_image(self, states: Tensor) -> Tensor:
-        """The pixels, (B, T, 3, H, W) in [0, 1], of states (B, T, N, D)."""
         p = self.patch
         rows, columns = self.grid
-        colors = states.float().unflatten(-1, (3, p * p)) * self.scale + self.mean
+        colors: Tensor = states.float().unflatten(-1, (3, p * p)) * self.scale + self.mean
         grid = colors.reshape(*states.shape[:2], rows, columns, 3, p, p).permute(0, 1, 4, 2, 5, 3, 6)
         return grid.reshape(*states.shape[:2], 3, self.image_size, self.image_size).clamp(0, 1)

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
-from lam.encoders.features import color_features
-from lam.encoders.frozen import FrozenEncoder, hash_weights
+from lam.encoders.frozen import FrozenEncoder, color_features, hash_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
 class ColorStatistics(NamedTuple):
-    """What a backbone expects its input to be normalized by.
+    """Statistics that a backbone expects its input to be normalized by.
 
     Attributes:
         mean: Mean of red, green and blue, in [0, 1].
@@ -38,13 +38,13 @@ _SETTINGS_FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
 
 
 class PretrainedEncoder(FrozenEncoder):
-    """What encoders around a pretrained transformer share: the input it expects, and pictures of its features.
+    """Base of encoders around a pretrained transformer: prepares its input and renders its features.
 
     Args:
         backbone: The transformer.
         source: Folder or name on the hub that its weights came from.
-        not_used: Beginnings of the names of its weights that the states do not depend on.
-        colors: What its input is normalized by.
+        not_used: Prefixes of the names of its weights that the states do not depend on.
+        colors: Statistics that its input is normalized by.
         dim: Width D of its tokens.
         patch: Pixels a side of its patches.
         image_size: Height and width of the frames, in pixels.
@@ -78,21 +78,21 @@ class PretrainedEncoder(FrozenEncoder):
         self.requires_grad_(False).eval()
 
     def to_input(self, frames: Tensor) -> Tensor:
-        """Normalized input (n, 3, S, S) of the backbone, of frames (n, 3, H, W) uint8."""
+        """Resize and normalize frames (n, 3, H, W) uint8 to the backbone's input (n, 3, S, S), S = input_size."""
         pixels = frames / 255
         if self.input_size != self.image_size:
             size = (self.input_size, self.input_size)
             pixels = F.interpolate(pixels, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
         return (pixels - self.pixel_mean) / self.pixel_std
 
+    @override
     @torch.no_grad()
     def to_image(self, states: Tensor) -> Tensor:
-        """Three fixed directions of the features as red, green and blue, (B, T, 3, H, W) in [0, 1]."""
         return color_features(states, self.grid, self.image_size)
 
 
 def check_input_size(image_size: int, input_size: int | None, patch: int) -> int:
-    """The size that frames have when the backbone sees them.
+    """Return the height and width that frames have when the backbone sees them.
 
     Raises:
         ValueError: It is not a multiple of the patch size.
@@ -108,32 +108,33 @@ def check_input_size(image_size: int, input_size: int | None, patch: int) -> int
 
 
 def load_config(path_or_name: str) -> PretrainedConfig:
-    """The settings a backbone was saved with.
+    """Load the settings a backbone was saved with.
 
     Raises:
         OSError: There are none, or they cannot be read.
     """
     from transformers import AutoConfig
 
-    with _explained(path_or_name):
-        return AutoConfig.from_pretrained(path_or_name, local_files_only=Path(path_or_name).is_dir())
+    with _plain_errors(path_or_name):
+        config: PretrainedConfig = AutoConfig.from_pretrained(path_or_name, local_files_only=Path(path_or_name).is_dir())
+    return config
 
 
 def load_weights(model_class: Any, path_or_name: str, config: PretrainedConfig, may_lack: tuple[str, ...]) -> Any:
-    """A transformers model in eval mode with every weight from its file; safetensors only, nothing is unpickled.
+    """Load a transformers model in eval mode with every weight from its file; safetensors only, nothing is unpickled.
 
-    transformers fills what a file lacks with random numbers and carries on, so what was missing is looked at here.
+    transformers fills weights that a file lacks with random numbers and carries on, so they are looked for here.
 
     Args:
         model_class: Class of the model.
         path_or_name: Local folder, or name on the hub.
-        config: What ``load_config`` gave.
-        may_lack: Beginnings of the names of weights that are not used and may be missing.
+        config: Settings from ``load_config``.
+        may_lack: Prefixes of the names of weights that are not used and may be missing.
 
     Raises:
         OSError: The weights are missing, unreadable or not those of this model.
     """
-    with _explained(path_or_name):
+    with _plain_errors(path_or_name):
         model, found = model_class.from_pretrained(
             path_or_name,
             config=config,
@@ -148,14 +149,14 @@ def load_weights(model_class: Any, path_or_name: str, config: PretrainedConfig, 
 
 
 def load_colors(path_or_name: str) -> ColorStatistics:
-    """What a backbone's input is normalized by: as saved beside its weights, else the statistics of ImageNet.
+    """Load the statistics that a backbone's input is normalized by, as saved beside its weights, else those of ImageNet.
 
     Raises:
-        OSError: The file that says so cannot be read.
+        OSError: The file cannot be read.
     """
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
-    with _explained(path_or_name):
+    with _plain_errors(path_or_name):
         for name in _SETTINGS_FILES:
             file = cached_file(
                 path_or_name,
@@ -170,8 +171,8 @@ def load_colors(path_or_name: str) -> ColorStatistics:
 
 
 @contextmanager
-def _explained(path_or_name: str) -> Iterator[None]:
-    """Turns every way of failing into one line that says what to do; the library's own report of it is kept quiet."""
+def _plain_errors(path_or_name: str) -> Iterator[None]:
+    """Turn every failure into an OSError of one line that names the remedy, and silence the library's own report of it."""
     from safetensors import SafetensorError
     from transformers.utils import logging
 

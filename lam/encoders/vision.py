@@ -1,11 +1,12 @@
-"""Image transformers: DINOv2 with and without registers, DINOv3 and the plain ViT, frame by frame."""
+"""Image transformers, frame by frame: DINOv2 with and without registers, DINOv3 and the plain ViT."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from lam.encoders.features import normalize_channels
+from lam.encoders.frozen import normalize_channels
 from lam.encoders.pretrained import PretrainedEncoder, load_colors, load_config, load_weights
 
 _KNOWN = ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit")
@@ -14,7 +15,7 @@ _NOT_USED = ("pooler.", "embeddings.mask_token")
 
 
 class Vision(PretrainedEncoder):
-    """Sees every frame on its own through a frozen image transformer.
+    """Encodes every frame on its own by a frozen image transformer.
 
     A state is the last layer's patch tokens, without class and register tokens, after a LayerNorm over channels without
     parameters. Colors are normalized as the model's preprocessor_config.json says, else by ImageNet's statistics. Positions
@@ -52,13 +53,14 @@ class Vision(PretrainedEncoder):
         # the plain ViT alone has to be asked to fit its positions to the input
         self.options = {"interpolate_pos_encoding": True} if config.model_type == "vit" else {}
 
+    @override
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
-        """States (B, T, N, D), float, of frames (B, F, 3, H, W) uint8, with F = T."""
         chunks = frames.flatten(0, 1).split(self.frames_at_once)
-        return torch.cat([self._encode(chunk) for chunk in chunks]).unflatten(0, frames.shape[:2])
+        states: Tensor = torch.cat([self._encode(chunk) for chunk in chunks]).unflatten(0, frames.shape[:2])
+        return states
 
     def _encode(self, frames: Tensor) -> Tensor:
-        """Patch tokens (n, N, D) of frames (n, 3, H, W)."""
+        """Encode frames (n, 3, H, W) into patch tokens (n, N, D)."""
         tokens = self.backbone(self.to_input(frames), **self.options).last_hidden_state
         return normalize_channels(tokens[:, self.prefix :])

@@ -7,22 +7,23 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
-from lam.encoders.features import normalize_channels
+from lam.encoders.frozen import normalize_channels
 from lam.encoders.pretrained import PretrainedEncoder, check_input_size, load_colors, load_config, load_weights
 
 _ATTENTION = "block_causal"
 
 
 class VJEPA(PretrainedEncoder):
-    """Sees video through a frozen V-JEPA 2 encoder that does not look ahead.
+    """Encodes video by a frozen V-JEPA 2 encoder that does not look ahead.
 
     Two frames make a state. The public model attends over the whole clip in both directions, so a clip's first state would
-    already know its last: whoever then predicts the future is told it. Here a state's tokens attend to those of the same and
-    of earlier states only, as in the causal encoder of jepa-wms. The trade: the weights were trained with the future in view,
-    so all features of a clip but those of one state alone differ from the published model's; encoding every state without
-    its past would be as causal, but blind to motion between states. Features pass a LayerNorm over channels without
-    parameters, as V-JEPA 2-AC does it.
+    depend on its last frame, and a model that predicts the future from it would be given the answer. Here a state's tokens
+    attend to those of the same and of earlier states only, as in the causal encoder of jepa-wms. The trade: the weights were
+    trained with the future in view, so all features of a clip but those of one state alone differ from the published model's;
+    encoding every state without its past would be as causal, but blind to motion between states. Features pass a LayerNorm
+    over channels without parameters, as V-JEPA 2-AC does it.
 
     Args:
         path_or_name: Folder of a VJEPA2Model saved by transformers, or its name on the hub.
@@ -58,9 +59,9 @@ class VJEPA(PretrainedEncoder):
         self.frames_per_state = config.tubelet_size
         self.clips_at_once = clips_at_once
 
+    @override
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
-        """States (B, T, N, D), float, of frames (B, F, 3, H, W) uint8, with F = T * frames_per_state."""
         if frames.shape[1] % self.frames_per_state:
             raise ValueError(
                 f"A clip has {frames.shape[1]} frames, V-JEPA 2 makes a state of {self.frames_per_state}. "
@@ -69,10 +70,11 @@ class VJEPA(PretrainedEncoder):
         return torch.cat([self._encode(clips) for clips in frames.split(self.clips_at_once)])
 
     def _encode(self, frames: Tensor) -> Tensor:
-        """States (n, T, N, D) of frames (n, F, 3, H, W)."""
+        """Encode frames (n, F, 3, H, W) into states (n, T, N, D)."""
         pixels = self.to_input(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         tokens = self.backbone(pixel_values_videos=pixels).last_hidden_state  # (n, T * N, D)
-        return normalize_channels(tokens).unflatten(1, (-1, self.shape.tokens))
+        states: Tensor = normalize_channels(tokens).unflatten(1, (-1, self.shape.tokens))
+        return states
 
 
 def block_causal_attention(
@@ -85,19 +87,19 @@ def block_causal_attention(
     scaling: float,
     dropout: float,
 ) -> tuple[Tensor, None]:
-    """Attention of each state to itself and its past, in the form that transformers' AttentionInterface calls.
+    """Attend from each state to itself and its past; a function for transformers' AttentionInterface.
 
     State by state over slices of the keys, not by a mask: for T states (T + 1) / 2T of the arithmetic, and kernels that take no
     mask can be used.
 
     Args:
-        module: The V-JEPA 2 attention layer that asks; knows how many tokens a state has.
+        module: The V-JEPA 2 attention layer that calls; ``grid_size`` squared are the tokens of a state.
         query: Queries (B, heads, T * N, width).
         key: Keys of the same shape.
         value: Values of the same shape.
         attention_mask: V-JEPA 2 gives none.
         is_causal: False: over tokens the model is not.
-        scaling: What products of queries and keys are multiplied by.
+        scaling: Factor of the products of queries and keys.
         dropout: 0 in eval mode.
 
     Returns:

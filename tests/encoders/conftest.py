@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from lam.data.index import DataIndex
-from lam.data.schema import Storage
-from lam.encoders import VJEPA, Autoencoder, Encoder, Patches, Vision
-from lam.encoders.autoencoder.export import save_export
+from lam.data.schema import FeatureInfo, Storage
+from lam.encoders import VJEPA, Autoencoder, Cached, Encoder, Patches, Vision
+from lam.encoders.autoencoder.export import save_autoencoder
 from lam.encoders.autoencoder.network import ConvAutoencoder
+from lam.encoders.frozen import normalize_channels
 
 TRANSFORMERS = ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "vjepa2")
 
@@ -44,6 +46,13 @@ def save_transformer(kind: str, folder: Path) -> None:
     network.save_pretrained(folder)
 
 
+def save_cache(folder: Path) -> None:
+    """The index of a feature cache with states of 2 x 3 tokens; the states themselves come with the clips."""
+    features = FeatureInfo("ab" * 32, {"class_path": "lam.encoders.vision.Vision"}, dim=8, frames_per_state=1, shards="")
+    folder.mkdir()
+    replace(make_index(folder), storage=Storage.states, height=2, width=3, features=features).save()
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Folder of saved weights by architecture; made once."""
@@ -51,9 +60,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 
     def folder(kind: str) -> str:
         if not (root / kind).exists():
-            if kind == "autoencoder":
+            if kind == "cached":
+                save_cache(root / kind)
+            elif kind == "autoencoder":
                 torch.manual_seed(0)
-                save_export(ConvAutoencoder(dim=12, width=8, num_halvings=3), image_size=32, folder=root / kind)
+                save_autoencoder(ConvAutoencoder(dim=12, width=8, num_halvings=3), image_size=32, folder=root / kind)
             else:
                 save_transformer(kind, root / kind)
         return str(root / kind)
@@ -69,6 +80,7 @@ ENCODERS: dict[str, Callable[[Callable[[str], str]], Encoder]] = {
     "dinov3_vit": lambda weights: Vision(weights("dinov3_vit"), image_size=32),
     "vit": lambda weights: Vision(weights("vit"), image_size=32, input_size=48),
     "vjepa2": lambda weights: VJEPA(weights("vjepa2"), image_size=32, clips_at_once=1),
+    "cached": lambda weights: Cached(weights("cached")),
 }
 
 
@@ -93,6 +105,14 @@ def make_index(path: Path, mean: tuple = (0.4, 0.5, 0.6), std: tuple = (0.1, 0.2
 def random_frames(clips: int, frames: int, size: int = 32, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (clips, frames, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def random_input(encoder: Encoder, clips: int, states: int, seed: int = 0) -> torch.Tensor:
+    """What the encoder takes of clips with so many states: frames, or the states of a cache."""
+    if isinstance(encoder, Cached):
+        shape = (clips, states, encoder.shape.tokens, encoder.dim)
+        return normalize_channels(torch.randn(shape, generator=torch.Generator().manual_seed(seed))).bfloat16()
+    return random_frames(clips, states * encoder.frames_per_state, encoder.image_size, seed)
 
 
 def write_colors(folder: str, mean: list[float], std: list[float], name: str = "preprocessor_config.json") -> None:

@@ -11,8 +11,8 @@ from data_prep.shards.sample import DatasetSpec, Sample
 from data_prep.shards.writer import ShardWriter
 from lam.data.schema import Storage
 from lam.encoders import Autoencoder
-from lam.encoders.autoencoder.export import load_export, save_export
-from lam.encoders.autoencoder.network import ConvAutoencoder, Residual, from_signal, to_signal
+from lam.encoders.autoencoder.export import load_autoencoder, save_autoencoder
+from lam.encoders.autoencoder.network import ConvAutoencoder, ResidualBlock, from_signal, to_signal
 from tests.encoders.conftest import random_frames
 
 Weights = Callable[[str], str]
@@ -79,7 +79,7 @@ def test_a_feature_sees_nearby_pixels_only() -> None:
 
 
 def test_a_residual_block_keeps_what_it_adds_to() -> None:
-    block = Residual(8)
+    block = ResidualBlock(8)
     torch.nn.init.zeros_(block.layers[-1].weight)
     torch.nn.init.zeros_(block.layers[-1].bias)
     x = torch.randn(2, 8, 3, 3)
@@ -102,7 +102,7 @@ def test_learns_to_repaint_from_normalized_features() -> None:
 def test_export_is_reloaded_bit_for_bit(tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = ConvAutoencoder(dim=6, width=10, num_halvings=2)
-    save_export(network, 32, tmp_path)
+    save_autoencoder(network, 32, tmp_path)
     encoder = Autoencoder(str(tmp_path))
     frames = random_frames(2, 3)
     with torch.no_grad():
@@ -138,7 +138,7 @@ def edit(folder: Path, **changes: object) -> None:
 def test_damaged_files_are_an_error_of_one_line(weights: Weights, tmp_path: Path) -> None:
     def damaged(pattern: str) -> None:
         with pytest.raises(ValueError, match=f"is damaged.*{pattern}.*Train one on the same shards") as caught:
-            load_export(tmp_path)
+            load_autoencoder(tmp_path)
         assert "\n" not in str(caught.value)
 
     shutil.copytree(weights("autoencoder"), tmp_path, dirs_exist_ok=True)

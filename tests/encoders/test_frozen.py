@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lam.encoders import VJEPA, Autoencoder, Encoder, Vision
-from lam.encoders.autoencoder.export import load_export, save_export
-from lam.encoders.frozen import FrozenEncoder, hash_weights
+from lam.encoders.autoencoder.export import load_autoencoder, save_autoencoder
+from lam.encoders.frozen import FrozenEncoder, color_features, hash_weights, normalize_channels
 from tests.encoders.conftest import ENCODERS
 
 Weights = Callable[[str], str]
@@ -40,10 +40,10 @@ def load(file: Path, encoder: Encoder) -> dict[str, Any]:
 def change(kind: str, folder: Path) -> None:
     """Moves one element of one weight by the least there is."""
     if kind == "autoencoder":
-        export = load_export(folder)
+        export = load_autoencoder(folder)
         weight = next(export.network.parameters()).data.view(-1)
         weight[0] = torch.nextafter(weight[0], torch.tensor(torch.inf))
-        save_export(export.network, export.image_size, folder)
+        save_autoencoder(export.network, export.image_size, folder)
         return
     tensors = load_file(folder / "model.safetensors")
     weight = tensors[LAST.get(kind, "layernorm.bias")]
@@ -52,7 +52,7 @@ def change(kind: str, folder: Path) -> None:
 
 
 def test_every_encoder_with_weights_is_covered() -> None:
-    assert set(BUILD) == set(ENCODERS) - {"patches"}
+    assert set(BUILD) == set(ENCODERS) - {"patches", "cached"}
 
 
 @pytest.mark.parametrize("kind", BUILD)
@@ -105,3 +105,23 @@ def test_the_digest_sees_nothing_else() -> None:
     one = hash_weights(holding(a=values, b=values.bfloat16()))
     assert hash_weights(holding(b=values.bfloat16(), a=values.T.contiguous().T)) == one  # order, layout in memory
     assert hash_weights(holding(a=values, b=values.bfloat16(), head=values), not_used=("head",)) == one
+
+
+def test_normalization_is_the_formula() -> None:
+    features = torch.randn(2, 5, 7) * 3 + 1
+    mean, var = features.mean(-1, keepdim=True), features.var(-1, keepdim=True, correction=0)
+    torch.testing.assert_close(normalize_channels(features), (features - mean) / (var + 1e-5).sqrt())
+
+
+def test_colors_are_three_orthonormal_directions() -> None:
+    dim = 16
+    tokens = torch.eye(dim).view(1, 1, dim, dim)  # a grid of unit vectors reads the directions off
+    directions = (color_features(tokens, (4, 4), 4)[0, 0].flatten(1) - 0.5) * 4  # (3, D)
+    torch.testing.assert_close(directions @ directions.T, torch.eye(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(directions.sum(1), torch.zeros(3), atol=1e-5, rtol=0)
+
+
+def test_a_color_covers_its_tokens_square() -> None:
+    states = torch.randn(1, 2, 4, 8)
+    small, large = color_features(states, (2, 2), 2), color_features(states, (2, 2), 6)
+    assert torch.equal(large, small.repeat_interleave(3, -2).repeat_interleave(3, -1))

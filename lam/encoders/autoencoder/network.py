@@ -5,14 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 from torch import Tensor, nn
+from typing_extensions import override
 
-from lam.encoders.features import normalize_channels
+from lam.encoders.frozen import normalize_channels
 
 
 class ConvAutoencoder(nn.Module):
-    """Squeezes an image into a grid of features and paints it again from them.
+    """Convolutional autoencoder from an image to a grid of features and back.
 
-    The features pass a LayerNorm without parameters inside, so the decoder learns to read just what the states hold.
+    The features pass a LayerNorm without parameters inside, so the decoder learns to read what the states hold.
 
     Args:
         dim: Width D of a feature.
@@ -27,35 +28,37 @@ class ConvAutoencoder(nn.Module):
         self.dim = dim
         self.width = width
         self.num_halvings = num_halvings
-        # the first layer sees the most pixels, so it is half as wide
+        # the first layer has the most pixels to compute, so it is half as wide
         widths = [3, width // 2, *[width] * (num_halvings - 1)]
         steps = list(pairwise(widths))
-        down = [layer for fine, coarse in steps for layer in (_halve(fine, coarse), nn.SiLU())]
-        up = [layer for fine, coarse in reversed(steps) for layer in (nn.SiLU(), _double(coarse, fine))]
-        self.encoder = nn.Sequential(*down, Residual(widths[-1]), nn.Conv2d(widths[-1], dim, 1))
-        self.decoder = nn.Sequential(nn.Conv2d(dim, widths[-1], 1), Residual(widths[-1]), *up)
+        down = [layer for fine, coarse in steps for layer in (_downsample(fine, coarse), nn.SiLU())]
+        up = [layer for fine, coarse in reversed(steps) for layer in (nn.SiLU(), _upsample(coarse, fine))]
+        self.encoder = nn.Sequential(*down, ResidualBlock(widths[-1]), nn.Conv2d(widths[-1], dim, 1))
+        self.decoder = nn.Sequential(nn.Conv2d(dim, widths[-1], 1), ResidualBlock(widths[-1]), *up)
 
     @property
     def pixels_per_feature(self) -> int:
-        """Pixels a side that a feature stands for."""
-        return 2**self.num_halvings
+        """Return the pixels a side that a feature covers."""
+        return int(2**self.num_halvings)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Normalized features (n, rows, columns, D) of images (n, 3, H, W) uint8."""
+        """Encode images (n, 3, H, W) uint8 into normalized features (n, rows, columns, D)."""
         features = self.encoder(to_signal(images))
         return normalize_channels(features.movedim(1, -1))
 
     def decode(self, features: Tensor) -> Tensor:
-        """Signal (n, 3, H, W), about -1 to 1, of normalized features (n, rows, columns, D)."""
-        return self.decoder(features.movedim(-1, 1))
+        """Decode normalized features (n, rows, columns, D) into a signal (n, 3, H, W), about -1 to 1."""
+        signal: Tensor = self.decoder(features.movedim(-1, 1))
+        return signal
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
-        """Reconstruction (n, 3, H, W), as a signal, of images (n, 3, H, W) uint8."""
+        """Reconstruct images (n, 3, H, W) uint8 as a signal (n, 3, H, W)."""
         return self.decode(self.encode(images))
 
 
-class Residual(nn.Module):
-    """Adds what two convolutions see around each feature.
+class ResidualBlock(nn.Module):
+    """Residual block of two convolutions.
 
     Args:
         width: Channels.
@@ -65,25 +68,28 @@ class Residual(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 1))
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape, (n, width, rows, columns)."""
-        return x + self.layers(x)
+        """Transform features (n, width, rows, columns)."""
+        change: Tensor = self.layers(x)
+        return x + change
 
 
 def to_signal(images: Tensor) -> Tensor:
-    """Pixels uint8 as numbers from -1 to 1."""
+    """Scale pixels uint8 to numbers from -1 to 1."""
     return images.float() / 127.5 - 1
 
 
 def from_signal(signal: Tensor) -> Tensor:
-    """Numbers from -1 to 1 as color from 0 to 1; what lies outside is cut off."""
+    """Scale numbers from -1 to 1 to colors from 0 to 1, clamped."""
     return (signal.float() / 2 + 0.5).clamp(0, 1)
 
 
-def _halve(fine: int, coarse: int) -> nn.Conv2d:
+def _downsample(fine: int, coarse: int) -> nn.Conv2d:
+    """Halve the resolution."""
     return nn.Conv2d(fine, coarse, 4, stride=2, padding=1)
 
 
-def _double(coarse: int, fine: int) -> nn.ConvTranspose2d:
-    """Doubles the resolution; a kernel of twice the stride paints every pixel with equally many weights."""
+def _upsample(coarse: int, fine: int) -> nn.ConvTranspose2d:
+    """Double the resolution; a kernel of twice the stride gives every pixel equally many weights."""
     return nn.ConvTranspose2d(coarse, fine, 4, stride=2, padding=1)

@@ -1,4 +1,4 @@
-"""Training the autoencoder, before anything else is trained on its states."""
+"""Training of the autoencoder, before a world model is trained on its states."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from typing_extensions import override
 
 from lam.data.clip import Clip
-from lam.encoders.autoencoder.export import save_export
+from lam.encoders.autoencoder.export import save_autoencoder
 from lam.encoders.autoencoder.network import ConvAutoencoder, to_signal
 from lam.optimizers import warmup_cosine
 
 
 class AutoencoderTraining(pl.LightningModule):
-    """Learns to repaint single frames; at the end its run directory holds encoder.safetensors and encoder.json.
+    """Trains an autoencoder on single frames; at the end its run directory holds encoder.safetensors and encoder.json.
 
     Args:
         dim: Width D of a token.
@@ -33,7 +34,7 @@ class AutoencoderTraining(pl.LightningModule):
 
     @property
     def image_size(self) -> int:
-        """Height and width of the frames of the data set, in pixels.
+        """Return height and width of the frames of the data set, in pixels.
 
         Raises:
             ValueError: They are not square, or do not divide into the network's features.
@@ -44,35 +45,40 @@ class AutoencoderTraining(pl.LightningModule):
                 f"{index.path} holds frames of {index.height} x {index.width} pixels, the autoencoder needs squares of a "
                 f"multiple of {pixels}. Prepare the data with another --size or set model.num_halvings."
             )
-        return index.height
+        size: int = index.height
+        return size
 
+    @override
     def on_fit_start(self) -> None:
-        """Checks the data before time is spent on them."""
-        _ = self.image_size
+        _ = self.image_size  # raises before time is spent
 
+    @override
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
-        """Mean squared error of all frames of a batch of clips."""
+        """Compute the mean squared error of all frames of a batch of clips."""
         error = self._error(clip)
         self.log("train/error", error, prog_bar=True)
         return error
 
+    @override
     def validation_step(self, clip: Clip, batch_idx: int) -> None:
-        """The same of validation clips."""
         self.log("val/error", self._error(clip), batch_size=len(clip), sync_dist=True)
 
     def _error(self, clip: Clip) -> Tensor:
-        """Mean squared error of pixels from 0 to 1."""
+        """Compute the mean squared error of pixels from 0 to 1."""
         images = clip.frames.flatten(0, 1)
-        return (self.network(images) - to_signal(images)).square().mean() / 4
+        error: Tensor = (self.network(images) - to_signal(images)).square().mean() / 4
+        return error
 
+    @override
     def on_fit_end(self) -> None:
-        """Exports the network."""
+        """Save the network."""
         folder = self.trainer.log_dir  # every process has to ask
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            save_export(self.network, self.image_size, Path(str(folder)))
+            save_autoencoder(self.network, self.image_size, Path(str(folder)))
 
+    @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW under a linear warm-up and a cosine to zero, stepped each batch."""
+        """Build AdamW under a linear warm-up and a cosine to zero, stepped each batch."""
         optimizer = AdamW(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.95))
         schedule = LambdaLR(optimizer, warmup_cosine(int(self.trainer.estimated_stepping_batches), 0.1))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
