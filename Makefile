@@ -48,21 +48,21 @@ shards/%/index.json: experiments/simulators/%.yaml | .venv/.simulators
 
 # encoders that are trained first, on a setting's own video
 runs/autoencoder/%/seed0/encoder.safetensors: | .venv/.installed shards/%/index.json
-	$(BIN)/python -m lam.encoders.autoencoder fit --config experiments/autoencoder.yaml --data.shards shards/$* --name autoencoder/$* $(AUTOENCODER_$*)
+	$(BIN)/lam autoencoder fit --config experiments/autoencoder.yaml --data.shards shards/$* --name autoencoder/$* $(AUTOENCODER_$*)
 
 SIMULATED = $(wildcard experiments/simulators/$(SETTING).yaml)
 MADE      = $(wildcard experiments/worlds/$(SETTING).yaml) $(SIMULATED)
 
 table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(if $(AUTOENCODER_$(SETTING)),runs/autoencoder/$(SETTING)/seed0/encoder.safetensors)  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, its controllers and plans, then the report
-	@$(BIN)/python -m lam.runs.sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
-	$(if $(LABELS),$(BIN)/python -m lam.control.sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=1;) \
-	$(if $(SIMULATED),$(BIN)/python -m lam.control.truth runs/$(SETTING) experiments/control/$(SETTING).yaml || failed=1;) \
+	@$(BIN)/lam sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
+	$(if $(LABELS),$(BIN)/lam control sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=1;) \
+	$(if $(SIMULATED),$(BIN)/lam control oracle runs/$(SETTING) experiments/control/$(SETTING).yaml || failed=1;) \
 	$(MAKE) --no-print-directory report SETTING=$(SETTING) && exit $$failed
 
 texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS each, and what changes along it: SEEDS="0 1 2"
 	@failed=0; for world in $(basename $(notdir $(wildcard experiments/worlds/$@-*.yaml))); do \
 	$(MAKE) --no-print-directory table SETTING=$$world ROWS="$(SERIES_ROWS)" || failed=1; done; \
-	$(BIN)/python -m lam.report.figures.series runs/dials/$@ runs/$@-* && exit $$failed
+	$(BIN)/lam report series runs/dials/$@ runs/$@-* && exit $$failed
 
 # how much of the training video shows the body that is acted with: from NATURAL alone to it alone
 NATURAL ?= shards/natural
@@ -70,15 +70,15 @@ MIXING_ROWS := noisy:beta@1e-2 sparse:lambda_l1@0.05
 mixing: setup shards/arm/index.json  ## NATURAL=shards/natural (32 px): controllers and plans of arm, with 0, 1, 10, 50 and 100 % of arm in the video
 	@failed=0; for share in 0 1 10 50 100; do \
 	case $$share in 0) sets="{$(NATURAL): 1}";; 100) sets="{shards/arm: 1}";; *) sets="{shards/arm: $$share, $(NATURAL): $$((100 - share))}";; esac; \
-	$(BIN)/python -m lam.runs.sweep mixing-$$share $(MIXING_ROWS) --seeds $(SEEDS) --jobs $(JOBS) --data.shards="$$sets" || failed=1; \
-	$(BIN)/python -m lam.control.sweep mixing-$$share $(MIXING_ROWS) --labels $(LABELS_arm) --seeds $(SEEDS) --jobs $(JOBS) --model.shards=shards/arm || failed=1; \
-	$(BIN)/python -m lam.report runs/mixing-$$share; done; exit $$failed
+	$(BIN)/lam sweep mixing-$$share $(MIXING_ROWS) --seeds $(SEEDS) --jobs $(JOBS) --data.shards="$$sets" || failed=1; \
+	$(BIN)/lam control sweep mixing-$$share $(MIXING_ROWS) --labels $(LABELS_arm) --seeds $(SEEDS) --jobs $(JOBS) --model.shards=shards/arm || failed=1; \
+	$(BIN)/lam report runs/mixing-$$share; done; exit $$failed
 
 report: setup  ## SETTING=demo: tables, figures and one page (runs/<setting>/report/report.html) of what has been run
-	$(BIN)/python -m lam.report runs/$(SETTING)
+	$(BIN)/lam report runs/$(SETTING)
 
 figures: setup  ## SETTING=demo: the figures alone
-	$(BIN)/python -m lam.report --figures runs/$(SETTING)
+	$(BIN)/lam report --figures runs/$(SETTING)
 
 test: setup  ## the default test suite: small, two cores, no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=12

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import lam.viz  # noqa: F401  visualizations are imported so that their short names work in YAML
 from lam.evals import Evaluation
 from lam.runs.cli import LamCLI, filter_known_warnings, run
 

@@ -96,7 +96,7 @@ def test_killed_in_mid_run_and_resumed_it_reaches_the_same_weights(shards, tmp_p
         *arguments(shards, tmp_path, "vq", "tiny/killed", steps),
         *("--trainer.val_check_interval=100000", "--trainer.callbacks=[]", "--checkpoint.every_n_train_steps=5"),
     ]
-    command = [sys.executable, "-c", "from lam.runs.cli import main; main()", "fit", *settings]
+    command = [sys.executable, "-m", "lam", "fit", *settings]
     last = tmp_path / "tiny" / "killed" / "seed0" / "checkpoints" / "last.ckpt"
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -8,6 +8,8 @@ from pathlib import Path
 import lightning.pytorch as pl
 import yaml
 
+import lam.evals
+import lam.viz  # noqa: F401  evaluations and visualizations are imported so that their short names work in YAML
 from data_prep.worlds.settings import WorldParameters, WorldSettings
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"

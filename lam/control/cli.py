@@ -16,7 +16,7 @@ import lam.control.planning
 import lam.viz  # noqa: F401  evaluations and visualizations are imported so that their short names work in YAML
 from lam.control.training import ControlledModel
 from lam.runs.base import RunCLI
-from lam.runs.cli import digest
+from lam.runs.cli import digest, filter_known_warnings
 from lam.runs.errors import SettingsError
 from lam.runs.results import Provenance, code_revision, read_provenance, write_results
 
@@ -87,3 +87,9 @@ def run(args: ArgsType = None, cli_class: type[ControlCLI] = ControlCLI, **train
         trainer_defaults: Defaults of the trainer that are no settings of the run, such as a progress bar.
     """
     return cli_class(args, **trainer_defaults)
+
+
+def main(arguments: list[str]) -> None:
+    """Run ``lam control fit`` or ``validate``; the subcommand comes first."""
+    filter_known_warnings()
+    run(arguments)

@@ -1,6 +1,6 @@
 """Controllers and plans for the rows of a table: what is missing or stale is made, the rest skipped.
 
-``python -m lam.control.sweep SETTING noisy:beta@1e-4 vq:num_codes@16 --seeds 0 1 --labels 64 256`` is what ``make table`` runs
+``lam control sweep SETTING noisy:beta@1e-4 vq:num_codes@16 --seeds 0 1 --labels 64 256`` is what ``make table`` runs
 after the rows themselves. Settings are those of experiments/control.yaml and, where there is one,
 experiments/control/SETTING.yaml.
 """
@@ -41,7 +41,7 @@ class Controllers:
         return self.row.seed
 
     def arguments(self, *extra: str) -> list[str]:
-        """What one would type after ``python -m lam.control fit``."""
+        """What one would type after ``lam control fit``."""
         own = Path(f"experiments/control/{self.row.setting}.yaml")
         configs = ["experiments/control.yaml", *([str(own)] if own.exists() else [])]
         return [
@@ -81,18 +81,16 @@ def make_controllers(one: Controllers, extra: tuple[str, ...] = ()) -> str:
     return f"trained. {timing_summary(cli.trainer)}"
 
 
-def main() -> None:
-    """Reads rows and label budgets from the command line."""
-    parser = rows_parser(str(__doc__))
+def main(arguments: list[str]) -> None:
+    """Read rows and label budgets and make what is missing.
+
+    Args:
+        arguments: What is typed after ``lam control sweep``.
+    """
+    parser = rows_parser("lam control sweep", str(__doc__), "lam control sweep arm noisy:beta@1e-2 --labels 64 256 --seeds 0 1")
     parser.add_argument("--labels", nargs="+", type=int, default=[256], help="budgets of labeled clips")
-    options, extra = parser.parse_known_args()
+    options, extra = parser.parse_known_args(arguments)
     asked = [Controllers(row, labels) for labels in options.labels for row in rows_of(options)]
     failed = sweep(asked, tuple(extra), options.jobs, make_controllers)
     if failed:
-        sys.exit(
-            "lam.control.sweep: failed, left out of the table: " + ", ".join(f"{one.name}, seed {one.seed}" for one in failed)
-        )
-
-
-if __name__ == "__main__":
-    main()
+        sys.exit("lam: error: failed, left out of the table: " + ", ".join(f"{one.name}, seed {one.seed}" for one in failed))

@@ -1,6 +1,6 @@
 """Upper bound: the same planner in the true simulator instead of a world model, with the true distance to the goal as cost.
 
-``python -m lam.control.truth runs/pusht experiments/control/pusht.yaml`` makes the row ``runs/pusht/simulator/seed0``.
+``lam control oracle runs/pusht experiments/control/pusht.yaml`` makes the row ``runs/pusht/simulator/seed0``.
 """
 
 from __future__ import annotations
@@ -121,9 +121,11 @@ def truth(setting: Path, settings: Path, planner: CEM, episodes: int | None = No
     return metrics
 
 
-def main() -> None:
-    """Reads the command line and prints what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str]) -> None:
+    """Read what is typed after ``lam control oracle`` and print what was found."""
+    parser = argparse.ArgumentParser(
+        prog="lam control oracle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("setting", type=Path, help="folder with finished runs of the setting, runs/SETTING")
     parser.add_argument(
         "settings", type=Path, help="file whose callbacks have the closed loop, experiments/control/SETTING.yaml"
@@ -132,11 +134,7 @@ def main() -> None:
     parser.add_argument("--elites", type=int, default=8, help="cheapest ones that it is refitted to")
     parser.add_argument("--turns", type=int, default=6, help="refits")
     parser.add_argument("--episodes", type=int, help="how many; those of the settings if not given")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     planner = CEM(options.candidates, options.elites, options.turns)
     for key, value in truth(options.setting, options.settings, planner, options.episodes).items():
         print(f"{key} {value:.4f}")
-
-
-if __name__ == "__main__":
-    main()

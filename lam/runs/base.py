@@ -93,10 +93,30 @@ class RunCLI(LightningCLI):
             raise SettingsError(self.needs_a_checkpoint())
         if self.subcommand != "fit" or ckpt_path or self.settings["trainer"]["fast_dev_run"]:
             self.save_config_callback = None
+            self._check_checkpoint(ckpt_path)
         elif not (self.run_directory / self.result).exists():
             (self.run_directory / "config.yaml").unlink(missing_ok=True)  # a start that failed leaves nothing to lose
         else:
             raise FileExistsError(self.is_taken())
+        if self.subcommand == "fit":
+            self._check_steps()
+
+    def _check_checkpoint(self, ckpt_path: str | None) -> None:
+        """Refuse a checkpoint that does not exist before anything is built."""
+        if ckpt_path and not Path(ckpt_path).exists():
+            folder = self.run_directory / "checkpoints"
+            there = sorted(str(one) for one in folder.glob("*.ckpt"))
+            raise FileNotFoundError(f"No checkpoint at {ckpt_path}. This run has {', '.join(there) or f'none in {folder}'}.")
+
+    def _check_steps(self) -> None:
+        """Refuse a training without end: shards are read over and over, and the learning rate falls until the last step."""
+        trainer = self.settings["trainer"]
+        finite = any(isinstance(trainer[key], int) and trainer[key] > 0 for key in ("limit_train_batches", "overfit_batches"))
+        if trainer["max_steps"] < 1 and not trainer["fast_dev_run"] and not (finite and (trainer["max_epochs"] or 0) > 0):
+            raise SettingsError(
+                f"trainer.max_steps is {trainer['max_steps']}, but shards are read over and over, so that no epoch ends, and "
+                "the learning rate has to know its last step. Set --trainer.max_steps; --trainer.max_time may end it sooner."
+            )
 
     def needs_a_checkpoint(self) -> str:
         """Return what to say where there is nothing to validate."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import sys
 import warnings
 from typing import Any
 
@@ -16,9 +14,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 import lam.bottlenecks
 import lam.encoders
-import lam.evals
-import lam.optimizers
-import lam.viz  # noqa: F401  parts are imported so that their short names work in YAML and on the command line
+import lam.optimizers  # noqa: F401  parts are imported so that their short names work in YAML and on the command line
 from lam.data.datamodule import ClipDataModule
 from lam.models.latent_action import LatentActionModel
 from lam.runs.base import RunCLI
@@ -149,17 +145,9 @@ def filter_known_warnings() -> None:
     warnings.filterwarnings("ignore", r".*is not supported by the model summary.*")
 
 
-def main() -> None:
-    """What ``lam`` runs: an error that a person can mend is one line, without a traceback.
-
-    LAM_TRACEBACK=1 shows where it came from.
-    """
+def main(arguments: list[str]) -> None:
+    """Run ``lam fit``, ``validate``, ``test`` or ``predict``; the subcommand comes first."""
     filter_known_warnings()
-    try:
-        cli = run()
-        if cli.subcommand == "validate" and cli.trainer.is_global_zero:
-            print(timing_summary(cli.trainer))
-    except (ValueError, OSError) as error:
-        if os.environ.get("LAM_TRACEBACK"):
-            raise
-        sys.exit(f"lam: error: {str(error).strip().splitlines()[-1]}")
+    cli = run(arguments)
+    if cli.subcommand == "validate" and cli.trainer.is_global_zero:
+        print(timing_summary(cli.trainer))

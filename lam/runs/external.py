@@ -1,10 +1,11 @@
 """Evaluating models trained elsewhere: every evaluation of a setting, and a row for its table.
 
-``python -m lam.runs.external SETTING --adapter my_module.MyAdapter --name SETTING/my_model``
+``lam external SETTING --adapter my_module.MyAdapter --name SETTING/my_model``
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -65,18 +66,24 @@ def evaluate_external(setting: str, *arguments: str, folder: Path = Path("experi
     return run(["validate", *configs, *arguments], ExternalCLI, **trainer_defaults)
 
 
-def main() -> None:
-    """Reads the command line; an error that a person can mend is one line."""
+def main(arguments: list[str]) -> None:
+    """Evaluate a model that was trained elsewhere.
+
+    Args:
+        arguments: What is typed after ``lam external``.
+    """
+    parser = argparse.ArgumentParser(
+        prog="lam external",
+        description="Run every evaluation of a setting on a model that was trained elsewhere and make a row for its table. "
+        "All settings of lam validate can be given too.",
+        epilog="Example: lam external arm --adapter my_module.MyAdapter --adapter.weights my.pt --name arm/my_model",
+    )
+    parser.add_argument("setting", help="a file experiments/SETTING.yaml")
+    parser.add_argument(
+        "--adapter", required=True, help="class of an adapter (lam.models.external); its arguments: --adapter.NAME"
+    )
+    parser.add_argument("--name", required=True, help="folder under runs/ that receives the row")
+    options, extra = parser.parse_known_args(arguments)
     filter_known_warnings()
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        sys.exit(str(__doc__).strip())
     sys.path.insert(0, "")  # an adapter is most often a file in the working directory
-    words, sys.argv = sys.argv[1:], sys.argv[:1]  # LightningCLI warns when it is given arguments while the process has its own
-    try:
-        evaluate_external(*words)
-    except (ValueError, OSError) as error:
-        sys.exit(f"lam.models.external: error: {str(error).strip().splitlines()[-1]}")
-
-
-if __name__ == "__main__":
-    main()
+    evaluate_external(options.setting, f"--adapter={options.adapter}", *extra, f"--name={options.name}")

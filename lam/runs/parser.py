@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+import sys
+from types import ModuleType
 from typing import Any, NoReturn
 
 import yaml
@@ -32,14 +35,46 @@ class LamParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise instead of printing every option there is."""
-        raise SettingsError(one_line(message)) from ex
+        raise SettingsError(one_line(message, self._known())) from ex
+
+    def _known(self) -> list[str]:
+        """Return the names of all settings, those of subcommands too."""
+        known = [word.lstrip("-") for action in self._actions for word in action.option_strings]
+        for action in self._actions:
+            if isinstance(action.choices, dict):
+                known += [word for parser in action.choices.values() for word in parser._known()]
+        return known
 
 
-def one_line(message: str) -> str:
-    """Return a parser's message without the types and values that bury it, with the option that shows what is possible."""
-    text = "; ".join(line.strip(" -") for line in re.sub(r" `lam fit.*", "", message).splitlines())
+def one_line(message: str, known: list[str]) -> str:
+    """Return a parser's message without the types and values that bury it, with the nearest name and where all are listed.
+
+    Args:
+        message: What the parser says.
+        known: Names of settings.
+    """
+    text = "; ".join(line.strip(" -") for line in re.sub(r" `--[^`]*` lists what there is\.", "", message).splitlines())
     text = re.sub(r"Type \S*Callable\[.*?\] expects a function or a callable class: ", "", text)
     text = re.sub(r"Expected a path but .*Expected a dot import path string: (\S+)", r"no class is named \1", text)
     text = re.sub(r"\.? Got value: Namespace\(.*", "", text).replace(": ;", ":").replace(":;", ":").rstrip(".")
     key = re.search(r'key "((?:model|data|trainer)[.]\w+)"', text)
-    return f"{text}. `lam fit {f'--{key[1]}.help CLASS' if key else '--help'}` lists what there is."
+    listing = f"--{key[1]}.help CLASS" if key else "--help-all"
+    return f"{text}.{_suggestion(text, known)} `{listing}` lists what there is."
+
+
+def _suggestion(text: str, known: list[str]) -> str:
+    """Return the name that was most likely meant, where one is close."""
+    if "Did you mean" in text:
+        return ""
+    wrong = re.search(r"(?:unrecognized arguments: --|accept option '|Option ')([\w.]+)", text)
+    unknown_class = re.search(r"no class is named (\w+)", text)
+    if unknown_class:
+        known = [name for module in _parts() for name in vars(module) if isinstance(vars(module)[name], type)]
+    name = wrong or unknown_class
+    near = difflib.get_close_matches(name[1], known, 1) if name else []
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def _parts() -> list[ModuleType]:
+    """Return the packages of parts that have been imported."""
+    return [module for name, module in sys.modules.items() if name.startswith("lam.")]

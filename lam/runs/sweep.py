@@ -1,12 +1,14 @@
 """Rows of a table in one process: trains and validates what is missing or stale, skips what is done.
 
-``python -m lam.runs.sweep SETTING noisy:beta@1e-4 vq:num_codes@16 none --seeds 0 1`` is what ``make table`` runs.
+``lam sweep SETTING noisy:beta@1e-4 vq:num_codes@16 none --seeds 0 1`` is what ``make table`` runs.
 Starting a process costs seconds, so rows share a few; each row is still exactly what ``lam fit`` and ``lam validate`` would do.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
+import importlib
 import logging
 import multiprocessing
 import os
@@ -26,6 +28,8 @@ from tqdm import tqdm
 
 from lam.data.mixture import open_index
 from lam.runs.cli import LamCLI, filter_known_warnings, run
+from lam.runs.configs import read_yaml
+from lam.runs.errors import SettingsError, explain
 from lam.runs.results import read_provenance, timing_summary
 
 
@@ -126,12 +130,13 @@ _steps: Any = multiprocessing.Value("q", 0)
 _planned: Any = multiprocessing.Value("q", 0)
 
 
-def _start_worker(steps: Any, planned: Any, threads: int) -> None:
-    """Prepares a process that makes rows."""
+def _start_worker(steps: Any, planned: Any, threads: int, packages: list[str]) -> None:
+    """Prepare a process that makes rows."""
     global _steps, _planned
     _steps, _planned = steps, planned
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    sys.argv = sys.argv[:1]  # LightningCLI warns when it is given arguments while the process has its own
+    for package in packages:  # so that YAML finds classes by the same short names
+        importlib.import_module(package)
     torch.set_num_threads(threads)
     filter_known_warnings()
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -195,7 +200,8 @@ def sweep(
     failed = []
     context = multiprocessing.get_context("spawn")
     steps, planned = context.Value("q", 0), context.Value("q", 0)
-    arguments = (steps, planned, max(1, (os.cpu_count() or 1) // jobs))
+    packages = [name for name, module in sys.modules.items() if name.startswith("lam.") and hasattr(module, "__path__")]
+    arguments = (steps, planned, max(1, (os.cpu_count() or 1) // jobs), packages)
     with (
         ProcessPoolExecutor(jobs, context, _start_worker, arguments) as pool,
         tqdm(total=0, unit="step", smoothing=0.05, desc=f"0/{len(rows)} rows") as bar,
@@ -208,8 +214,12 @@ def sweep(
                 error = future.exception()
                 if error is not None:
                     failed.append(row)
-                    tqdm.write("".join(traceback.format_exception(error)), file=sys.stderr)
-                tqdm.write(f"{row.name} seed {row.seed}: {f'failed: {error}' if error else future.result()}")
+                    told = explain(error)
+                    if told is None or os.environ.get("LAM_TRACEBACK"):
+                        tqdm.write("".join(traceback.format_exception(error)), file=sys.stderr)
+                    tqdm.write(f"{row.name} seed {row.seed}: failed: {told or error}", file=sys.stderr)
+                else:
+                    tqdm.write(f"{row.name} seed {row.seed}: {future.result()}")
                 bar.set_description(f"{len(rows) - len(waiting)}/{len(rows)} rows")
             # rows that have not started are expected to be as long as those that have
             started = max(1, min(len(rows), len(rows) - len(waiting) + jobs))
@@ -218,9 +228,14 @@ def sweep(
     return failed
 
 
-def rows_parser(description: str) -> argparse.ArgumentParser:
-    """Which rows of a setting, with which seeds, and how many side by side."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def rows_parser(command: str, description: str, example: str) -> argparse.ArgumentParser:
+    """Return a parser of which rows of a setting, with which seeds, and how many side by side."""
+    parser = argparse.ArgumentParser(
+        prog=command,
+        description=description,
+        epilog=f"Example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("setting", help="a file experiments/SETTING.yaml, or SERIES-WORLD of a series of worlds")
     parser.add_argument("rows", nargs="+", help="family, or family:knob@value")
     parser.add_argument("--jobs", type=int, default=1, help="rows made side by side, each with its share of the cores")
@@ -229,20 +244,41 @@ def rows_parser(description: str) -> argparse.ArgumentParser:
 
 
 def rows_of(options: argparse.Namespace) -> list[RunSpec]:
-    """The rows that were asked for."""
-    return [RunSpec.parse(options.setting, text, seed) for seed in options.seeds for text in options.rows]
+    """Return the rows that were asked for.
+
+    Raises:
+        SettingsError: There is no such setting or family.
+    """
+    rows = [RunSpec.parse(options.setting, text, seed) for seed in options.seeds for text in options.rows]
+    settings = [path.stem for path in sorted(Path("experiments").glob("*.yaml")) if "shards" in read_yaml(path).get("data", {})]
+    if not {options.setting, options.setting.partition("-")[0]} & set(settings):
+        raise SettingsError(_not_there("setting", "experiments", options.setting, settings))
+    families = [path.stem for path in sorted(Path("experiments/bottlenecks").glob("*.yaml"))]
+    for row in rows:
+        if row.family not in families:
+            raise SettingsError(_not_there("family", "experiments/bottlenecks", row.family, families))
+    return rows
 
 
-def main() -> None:
-    """Reads rows from the command line and makes them."""
-    options, extra = rows_parser(str(__doc__)).parse_known_args()
+def _not_there(kind: str, folder: str, name: str, there: list[str]) -> str:
+    """Return what to say of a file that does not exist, with those that do."""
+    if not there:
+        return f"No {kind} in {folder}, seen from {Path.cwd()}. lam init writes a copy of the settings there."
+    near = difflib.get_close_matches(name, there, 1)
+    guess = f" Did you mean {near[0]}?" if near else ""
+    return f"No {kind} {name}: there is no {folder}/{name}.yaml.{guess} There are: {', '.join(there)}."
+
+
+def main(arguments: list[str]) -> None:
+    """Read rows and make those that are missing or stale.
+
+    Args:
+        arguments: What is typed after ``lam sweep``.
+    """
+    parser = rows_parser("lam sweep", str(__doc__), "lam sweep demo none noisy:beta@1e-3 vq:num_codes@16 --seeds 0 1 --jobs 2")
+    options, extra = parser.parse_known_args(arguments)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        sys.exit("lam.runs.sweep: rows are made side by side with --jobs; under torchrun or SLURM start each row with lam fit.")
-    rows = rows_of(options)
-    failed = sweep(rows, tuple(extra), options.jobs, train_row)
+        raise SettingsError("Rows are made side by side with --jobs; under torchrun or SLURM start each row with lam fit.")
+    failed = sweep(rows_of(options), tuple(extra), options.jobs, train_row)
     if failed:
-        sys.exit("lam.runs.sweep: failed rows, left out of the table: " + ", ".join(f"{r.name} seed {r.seed}" for r in failed))
-
-
-if __name__ == "__main__":
-    main()
+        sys.exit("lam: error: failed rows, left out of the table: " + ", ".join(f"{r.name} seed {r.seed}" for r in failed))

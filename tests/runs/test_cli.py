@@ -169,7 +169,7 @@ def test_a_failed_start_does_not_block_the_next_one(shards, tmp_path):
 
 
 def test_the_process_ends_with_one_line_and_a_code(tmp_path):
-    command = [sys.executable, "-c", "from lam.runs.cli import main; main()", "fit", "--model.latent_dims=3"]
+    command = [sys.executable, "-m", "lam", "fit", "--model.latent_dims=3"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode != 0
     assert result.stderr.startswith("lam: error: ")

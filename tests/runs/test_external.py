@@ -134,7 +134,7 @@ def test_the_command_as_it_is_typed_makes_another_row_of_other_arguments(world, 
     settings = [word for word in arguments(*world, name="tiny/mean@half") if not word.startswith("--config")]
     adapter = ["--adapter", "foreign_adapters.MeanChange", "--adapter.gain=0.5"]
     subprocess.run(
-        [sys.executable, "-m", "lam.runs.external", "demo", *settings, *adapter],
+        [sys.executable, "-m", "lam", "external", "demo", *settings, *adapter],
         env=os.environ | {"PYTHONPATH": str(world[0].parent)},
         check=True,
     )
