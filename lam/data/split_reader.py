@@ -224,5 +224,5 @@ def _empty(shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
     if get_worker_info() is None:
         return torch.empty(shape, dtype=kind)
     # as torch's default_collate does it, untyped by torch; share_memory_() would copy
-    storage = torch.UntypedStorage._new_shared(math.prod(shape) * kind.itemsize, device="cpu")  # type: ignore[no-untyped-call]
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * kind.itemsize, device="cpu")
     return torch.empty(0, dtype=kind).set_(storage).view(shape)
