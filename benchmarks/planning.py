@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lam.control.heads import Seeing
-from lam.control.imagine import Imagination, goal_cost
+from lam.control.heads import StateConditionedHead
+from lam.control.imagination import Imagination, goal_cost
 from lam.control.planners import CEM, Problem
 from lam.encoders.base import StateShape
 from lam.models.forward import AdaLN
@@ -58,8 +58,8 @@ SIZES = {
     "64px-64": Size(64, 8, 128, 5),
 }
 BUDGETS = {
-    "control.yaml": CEM(candidates=48, elites=6, turns=6),
-    "paper": CEM(candidates=300, elites=10, turns=15),
+    "control.yaml": CEM(num_samples=48, num_elites=6, num_iterations=6),
+    "paper": CEM(num_samples=300, num_elites=10, num_iterations=15),
 }
 
 
@@ -70,7 +70,7 @@ class World(nn.Module):
         super().__init__()
         self.size = size
         self.forward_model = AdaLN(size.shape, 1, LATENT_DIM, size.width, modulation_std=0.2)
-        self.controller = Seeing(size.shape, NUM_ACTIONS, LATENT_DIM)
+        self.controller = StateConditionedHead(size.shape, NUM_ACTIONS, LATENT_DIM)
 
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
         """Predictions of states 1..T-1, (B, T-1, N, D)."""
@@ -194,13 +194,13 @@ def compare_budgets(worlds: dict[str, World], repeats: int) -> None:
     rows, shares = [], []
     for name, world in worlds.items():
         for budget, planner in BUDGETS.items():
-            turns = 1 if planner.candidates > 100 else planner.turns
-            short = CEM(planner.candidates, planner.elites, turns)
+            turns = 1 if planner.num_samples > 100 else planner.num_iterations
+            short = CEM(planner.num_samples, planner.num_elites, turns)
             problem = world.problem(1, 2, CHUNK)
-            label = f"{name:8s} {budget:12s} {planner.candidates} x {planner.turns} x {problem.horizon} steps"
+            label = f"{name:8s} {budget:12s} {planner.num_samples} x {planner.num_iterations} x {problem.horizon} steps"
             plan = lambda short=short, problem=problem: short.plan(problem)  # noqa: E731  # one a row
             rows.append(Row(label, plan, short.evaluations * problem.horizon, problem.low.device))
-            shares.append((planner.evaluations / short.evaluations, turns < planner.turns))
+            shares.append((planner.evaluations / short.evaluations, turns < planner.num_iterations))
     measure(rows, repeats)
     for row, (factor, extrapolated) in zip(rows, shares, strict=True):
         said = ", extrapolated from 1 turn" if extrapolated else ""
@@ -212,7 +212,7 @@ def compare_budgets(worlds: dict[str, World], repeats: int) -> None:
 
 def compare_batching(worlds: dict[str, World], repeats: int, episodes: int) -> None:
     """Prints how much faster episodes are planned together than one after the other."""
-    planner = CEM(candidates=48, elites=6, turns=1)
+    planner = CEM(num_samples=48, num_elites=6, num_iterations=1)
     for name, world in worlds.items():
         together, alone = world.problem(episodes, 2, CHUNK), world.problem(1, 2, CHUNK)
         steps, device = planner.evaluations * together.horizon * episodes, together.low.device

@@ -41,7 +41,7 @@ COMMANDS = {
     "control fit": Command("train heads between actions and latents", "lam.control.cli:main fit", WATCHERS),
     "control validate": Command("plan and act with trained heads", "lam.control.cli:main validate", WATCHERS),
     "control sweep": Command("make the heads and plans of a table's rows", "lam.control.sweep:main", WATCHERS),
-    "control oracle": Command("plan in the true simulator, an upper bound", "lam.control.truth:main", WATCHERS),
+    "control oracle": Command("plan in the true simulator, an upper bound", "lam.control.oracle:main", WATCHERS),
     "autoencoder fit": Command("train an encoder on the shards of a setting", "lam.runs.autoencoder:main fit"),
     "report": Command("make tables, figures and a page of finished runs", "lam.report.cli:main"),
     "export": Command("write a trained model into a folder to give away", "lam.runs.export:main"),

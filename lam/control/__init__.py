@@ -1,1 +1,1 @@
-"""Acting with latent actions: controllers from known actions to latents, planners, episodes with known truth."""
+"""Acting with latent actions: controllers from known actions to latents, planners, and episodes in simulators."""

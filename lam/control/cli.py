@@ -9,10 +9,9 @@ from typing import Any
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 import lam.control.closed_loop
-import lam.control.episode_board
-import lam.control.error
-import lam.control.plan_board
+import lam.control.controller_error
 import lam.control.planning
+import lam.control.viz
 import lam.viz  # noqa: F401  evaluations and visualizations are imported so that their short names work in YAML
 from lam.control.training import ControlledModel
 from lam.runs.base import RunCLI

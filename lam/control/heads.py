@@ -1,4 +1,4 @@
-"""Heads between known actions and latent actions, with and without a look at the state."""
+"""Heads between known actions and latent actions, with and without attention to the state."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lam.encoders.base import StateShape
 from lam.models.layers import MLP, Block, CrossAttention, RoPE, check_sizes, grid_positions
@@ -14,15 +15,15 @@ _SMALLEST_STD = 1e-6  # an input that never varied is passed on as zero, not blo
 
 
 class Head(nn.Module, ABC):
-    """Maps what is known of a transition to what is asked for: action and state to a latent action, or back.
+    """Map between the actions and the latent actions of transitions, in either direction.
 
-    Inputs and outputs have the scale of the labeled transitions: each input number its own, all output numbers one, so that
-    the loss is the squared distance between outputs in units of their variance.
+    Inputs and outputs are normalized by the labeled transitions: each input number by its own standard deviation, all output
+    numbers by one, so that the loss is the squared distance between outputs in units of their variance.
 
     Args:
         shape: Layout of a state.
-        num_inputs: Numbers P that are known.
-        num_outputs: Numbers Q that are asked for.
+        num_inputs: Numbers P of an input.
+        num_outputs: Numbers Q of an output.
     """
 
     input_mean: Tensor
@@ -42,59 +43,64 @@ class Head(nn.Module, ABC):
 
     @torch.no_grad()
     def measure(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Takes the scales from the labeled transitions, (n, P) and (n, Q)."""
+        """Measure the normalization on the labeled transitions, (n, P) and (n, Q)."""
         self.input_mean.copy_(inputs.mean(dim=0))
         self.input_std.copy_(inputs.std(dim=0, correction=0))
         self.output_mean.copy_(outputs.mean(dim=0))
         self.output_std.copy_((outputs - outputs.mean(dim=0)).square().mean().sqrt())
 
     def forward(self, inputs: Tensor, states: Tensor) -> Tensor:
-        """Outputs (B, Q) for inputs (B, P) in states (B, N, D), in the units of the labeled transitions."""
-        scaled = (inputs - self.input_mean) / self.input_std.clamp_min(_SMALLEST_STD)
-        return self.respond(scaled, states) * self.output_std + self.output_mean
+        """Return outputs (B, Q) for inputs (B, P) in states (B, N, D), in the units of the labeled transitions."""
+        return self.forward_normalized(self.normalize(inputs), states) * self.output_std + self.output_mean
 
     def loss(self, inputs: Tensor, states: Tensor, outputs: Tensor) -> Tensor:
-        """Squared distance between answer and outputs (B, Q), in units of the outputs' variance: 1 is answering their mean."""
-        error = (self(inputs, states) - outputs).square().mean()
+        """Return the squared distance to outputs (B, Q) in units of their variance: 1 is what predicting their mean costs."""
+        predicted: Tensor = self(inputs, states)
+        error = (predicted - outputs).square().mean()
         return error / self.output_std.square().clamp_min(_SMALLEST_STD**2)
 
+    def normalize(self, inputs: Tensor) -> Tensor:
+        """Return inputs (B, P) at unit scale."""
+        return (inputs - self.input_mean) / self.input_std.clamp_min(_SMALLEST_STD)
+
     @abstractmethod
-    def respond(self, inputs: Tensor, states: Tensor) -> Tensor:
-        """Outputs (B, Q) for inputs (B, P), both of unit scale, in states (B, N, D)."""
+    def forward_normalized(self, inputs: Tensor, states: Tensor) -> Tensor:
+        """Return outputs (B, Q) for inputs (B, P), both at unit scale, in states (B, N, D)."""
 
 
-class Blind(Head):
-    """Does not see the state: an MLP of three layers.
+class ActionOnlyHead(Head):
+    """Head that does not see the state: an MLP of three layers.
 
-    As controller the foil of https://arxiv.org/abs/2601.05230: where the same action means other latents in
-    other states and camera poses, it ends at a latent that moves nothing.
+    As controller it is the control of https://arxiv.org/abs/2601.05230: where the same action means other latents in
+    other states and camera poses, it converges to a latent that moves nothing.
 
     Args:
         shape: Layout of a state.
-        num_inputs: Numbers P that are known.
-        num_outputs: Numbers Q that are asked for.
+        num_inputs: Numbers P of an input.
+        num_outputs: Numbers Q of an output.
         width: Channels of the hidden layers.
     """
 
     def __init__(self, shape: StateShape, num_inputs: int, num_outputs: int, width: int = 128) -> None:
         super().__init__(shape, num_inputs, num_outputs)
-        self.net = nn.Sequential(embedding(num_inputs, width), nn.GELU(), nn.Linear(width, num_outputs))
+        self.net = nn.Sequential(mlp_embedding(num_inputs, width), nn.GELU(), nn.Linear(width, num_outputs))
 
-    def respond(self, inputs: Tensor, states: Tensor) -> Tensor:
-        """Outputs (B, Q); the states are ignored."""
-        return self.net(inputs)
+    @override
+    def forward_normalized(self, inputs: Tensor, states: Tensor) -> Tensor:
+        outputs: Tensor = self.net(inputs)
+        return outputs
 
 
-class Seeing(Head):
-    """Sees the last state: self-attention over its tokens, then one look at them by what is known.
+class StateConditionedHead(Head):
+    """Head that sees the last state: self-attention over its tokens, then cross-attention from the input to them.
 
     The controller of https://arxiv.org/abs/2601.05230: two self-attention blocks over the last state only, one
     cross-attention block from the input, embedded by an MLP of three layers, and a linear map of its single token.
 
     Args:
         shape: Layout of a state.
-        num_inputs: Numbers P that are known.
-        num_outputs: Numbers Q that are asked for.
+        num_inputs: Numbers P of an input.
+        num_outputs: Numbers Q of an output.
         width: Channels of a token.
         depth: Self-attention blocks.
         heads: Attention heads.
@@ -104,67 +110,70 @@ class Seeing(Head):
         self, shape: StateShape, num_inputs: int, num_outputs: int, width: int = 64, depth: int = 2, heads: int = 4
     ) -> None:
         super().__init__(shape, num_inputs, num_outputs)
-        self.embed = embedding(num_inputs, width)
-        self.look = Look(shape, width, depth, heads)
+        self.embed = mlp_embedding(num_inputs, width)
+        self.attention = StateAttention(shape, width, depth, heads)
         self.to_output = nn.Linear(width, num_outputs)
 
-    def respond(self, inputs: Tensor, states: Tensor) -> Tensor:
-        """Outputs (B, Q)."""
-        return self.to_output(self.look(self.embed(inputs), states))
+    @override
+    def forward_normalized(self, inputs: Tensor, states: Tensor) -> Tensor:
+        outputs: Tensor = self.to_output(self.attention(self.embed(inputs), states))
+        return outputs
 
 
-class Classifying(Seeing):
-    """Chooses one of the outputs that occurred in the labeled transitions, for latents that are codes.
+class CodeClassifier(StateConditionedHead):
+    """Head that chooses one of the outputs that occurred in the labeled transitions, for latents that are codes.
 
     Args:
         shape: Layout of a state.
-        num_inputs: Numbers P that are known.
-        num_outputs: Numbers Q that are asked for.
-        most: Different outputs there may be, the number of labeled transitions at most.
+        num_inputs: Numbers P of an input.
+        num_outputs: Numbers Q of an output.
+        max_choices: Different outputs there may be; no more than labeled transitions.
         width: Channels of a token.
     """
 
     choices: Tensor
     num_choices: Tensor
 
-    def __init__(self, shape: StateShape, num_inputs: int, num_outputs: int, most: int, width: int = 64) -> None:
+    def __init__(self, shape: StateShape, num_inputs: int, num_outputs: int, max_choices: int, width: int = 64) -> None:
         super().__init__(shape, num_inputs, num_outputs, width)
-        self.to_output = nn.Linear(width, most)
-        self.register_buffer("choices", torch.zeros(most, num_outputs))
+        self.to_output = nn.Linear(width, max_choices)
+        self.register_buffer("choices", torch.zeros(max_choices, num_outputs))
         self.register_buffer("num_choices", torch.tensor(0))
 
+    @override
     @torch.no_grad()
     def measure(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Takes the scales and the different outputs of the labeled transitions, (n, P) and (n, Q)."""
+        """Measure the normalization and collect the different outputs of the labeled transitions, (n, P) and (n, Q)."""
         super().measure(inputs, outputs)
         found = outputs.unique(dim=0)
         self.choices[: len(found)] = found
         self.num_choices.fill_(len(found))
 
+    @override
     def forward(self, inputs: Tensor, states: Tensor) -> Tensor:
-        """The likeliest output (B, Q) for inputs (B, P) in states (B, N, D)."""
-        return self.choices[self.scores(inputs, states).argmax(dim=1)]
+        """Return the most probable output (B, Q) for inputs (B, P) in states (B, N, D)."""
+        return self.choices[self.logits(inputs, states).argmax(dim=1)]
 
+    @override
     def loss(self, inputs: Tensor, states: Tensor, outputs: Tensor) -> Tensor:
-        """Cross-entropy, in nats, of choosing outputs (B, Q)."""
+        """Return the cross-entropy, in nats, of choosing outputs (B, Q)."""
         target = torch.cdist(outputs, self.choices[: int(self.num_choices)]).argmin(dim=1)
-        return nn.functional.cross_entropy(self.scores(inputs, states), target)
+        return nn.functional.cross_entropy(self.logits(inputs, states), target)
 
-    def scores(self, inputs: Tensor, states: Tensor) -> Tensor:
-        """Logits of the choices there are, (B, choices)."""
-        scaled = (inputs - self.input_mean) / self.input_std.clamp_min(_SMALLEST_STD)
-        return self.respond(scaled, states)[:, : int(self.num_choices)]
+    def logits(self, inputs: Tensor, states: Tensor) -> Tensor:
+        """Return the logits of the choices there are, (B, choices)."""
+        return self.forward_normalized(self.normalize(inputs), states)[:, : int(self.num_choices)]
 
 
-class Clone(nn.Module):
-    """Behavior cloning toward a goal: all actions on the way at once, from the state one is in and the one to reach.
+class BehaviorCloning(nn.Module):
+    """Behavior cloning toward a goal: predicts all actions on the way at once from the present state and the goal.
 
-    The bound that needs no world model and no latents. Sees both states token by token, joined along channels.
+    The reference that needs no world model and no latents. Both states are joined token by token along channels.
 
     Args:
         shape: Layout of a state.
         num_actions: Numbers U of an action.
-        steps: Actions H on the way.
+        horizon: Actions H on the way.
         width: Channels of a token.
         depth: Self-attention blocks.
         heads: Attention heads.
@@ -174,35 +183,37 @@ class Clone(nn.Module):
     std: Tensor
 
     def __init__(
-        self, shape: StateShape, num_actions: int, steps: int, width: int = 64, depth: int = 2, heads: int = 4
+        self, shape: StateShape, num_actions: int, horizon: int, width: int = 64, depth: int = 2, heads: int = 4
     ) -> None:
         super().__init__()
         self.num_actions = num_actions
         self.query = nn.Parameter(0.02 * torch.randn(width))
-        self.look = Look(shape._replace(dim=2 * shape.dim), width, depth, heads)
-        self.to_actions = nn.Linear(width, steps * num_actions)
+        self.attention = StateAttention(shape._replace(dim=2 * shape.dim), width, depth, heads)
+        self.to_actions = nn.Linear(width, horizon * num_actions)
         self.register_buffer("mean", torch.zeros(num_actions))
         self.register_buffer("std", torch.ones(num_actions))
 
     @torch.no_grad()
     def measure(self, actions: Tensor) -> None:
-        """Takes the scale of each number of an action from those of the labeled clips, (n, U)."""
+        """Measure the normalization of each number of an action on those of the labeled clips, (n, U)."""
         self.mean.copy_(actions.mean(dim=0))
         self.std.copy_(actions.std(dim=0, correction=0))
 
     def forward(self, states: Tensor, goals: Tensor) -> Tensor:
-        """Actions (B, H, U) that lead from states to goals, each (B, N, D)."""
-        seen = self.look(self.query.expand(len(states), -1), torch.cat((states, goals), dim=-1))
-        return self.to_actions(seen).unflatten(-1, (-1, self.num_actions)) * self.std + self.mean
+        """Return actions (B, H, U) that lead from states to goals, each (B, N, D)."""
+        features = self.attention(self.query.expand(len(states), -1), torch.cat((states, goals), dim=-1))
+        normalized: Tensor = self.to_actions(features)
+        return normalized.unflatten(-1, (-1, self.num_actions)) * self.std + self.mean
 
     def loss(self, states: Tensor, goals: Tensor, actions: Tensor) -> Tensor:
-        """Squared distance to the recorded actions (B, H, U), each number in units of its variance."""
-        error = (self(states, goals) - actions) / self.std.clamp_min(_SMALLEST_STD)
+        """Return the squared distance to the recorded actions (B, H, U), each number in units of its variance."""
+        predicted: Tensor = self(states, goals)
+        error = (predicted - actions) / self.std.clamp_min(_SMALLEST_STD)
         return error.square().mean()
 
 
-class Look(nn.Module):
-    """Self-attention over the tokens of a state, then one look at them by a query.
+class StateAttention(nn.Module):
+    """Self-attention over the tokens of a state, then cross-attention from one query to them.
 
     Args:
         shape: Layout of a state.
@@ -216,9 +227,8 @@ class Look(nn.Module):
         check_sizes(width, heads, depth)
         self.shape = shape
         self.embed_state = nn.Linear(shape.dim, width)
-        self.places = nn.Parameter(
-            0.02 * torch.randn(shape.tokens, width)
-        )  # rotations alone say where tokens are to each other
+        # rotary embeddings alone encode where tokens are relative to each other
+        self.positions = nn.Parameter(0.02 * torch.randn(shape.tokens, width))
         self.rope = RoPE(width // heads)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm_tokens = nn.LayerNorm(width)
@@ -229,17 +239,18 @@ class Look(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, query: Tensor, states: Tensor) -> Tensor:
-        """What each query (B, width) sees in its state (B, N, D), (B, width)."""
+        """Return the features (B, width) that queries (B, width) find in their states (B, N, D)."""
         rotation = self.rope(grid_positions(self.shape, 1, states.device))
-        tokens = self.embed_state(states) + self.places
+        tokens = self.embed_state(states) + self.positions
         for block in self.blocks:
             tokens = block(tokens, rotation)
         query = query[:, None]
         query = query + self.cross(self.norm_cross(query), self.norm_tokens(tokens))
         query = query + self.mlp(self.norm_mlp(query))
-        return self.norm(query)[:, 0]
+        features: Tensor = self.norm(query)
+        return features[:, 0]
 
 
-def embedding(num_inputs: int, width: int) -> nn.Sequential:
-    """MLP of three layers from a few numbers to a token."""
+def mlp_embedding(num_inputs: int, width: int) -> nn.Sequential:
+    """Build an MLP of three layers from a few numbers to a token."""
     return nn.Sequential(nn.Linear(num_inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))

@@ -1,42 +1,45 @@
-"""E11, planning on recorded episodes: which actions lead to the goal, as far as the world model knows."""
+"""Planning on recorded episodes (open loop): which actions lead to the goal according to the world model."""
 
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from lam.control.policies import Policy, Search, alternatives, beginning, policies
+from lam.control.base import ActionConditionedModel, as_action_conditioned
+from lam.control.policies import Policy, Search, ablations, initial_actions, policies
 from lam.data.schema import ActionField
 from lam.distributed import gather
 from lam.evals.base import Evaluation, Results
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import BufferedClips
 from lam.noise import splitmix64
 from lam.runs.columns import Column
 
 
 class Planning(Evaluation):
-    """Plans from the first state of held-out clips to their last, and compares with the actions that were recorded.
+    """Plan from the first state of held-out clips to their last, and compare with the actions that were recorded.
 
     Open loop, the protocol of arXiv 2601.05230 for DROID (table S1): the goal is a state, the cost the squared distance of the
     imagined last state to it. Keys: ``error``, the sum over the action's numbers of |sum of the plan - sum of the recorded
-    actions| (their Delta xyz), ``ate``, root mean square distance between both paths along the steps, ``rpe``, the same between
-    single steps. Each also for bounds: ``_stay``, the mean action at every step, ``_chance``, actions drawn as the recorded
-    ones are spread, ``_clone``, behavior cloning on the same labels; and, if asked for, for other searches: ``_latent`` among
-    latents of the prior, ``_blind`` through the controller that does not see the state, ``_shuffled`` with each candidate
-    at the cost of another, so that it cannot do better than staying. ``normalized`` is error / error_stay. Units are those
-    of the recorded actions. Curve ``trace``: cost of the best candidate over the turns of the search, mean of all episodes, as
-    a share of its first; ``plans_per_second`` on this process.
+    actions| (their Delta xyz), ``ate``, root mean square distance between both paths along the steps, ``rpe``, the same
+    between single steps. Each also for references: ``_stay``, the mean action at every step, ``_chance``, actions with the
+    spread of the recorded ones, ``_clone``, behavior cloning on the same labels; and, if asked for, for ablations: ``_latent``
+    among latents of the prior, ``_blind`` through the controller that does not see the state, ``_shuffled`` with each
+    candidate at the cost of another, so that it cannot do better than staying. ``normalized`` is error / error_stay. Units are
+    those of the recorded actions. Curve ``trace``: cost of the best candidate after each iteration of the search, mean of all
+    episodes, as a share of the first; ``plans_per_second`` on this process.
 
     Args:
-        search: How plans are looked for.
-        numbers: Which numbers of an action add up to a displacement; all whose steps are joined by their sum if not given.
+        search: How plans are searched for.
+        displacement_dims: Numbers of an action that add up to a displacement; all that are aggregated by their sum if not
+            given.
         max_clips: Episodes, at most.
-        at_a_time: Episodes planned together.
-        alternatives: Episodes, the first of those, that are searched in these other ways too; each costs as much as a plan.
+        batch_size: Episodes planned together.
+        ablation_clips: Episodes, the first of those, that are planned by the ablations too; each costs as much as a plan.
     """
 
     name: ClassVar[str] = "planning"
@@ -104,64 +107,68 @@ class Planning(Evaluation):
     def __init__(
         self,
         search: Search | None = None,
-        numbers: list[int] | None = None,
+        displacement_dims: list[int] | None = None,
         max_clips: int = 256,
-        at_a_time: int = 16,
-        alternatives: int = 0,
+        batch_size: int = 16,
+        ablation_clips: int = 0,
     ) -> None:
         super().__init__()
         self.search = search or Search()
-        self.numbers, self.max_clips, self.at_a_time, self.alternatives = numbers, max_clips, at_a_time, alternatives
+        self.displacement_dims, self.max_clips = displacement_dims, max_clips
+        self.batch_size, self.ablation_clips = batch_size, ablation_clips
         self.reset()
 
-    def prepare(self, module: Any) -> None:
-        """Asks for room in the clip buffer."""
-        module.clip_buffer.require(self.max_clips)
+    @override
+    def prepare(self, model: WorldModel) -> None:
+        model.clip_buffer.require(self.max_clips)
 
+    @override
     def reset(self) -> None:
-        """Nothing is kept here: the model empties the clip buffer."""
+        """Keep nothing here: the model empties the clip buffer."""
 
-    def observe(self, observation: Observation, module: Any) -> None:
-        """Nothing is kept here: the model fills the clip buffer."""
+    @override
+    def observe(self, observation: Observation, model: WorldModel) -> None:
+        """Keep nothing here: the model fills the clip buffer."""
 
-    def compute(self, module: Any) -> Results:
-        """Plans this process's share of the episodes and gathers what was found."""
-        clips = module.clip_buffer.clips(self.max_clips)
+    @override
+    def compute(self, model: WorldModel) -> Results:
+        model = as_action_conditioned(model)
+        clips = model.clip_buffer.clips(self.max_clips)
         if clips is None:
             return Results()
-        results, budget = Results(), f"@{module.labeled_clips}"
-        self._plan(module, clips, policies(module, self.search), results)
-        if self.alternatives:
-            self._plan(module, clips.take(slice(self.alternatives)), alternatives(module, self.search), results)
+        results, budget = Results(), f"@{model.labeled_clips}"
+        self._plan(model, clips, policies(model, self.search), results)
+        if self.ablation_clips:
+            self._plan(model, clips.take(slice(self.ablation_clips)), ablations(model, self.search), results)
         results.metrics = {name: value.mean().item() for name, (_, value) in results.clips.items()}
         if results.metrics["error_stay" + budget]:
             results.metrics["normalized" + budget] = results.metrics["error" + budget] / results.metrics["error_stay" + budget]
         return results
 
-    def _plan(self, module: Any, clips: BufferedClips, ways: dict[str, Policy], results: Results) -> None:
-        """Plans clips in some ways and adds what was found to the results."""
-        numbers = self.numbers or additive(module.data.index.actions)
+    def _plan(self, model: ActionConditionedModel, clips: BufferedClips, policies: dict[str, Policy], results: Results) -> None:
+        """Plan this process's share of the clips by some policies, gather, and add to the results."""
+        dims = self.displacement_dims or displacement_dims(model.action_fields)
         values: dict[str, list[Tensor]] = {}
         traces, seconds, planned = [], 0.0, 0
-        for places in clips.local_indices(self.at_a_time):
-            episodes = clips.take(places, module.device)
-            truth = episodes.labels["action"].to(episodes.states.dtype)[..., numbers]
+        for places in clips.local_indices(self.batch_size):
+            episodes = clips.take(places, model.device)
+            recorded = episodes.labels["action"].to(episodes.states.dtype)[..., dims]
             values.setdefault("position", []).append(episodes.position.cpu())
-            start = beginning(module.data.index, len(episodes), truth.shape[1]).to(module.device)
-            for suffix, way in ways.items():
+            initial = initial_actions(model.action_statistics, len(episodes), recorded.shape[1]).to(model.device)
+            for suffix, policy in policies.items():
                 began = time.perf_counter()
                 with self.autocast():
-                    plan = way(episodes.states[:, 0], episodes.states[:, -1], splitmix64(episodes.position), start)
+                    plan = policy(episodes.states[:, 0], episodes.states[:, -1], splitmix64(episodes.position), initial)
                 if not suffix:
                     seconds, planned = seconds + time.perf_counter() - began, planned + len(places)
                     traces.append(plan.trace.double().cpu())
-                for key, value in deviations(plan.actions[..., numbers], truth).items():
+                for key, value in deviations(plan.actions[..., dims], recorded).items():
                     values.setdefault(key + suffix, []).append(value.double().cpu())
         columns = {key: torch.cat(value) for key, value in values.items()}
         own = columns.pop("position", torch.empty(0, dtype=torch.int64))
-        names = sorted(f"{key}{suffix}" for key in ("error", "ate", "rpe") for suffix in ways)
+        names = sorted(f"{key}{suffix}" for key in ("error", "ate", "rpe") for suffix in policies)
         positions, *found = gather(own, *(columns.get(name, torch.empty(0, dtype=torch.float64)) for name in names))
-        budget = f"@{module.labeled_clips}"
+        budget = f"@{model.labeled_clips}"
         results.clips |= {name + budget: (positions, value) for name, value in zip(names, found, strict=True)}
         if traces:
             trace = torch.cat(traces, dim=1)
@@ -169,27 +176,27 @@ class Planning(Evaluation):
             results.curves["plans_per_second"] = planned / seconds
 
 
-def additive(fields: list[ActionField]) -> list[int]:
-    """The numbers of an action whose steps add up to a displacement.
+def displacement_dims(fields: list[ActionField]) -> list[int]:
+    """Return the numbers of an action whose steps add up to a displacement.
 
     Raises:
         ValueError: There are none.
     """
     aggregations = [field.aggregation for field in fields for _ in range(field.dim)]
-    numbers = [number for number, aggregation in enumerate(aggregations) if aggregation == "sum"]
-    if not numbers:
+    dims = [dim for dim, aggregation in enumerate(aggregations) if aggregation == "sum"]
+    if not dims:
         raise ValueError(
             f"None of the recorded numbers {[field.name for field in fields]} adds up over steps, so there is no displacement. "
-            "Set the evaluation's numbers."
+            "Set displacement_dims of Planning."
         )
-    return numbers
+    return dims
 
 
-def deviations(plan: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """How far planned steps (E, H, n) are from those that were taken: error, ate and rpe of each episode, (E,)."""
-    path = (plan - truth).cumsum(dim=1)
+def deviations(plan: Tensor, recorded: Tensor) -> dict[str, Tensor]:
+    """Return how far planned steps (E, H, n) are from those that were taken: error, ate and rpe of each episode, (E,)."""
+    path = (plan - recorded).cumsum(dim=1)
     return {
         "error": path[:, -1].abs().sum(dim=-1),
         "ate": path.square().sum(dim=-1).mean(dim=-1).sqrt(),
-        "rpe": (plan - truth).square().sum(dim=-1).mean(dim=-1).sqrt(),
+        "rpe": (plan - recorded).square().sum(dim=-1).mean(dim=-1).sqrt(),
     }

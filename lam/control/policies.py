@@ -1,46 +1,48 @@
-"""Policies: from states and goals to actions, by a search through a world model, without it, or without a look at the goal."""
+"""Policies: from states and goals to actions, by planning through a world model, by cloning, or without regard to the goal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from lam.control.imagine import Act, Imagination, goal_cost
-from lam.control.latent import LatentProblem, LatentSearch
-from lam.control.planners import CEM, Chance, Plan, Planner, Problem, Stay
+from lam.control.base import ActionConditionedModel
+from lam.control.imagination import Controller, Imagination, goal_cost
+from lam.control.latent_planning import LatentProblem, LatentSearch
+from lam.control.planners import CEM, MeanAction, Plan, Planner, Problem, RandomPlan
+from lam.data.schema import ActionStatistics
+from lam.models.base import WorldModel
 
 # Letters of this file: E episodes, H steps, U numbers of an action.
 
 Policy = Callable[[Tensor, Tensor, Tensor, Tensor], Plan]
-"""Plans (E, H, U) for states (E, N, D), goals (E, N, D), keys of the episodes (E,) and where to begin, (E, H, U)."""
+"""Plans (E, H, U) for states (E, N, D), goals (E, N, D), noise keys of the episodes (E,) and initial actions (E, H, U)."""
 
 
 @dataclass
 class Search:
-    """How a world model is searched.
+    """How plans are searched for.
 
     Attributes:
-        planner: The search; the cross-entropy method with the papers' budget if not given.
+        planner: The algorithm; the cross-entropy method with the papers' budget if not given.
         window: Imagined states that the world model looks back at; 2 in the public code adopted by
             https://arxiv.org/abs/2601.05230.
-        at_once: Sequences that go through the model together, for memory.
+        chunk_size: Sequences that go through the model together; bounds the memory.
         goal_tokens: Tokens of a state that the cost compares with the goal's; all if not given.
         latent: The search among latents of the prior, where one is asked for; with the papers' budget if not given.
     """
 
     planner: Planner | None = None
     window: int = 2
-    at_once: int = 1024
+    chunk_size: int = 1024
     goal_tokens: list[int] | None = None
     latent: LatentSearch | None = None
 
     def mask(self, states: Tensor) -> Tensor | None:
-        """Which tokens of states (E, N, D) the cost looks at, (N,); None where it is all."""
+        """Return which tokens of states (E, N, D) the cost compares, (N,); None where it is all."""
         if self.goal_tokens is None:
             return None
         mask = torch.zeros(states.shape[1], device=states.device)
@@ -48,85 +50,102 @@ class Search:
         return mask
 
 
-def policies(module: Any, search: Search) -> dict[str, Policy]:
-    """What a controlled world model is compared with, by the suffix of its keys.
+def policies(model: ActionConditionedModel, search: Search) -> dict[str, Policy]:
+    """Return the planner and the references that it is compared with, by the suffix of their keys.
 
-    The search through the controller (no suffix), ``_stay`` (the mean action), ``_chance`` (actions as the recorded ones are
-    spread) and ``_clone`` (behavior cloning).
+    The planner through the controller (no suffix), ``_stay`` (the mean action), ``_chance`` (actions with the spread of the
+    recorded ones) and ``_clone`` (behavior cloning).
     """
+    controller, statistics = partial(model.run_controller, "controller"), model.action_statistics
 
-    def clone(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:
-        posed = problem(module, controller(module), search, states, goals, keys, start)
-        actions = posed.clip_actions(module.heads["clone"](states.float(), goals.float()))
-        return Plan(actions, posed.cost(actions[:, None])[:, 0])
+    def clone(states: Tensor, goals: Tensor, noise_keys: Tensor, initial: Tensor) -> Plan:
+        problem = make_problem(model, statistics, controller, search, states, goals, noise_keys, initial)
+        actions = problem.clip_actions(model.clone_actions(states, goals))
+        return Plan(actions, problem.cost(actions[:, None])[:, 0])
 
     return {
-        "": searched(module, controller(module), search),
-        "_stay": searched(module, controller(module), search, Stay()),
-        "_chance": searched(module, controller(module), search, Chance()),
+        "": planner_policy(model, statistics, controller, search),
+        "_stay": planner_policy(model, statistics, controller, search, MeanAction()),
+        "_chance": planner_policy(model, statistics, controller, search, RandomPlan()),
         "_clone": clone,
     }
 
 
-def alternatives(module: Any, search: Search) -> dict[str, Policy]:
-    """Other searches through the same world model, each as dear as the first.
+def ablations(model: ActionConditionedModel, search: Search) -> dict[str, Policy]:
+    """Return other planners through the same world model by the suffix of their keys, each as expensive as the first.
 
-    ``_latent`` looks among latents of the prior and needs no controller, only the reverse head. Two ought to fail: ``_blind``
-    through the controller that does not see the state, ``_shuffled`` with each candidate at the cost of another.
+    ``_latent`` searches among latents of the prior and needs no controller, only the action decoder. Two should fail:
+    ``_blind`` through the controller that does not see the state, ``_shuffled`` with each candidate at the cost of another.
     """
+    controller, statistics = partial(model.run_controller, "controller"), model.action_statistics
 
-    def latent(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:
+    def latent(states: Tensor, goals: Tensor, noise_keys: Tensor, initial: Tensor) -> Plan:
         mask = search.mask(states)
-        posed = LatentProblem(module, states[:, None], goals, keys, start.shape[1], search.window, search.at_once, mask)
-        return (search.latent or LatentSearch()).plan(posed)
+        problem = LatentProblem(
+            model, states[:, None], goals, noise_keys, initial.shape[1], search.window, search.chunk_size, mask
+        )
+        return (search.latent or LatentSearch()).plan(problem)
 
-    def shuffled(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:
-        posed = problem(module, controller(module), search, states, goals, keys, start)
-        return (search.planner or CEM()).plan(replace(posed, cost=lambda actions: posed.cost(actions).roll(1, dims=1)))
+    def shuffled(states: Tensor, goals: Tensor, noise_keys: Tensor, initial: Tensor) -> Plan:
+        problem = make_problem(model, statistics, controller, search, states, goals, noise_keys, initial)
+        return (search.planner or CEM()).plan(replace(problem, cost=lambda actions: problem.cost(actions).roll(1, dims=1)))
 
     return {
         "_latent": latent,
-        "_blind": searched(module, partial(module.act, "blind"), search),
+        "_blind": planner_policy(model, statistics, partial(model.run_controller, "blind"), search),
         "_shuffled": shuffled,
     }
 
 
-def controller(module: Any) -> Act:
-    """The controller that sees the state."""
-    return partial(module.act, "controller")
+def planner_policy(
+    model: WorldModel, statistics: ActionStatistics, controller: Controller, search: Search, planner: Planner | None = None
+) -> Policy:
+    """Return the policy of a planner through a world model.
 
+    Args:
+        model: The world model.
+        statistics: Statistics of the recorded actions; plans stay within their bounds.
+        controller: Turns actions into latents.
+        search: How plans are searched for.
+        planner: The algorithm; that of the search if not given.
+    """
 
-def searched(module: Any, act: Act, search: Search, planner: Planner | None = None) -> Policy:
-    """A planner, the search's own if none is given, with a controller and the module's world model."""
-
-    def policy(states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Plan:
-        return (planner or search.planner or CEM()).plan(problem(module, act, search, states, goals, keys, start))
+    def policy(states: Tensor, goals: Tensor, noise_keys: Tensor, initial: Tensor) -> Plan:
+        problem = make_problem(model, statistics, controller, search, states, goals, noise_keys, initial)
+        return (planner or search.planner or CEM()).plan(problem)
 
     return policy
 
 
-def problem(module: Any, act: Act, search: Search, states: Tensor, goals: Tensor, keys: Tensor, start: Tensor) -> Problem:
-    """What is to be planned, from states to goals (E, N, D); bounds are those of the recorded actions."""
-    imagination = Imagination(module, act, search.window, search.at_once)
+def make_problem(
+    model: WorldModel,
+    statistics: ActionStatistics,
+    controller: Controller,
+    search: Search,
+    states: Tensor,
+    goals: Tensor,
+    noise_keys: Tensor,
+    initial: Tensor,
+) -> Problem:
+    """Return the planning problem of leading states to goals, (E, N, D) each, within the bounds of the recorded actions."""
+    imagination = Imagination(model, controller, search.window, search.chunk_size)
     mask = search.mask(states)
     with torch.inference_mode(False):  # clones outside of it can take part in the gradients that a planner may need
         first, goals = states[:, None].clone(), goals.clone()
-    none = first.new_zeros(len(first), 0, module.bottleneck.num_latents, module.bottleneck.dim)
-    low, high, std = (bound.to(first.device) for bound in bounds(module.data.index))
+    none = first.new_zeros(len(first), 0, model.bottleneck.num_latents, model.bottleneck.dim)
+    low, high, std = (bound.to(first.device) for bound in action_bounds(statistics))
 
     def cost(actions: Tensor) -> Tensor:
         return goal_cost(imagination(first, none, actions)[:, :, -1], goals, mask)
 
-    return Problem(cost, keys, start.shape[1], low, high, start, std)
+    return Problem(cost, noise_keys, initial.shape[1], low, high, initial, std)
 
 
-def bounds(index: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Smallest and largest value of each number of the recorded actions, and their standard deviation, (U,) each."""
-    statistics = index.action_statistics
-    low, high, std = (torch.tensor(getattr(statistics, name)) for name in ("low", "high", "std"))
-    return low, high, std
+def action_bounds(statistics: ActionStatistics) -> tuple[Tensor, Tensor, Tensor]:
+    """Return smallest and largest value of each number of the recorded actions, and their standard deviation, (U,) each."""
+    return torch.tensor(statistics.low), torch.tensor(statistics.high), torch.tensor(statistics.std)
 
 
-def beginning(index: Any, episodes: int, steps: int) -> Tensor:
-    """Where a search begins, (E, H, U): the mean of the recorded actions at every step."""
-    return torch.tensor(index.action_statistics.mean).expand(episodes, steps, -1)
+def initial_actions(statistics: ActionStatistics, episodes: int, horizon: int) -> Tensor:
+    """Return the actions that a search starts from, (E, H, U): the mean of the recorded ones at every step."""
+    return torch.tensor(statistics.mean).expand(episodes, horizon, -1)

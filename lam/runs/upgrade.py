@@ -9,6 +9,10 @@ from typing import Any
 
 MODULES = {
     "lam.boards": "lam.viz",
+    "lam.control.episode_board": "lam.control.viz",
+    "lam.control.error": "lam.control.controller_error",
+    "lam.control.latent": "lam.control.latent_planning",
+    "lam.control.plan_board": "lam.control.viz",
     "lam.foreign": "lam.models.external",
     "lam.forward": "lam.models.forward",
     "lam.inverse": "lam.models.inverse",
@@ -20,19 +24,32 @@ CLASSES = {
     "CodeGalleryBoard": "lam.viz.CodeGalleryVisualization",
     "CodeUsageBoard": "lam.viz.CodeUsageVisualization",
     "EmbeddingBoard": "lam.viz.EmbeddingVisualization",
-    "EpisodeBoard": "lam.control.episode_board.EpisodeVisualization",
+    "EpisodeBoard": "lam.control.viz.EpisodeVisualization",
     "LeakageBoard": "lam.viz.LeakageVisualization",
-    "PlanBoard": "lam.control.plan_board.PlanVisualization",
+    "PlanBoard": "lam.control.viz.PlanVisualization",
     "PredictionBoard": "lam.viz.PredictionVisualization",
     "RateBoard": "lam.viz.RateVisualization",
     "RolloutBoard": "lam.viz.RolloutVisualization",
     "TransferBoard": "lam.viz.TransferVisualization",
     "TraversalBoard": "lam.viz.TraversalVisualization",
+    "Chance": "lam.control.planners.RandomPlan",
     "Nothing": "lam.bottlenecks.NoLatent",
+    "Stay": "lam.control.planners.MeanAction",
 }
 """Classes that were renamed, by their old names without a module; none of these names is used again."""
 
-ARGUMENTS: dict[str, dict[str, str]] = {}
+_SAMPLES = {"candidates": "num_samples", "elites": "num_elites", "turns": "num_iterations"}
+ARGUMENTS: dict[str, dict[str, str]] = {
+    "CEM": {**_SAMPLES, "smallest_std": "min_std"},
+    "ClosedLoop": {"episodes": "num_episodes", "every": "replan_every", "at_a_time": "batch_size"},
+    "GradientDescent": {"starts": "num_starts", "turns": "num_iterations"},
+    "LatentSearch": _SAMPLES,
+    "MPPI": _SAMPLES,
+    "Planning": {"numbers": "displacement_dims", "at_a_time": "batch_size", "alternatives": "ablation_clips"},
+    "StraightLines": _SAMPLES,
+    "latent": _SAMPLES,
+    "search": {"at_once": "chunk_size"},
+}
 """Arguments that were renamed, by the class or the key of the settings that they belong to."""
 
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"

@@ -65,7 +65,8 @@ class MiniGrid(Simulator):
     @override
     def expert_action(self) -> np.ndarray:
         ahead = self._env.grid.get(*self._env.front_pos)
-        return AHEAD if ahead is None or ahead.can_overlap() else RIGHT
+        blocked = ahead is not None and not ahead.can_overlap()
+        return RIGHT if blocked else AHEAD
 
     @override
     def step(self, action: np.ndarray) -> Step:

@@ -1,22 +1,23 @@
 """Acting in a simulator: what counts as reached, the same episodes for all, crashes, and the true simulator as bound."""
 
 import io
-from types import SimpleNamespace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-import lam.control.episode_board
+import lam.control.viz
 import lam.simulators
-from lam.control import closed_loop
-from lam.control.closed_loop import EPISODES, ClosedLoop, Stage, draw_episode
-from lam.control.episode_board import EpisodeVisualization
+from lam.control import closed_loop, episodes
+from lam.control.closed_loop import FIRST_EPISODE, ClosedLoop, EpisodeSettings
+from lam.control.episodes import SimulatorHandle, draw_task
+from lam.control.oracle import OracleClosedLoop
 from lam.control.planners import CEM
-from lam.control.policies import Search
-from lam.control.truth import Told, Truth
-from lam.data.schema import ActionField, ActionStatistics
+from lam.control.policies import Search, policies
+from lam.control.viz import EpisodeVisualization
+from lam.data.schema import ActionField
 from lam.simulators import Simulator, Step, record_episode
 from tests.control.test_evaluations import Acting
 from tests.processes import run_processes
@@ -68,17 +69,9 @@ class Breaking(Lamp):
 class Model(Acting):
     """The toy that knows what actions do, for pictures of a lamp."""
 
-    steps = STEPS
     fails = False
 
-    def __init__(self):
-        super().__init__()
-        self.encoder.image_size = 8
-        self.val_clip_sources = {}
-        statistics = ActionStatistics([0.0] * 3, [0.12] * 3, [-0.2] * 3, [0.2] * 3, [0.0] * 3, [0.0] * 3)
-        self.data = SimpleNamespace(index=SimpleNamespace(action_statistics=statistics))
-
-    def act(self, name, actions, states):
+    def run_controller(self, name, actions, states):
         return actions[:, None] * (1 - 2 * self.fails)  # a controller that fails takes everything for its opposite
 
 
@@ -88,8 +81,8 @@ def find(cls, monkeypatch):
 
 
 def loop(**options):
-    search = Search(CEM(candidates=40, elites=6, turns=8), window=1)
-    return ClosedLoop("lamp", search, **{"episodes": COUNT, "budget": 2 * STEPS, "at_a_time": 4, **options})
+    search = Search(CEM(num_samples=40, num_elites=6, num_iterations=8), window=1)
+    return ClosedLoop("lamp", search, **{"num_episodes": COUNT, "budget": 2 * STEPS, "batch_size": 4, **options})
 
 
 def metrics(monkeypatch, cls=Lamp, model=None, **options):
@@ -114,7 +107,7 @@ def test_a_controller_that_is_wrong_reaches_none(monkeypatch):
 
 def test_replanning_after_every_action_reaches_them_too(monkeypatch):
     """Slower, as the goal stays three actions away: each time a third of what is left is covered."""
-    assert metrics(monkeypatch, every=1, episodes=4, budget=12).metrics["success@5"] == 1
+    assert metrics(monkeypatch, replan_every=1, num_episodes=4, budget=12).metrics["success@5"] == 1
 
 
 def test_the_budget_is_kept(monkeypatch):
@@ -122,26 +115,27 @@ def test_the_budget_is_kept(monkeypatch):
     step = Lamp.step
     monkeypatch.setattr(Lamp, "step", lambda self, action: (taken.append(1), step(self, action))[1])
     find(Lamp, monkeypatch)
-    model, one = Model(), loop(episodes=1, budget=4, every=3)
+    model, one = Model(), loop(num_episodes=1, budget=4, replan_every=3)
     model.fails = True
-    stage = Stage(Lamp, 8)
-    outcome = one.act(model, one.ways(model)[""], stage, {0: one.draw(stage, 0, STEPS)})[0]
+    handle, settings = SimulatorHandle(Lamp, 8), EpisodeSettings(STEPS, 8, model.action_statistics, "5")
+    act = partial(one.plan, model, policies(model, one.search)[""])
+    outcome = one.run_episodes(act, handle, {0: one.draw(handle, 0, STEPS)}, settings, model.device)[0]
     assert outcome.steps == 4
-    assert len(taken) == 4 + closed_loop.LEAD + STEPS  # recording the episode, then acting
+    assert len(taken) == 4 + episodes.WARMUP_ACTIONS + STEPS  # recording the episode, then acting
 
 
 def test_episodes_are_the_same_for_every_row_and_none_is_recorded(monkeypatch):
-    first, again, other = (draw_episode(Lamp(8), seed, number, STEPS, 0.5) for seed, number in ((1, 3), (1, 3), (1, 4)))
-    for name in ("start", "goal", "seen", "wanted"):
+    first, again, other = (draw_task(Lamp(8), seed, number, STEPS, 0.5) for seed, number in ((1, 3), (1, 3), (1, 4)))
+    for name in ("start", "goal", "start_image", "goal_image"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
     assert not np.array_equal(first.start, other.start)
     for split, clip in ((0, 3), (1, 3), (3, STEPS)):  # keys of recorded episodes, of the same seed
-        recorded = record_episode(Lamp(8), np.random.default_rng([1, split, clip]), closed_loop.LEAD + STEPS, 0.5)
+        recorded = record_episode(Lamp(8), np.random.default_rng([1, split, clip]), episodes.WARMUP_ACTIONS + STEPS, 0.5)
         assert not np.isclose(recorded.states[:, None], np.stack([first.start, first.goal])).all(axis=-1).any()
-    one, two = metrics(monkeypatch), metrics(monkeypatch, at_a_time=9)
+    one, two = metrics(monkeypatch), metrics(monkeypatch, batch_size=9)
     for key, (positions, values) in one.clips.items():
         assert torch.equal(positions, two.clips[key][0]) and torch.equal(values, two.clips[key][1]), key
-    assert one.clips["success@5"][0].tolist() == [EPISODES + number for number in range(COUNT)]
+    assert one.clips["success@5"][0].tolist() == [FIRST_EPISODE + number for number in range(COUNT)]
 
 
 def test_a_crash_is_counted_and_said_and_loses_no_other_episode(monkeypatch, caplog):
@@ -156,13 +150,13 @@ def test_a_crash_is_counted_and_said_and_loses_no_other_episode(monkeypatch, cap
 
 def test_the_true_simulator_reaches_all_goals(monkeypatch):
     find(Lamp, monkeypatch)
-    told = Told(STEPS, 8, Model().data.index)
-    truth = Truth("lamp", Search(CEM(candidates=40, elites=6, turns=8)), episodes=COUNT, budget=2 * STEPS)
-    found = truth.compute(told)
+    search = Search(CEM(num_samples=40, num_elites=6, num_iterations=8))
+    oracle = OracleClosedLoop("lamp", search, num_episodes=COUNT, budget=2 * STEPS)
+    found, sources = oracle.solve(Model.action_statistics, STEPS, 8)
     assert found.metrics == pytest.approx(
         {"success@all": 1.0, "crashed@all": 0.0, "distance@all": found.metrics["distance@all"]}
     )
-    assert len(told.val_clip_sources) == COUNT
+    assert len(sources) == COUNT
 
 
 def act_everywhere():
@@ -183,20 +177,20 @@ def test_a_simulator_that_does_not_exist_is_said_before_anything_is_done():
         ClosedLoop("nowhere")
 
 
-def test_the_board_shows_what_was_acted_and_how_it_ended(monkeypatch):
+def test_the_visualization_shows_what_was_acted_and_how_it_ended(monkeypatch):
     find(Lamp, monkeypatch)
     one, board = loop(), EpisodeVisualization()
     one.compute(Model())
     board.loops = [one]
-    said = read_captions(monkeypatch, lam.control.episode_board)
+    said = read_captions(monkeypatch, lam.control.viz)
     drawn = Image.open(io.BytesIO(board.draw(Model())))
-    films = one.films[""]
-    assert len(films) == closed_loop.FILMED
-    assert all(len(outcome.film) == outcome.steps + 1 for outcome in films)
-    assert all(np.array_equal(film.film[0], other.film[0]) for film, other in zip(films, one.films["_stay"], strict=True))
-    longest = max(len(outcome.film) for outcomes in one.films.values() for outcome in outcomes)
+    films = one.filmed[""]
+    assert len(films) == episodes.NUM_FILMED
+    assert all(len(outcome.frames) == outcome.steps + 1 for outcome in films)
+    assert all(np.array_equal(film.frames[0], other.frames[0]) for film, other in zip(films, one.filmed["_stay"], strict=True))
+    longest = max(len(outcome.frames) for outcomes in one.filmed.values() for outcome in outcomes)
     assert drawn.n_frames == longest
     last = [text for text in said if text == "reached" or text.startswith("nearest")]
-    assert last.count("reached") >= closed_loop.FILMED
+    assert last.count("reached") >= episodes.NUM_FILMED
     board.loops = []
     assert board.draw(Model()) is None

@@ -6,19 +6,23 @@ import sys
 import pandas as pd
 import pytest
 import torch
+import yaml
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 
 from lam.control.cli import run
 from lam.control.planners import GradientDescent
-from lam.control.planning import Planning, additive, deviations
+from lam.control.planning import Planning, deviations, displacement_dims
 from lam.control.policies import Search
 from lam.control.sweep import Controllers, make_controllers
 from lam.control.training import ControlledModel
 from lam.data.schema import ActionField
+from lam.evals.base import Evaluation
 from lam.runs.cli import run as run_world
 from lam.runs.errors import SettingsError
 from lam.runs.load import load_run
 from lam.runs.sweep import RunSpec
+from lam.runs.upgrade import upgrade
 from tests.tiny import EXPERIMENTS, arguments, make_world
 
 SMALL = """
@@ -29,13 +33,13 @@ trainer:
     - class_path: Planning
       init_args:
         max_clips: 6
-        alternatives: 4
+        ablation_clips: 4
         search:
           window: 2
           planner:
             class_path: lam.control.planners.CEM
-            init_args: {candidates: 12, elites: 3, turns: 2}
-          latent: {candidates: 12, elites: 3, turns: 2}
+            init_args: {num_samples: 12, num_elites: 3, num_iterations: 2}
+          latent: {num_samples: 12, num_elites: 3, num_iterations: 2}
 """
 
 
@@ -112,9 +116,33 @@ def test_saved_heads_give_the_same_numbers(world, controlled, monkeypatch):
     assert (folder / "metrics.json").read_text() == before
 
 
+def test_heads_of_earlier_releases_load(world, controlled):
+    """Their keys had other names."""
+    checkpoint = torch.load(world / "control" / "clips20" / "checkpoints" / "last.ckpt", weights_only=True)
+    saved = checkpoint["state_dict"]
+    renamed = [(".action_decoder.", ".reader."), (".blind_action_decoder.", ".blind_reader.")]
+    renamed += [(".attention.", ".look."), (".positions", ".places")]
+    former = {}
+    for key, value in saved.items():
+        for now, before in renamed:
+            key = key.replace(now, before)
+        former[key] = value
+    assert "heads.reader.look.places" in former and "heads.blind_reader.net.0.0.weight" in former
+    model = ControlledModel(world, labeled_clips=20, batch_size=32)
+    checkpoint["state_dict"] = dict(former)
+    model.on_load_checkpoint(checkpoint)
+    model.load_state_dict(checkpoint["state_dict"])
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in saved.items())
+    missing = next(iter(former))
+    checkpoint["state_dict"] = {key: value for key, value in former.items() if key != missing}
+    model.on_load_checkpoint(checkpoint)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        model.load_state_dict(checkpoint["state_dict"])
+
+
 def test_the_label_budget_is_kept(world):
     model = ControlledModel(world, labeled_clips=7)
-    actions, states, z = model.label().tensors
+    actions, states, z = model.encode_labeled_clips().tensors
     assert len(actions) == len(states) == len(z) == 7
     assert (actions.shape[1], states.shape[1], z.shape[1]) == (2, 3, 2)
     assert model.heads["controller"].output_std > 0
@@ -134,7 +162,7 @@ def test_what_stands_in_the_way_is_said(world, controlled, tmp_path, monkeypatch
 
 def test_a_planner_with_gradients_where_lightning_validates(controlled):
     model = controlled.model
-    planning = Planning(Search(GradientDescent(starts=2, turns=3)), max_clips=4)
+    planning = Planning(Search(GradientDescent(num_starts=2, num_iterations=3)), max_clips=4)
     trainer = Trainer(
         accelerator="cpu", logger=False, callbacks=[planning], enable_progress_bar=False, enable_model_summary=False
     )
@@ -163,9 +191,9 @@ def test_deviations_by_hand():
 
 def test_only_what_adds_up_is_a_displacement():
     fields = [ActionField("xyz", 3, "sum"), ActionField("gripper", 1, "last"), ActionField("yaw", 1, "sum")]
-    assert additive(fields) == [0, 1, 2, 4]
+    assert displacement_dims(fields) == [0, 1, 2, 4]
     with pytest.raises(ValueError, match="gripper"):
-        additive(fields[1:2])
+        displacement_dims(fields[1:2])
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +216,7 @@ def test_the_model_of_recorded_actions_is_asked_itself(labeled):
     model, actions = controlled.model, torch.randn(4, 2)
     statistics = model.data.index.action_statistics
     scaled = (actions - torch.tensor(statistics.mean)) / torch.tensor(statistics.std)
-    z = model.act("controller", actions, torch.zeros(4, 4, 192))
+    z = model.run_controller("controller", actions, torch.zeros(4, 4, 192))
     torch.testing.assert_close(z[:, 0, :2], scaled)
     assert not z[:, 0, 2:].any()
 
@@ -228,6 +256,59 @@ def test_a_sweep_makes_what_is_missing_and_nothing_twice(world, controlled, monk
     assert (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns > before
 
 
+BEFORE = """
+trainer:
+  callbacks:
+    - class_path: lam.control.error.ControllerError
+    - class_path: Planning
+      init_args:
+        alternatives: 4
+        numbers: [0]
+        at_a_time: 3
+        search:
+          window: 2
+          at_once: 7
+          planner: {class_path: lam.control.planners.CEM, init_args: {candidates: 12, elites: 3, turns: 2, smallest_std: 0.1}}
+          latent: {candidates: 12, elites: 3, turns: 2}
+    - class_path: ClosedLoop
+      init_args: {simulator: pusht, episodes: 4, every: 2, search: {planner: {class_path: lam.control.planners.Stay}}}
+    - class_path: lam.control.plan_board.PlanVisualization
+    - class_path: EpisodeBoard
+"""
+NOW = """
+trainer:
+  callbacks:
+    - class_path: lam.control.controller_error.ControllerError
+    - class_path: Planning
+      init_args:
+        ablation_clips: 4
+        displacement_dims: [0]
+        batch_size: 3
+        search:
+          window: 2
+          chunk_size: 7
+          planner:
+            class_path: lam.control.planners.CEM
+            init_args: {num_samples: 12, num_elites: 3, num_iterations: 2, min_std: 0.1}
+          latent: {num_samples: 12, num_elites: 3, num_iterations: 2}
+    - class_path: ClosedLoop
+      init_args:
+        simulator: pusht
+        num_episodes: 4
+        replan_every: 2
+        search: {planner: {class_path: lam.control.planners.MeanAction}}
+    - class_path: lam.control.viz.PlanVisualization
+    - class_path: lam.control.viz.EpisodeVisualization
+"""
+
+
+def test_settings_of_earlier_releases_are_understood():
+    assert upgrade(yaml.safe_load(BEFORE)) == yaml.safe_load(NOW) == upgrade(yaml.safe_load(NOW))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--callbacks", type=list[Evaluation])
+    parser.instantiate_classes(parser.parse_object(upgrade(yaml.safe_load(BEFORE))["trainer"]))
+
+
 def test_what_a_sweep_types():
     typed = Controllers(RunSpec("pusht", "vq", "num_codes", "16", 2), 64).arguments("--x=1")
     assert typed[:2] == ["--config=experiments/control.yaml", "--config=experiments/control/pusht.yaml"]
@@ -239,6 +320,6 @@ def test_controllers_can_learn_and_plan_on_another_set_than_the_world_model(worl
     other = make_world(tmp_path / "shards", seed=5)
     own, moved = ControlledModel(world, labeled_clips=6), ControlledModel(world, labeled_clips=6, shards=other)
     assert moved.data.index.digest != own.data.index.digest
-    assert not torch.equal(moved.label().tensors[0], own.label().tensors[0])
+    assert not torch.equal(moved.encode_labeled_clips().tensors[0], own.encode_labeled_clips().tensors[0])
     for key, value in own.world.state_dict().items():  # what the encoder took from the world's own set included
         assert torch.equal(value, moved.world.state_dict()[key]), key

@@ -1,11 +1,10 @@
 """Controller error and planning where the truth is known: each action moves every token, and the exact controller says so."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from lam.control.error import ControllerError
+from lam.control.base import ActionConditionedModel
+from lam.control.controller_error import ControllerError
 from lam.control.planners import CEM
 from lam.control.planning import Planning
 from lam.control.policies import Search
@@ -22,31 +21,29 @@ class UniformPrior(ToyBottleneck):
         return 0.4 * torch.rand(n, 1, 3, generator=generator) - 0.2
 
 
-class Acting(ToyModel):
+class Acting(ToyModel, ActionConditionedModel):
     """z is the movement; the controller knows it from the action, the blind one thinks that nothing ever moves."""
 
-    labeled_clips = 5
+    action_fields = [ActionField("rgb", 3, "sum")]  # noqa: RUF012
+    action_statistics = ActionStatistics([0.0] * 3, [0.12] * 3, [-0.2] * 3, [0.2] * 3, [0.0] * 3, [0.0] * 3)
+    controllers = ("controller", "blind")
+    horizon, labeled_clips = STEPS, 5
 
     def __init__(self):
         super().__init__()
         self.bottleneck = UniformPrior(3, 1)
-        statistics = ActionStatistics([0.0] * 3, [0.12] * 3, [-0.2] * 3, [0.2] * 3, [0.0] * 3, [0.0] * 3)
-        self.data = SimpleNamespace(index=SimpleNamespace(actions=[ActionField("rgb", 3, "sum")], action_statistics=statistics))
-        self.heads = {
-            "action_decoder": lambda z, states: z,
-            "blind_action_decoder": lambda z, states: 0 * z,
-            "clone": lambda states, goals: (goals - states).mean(dim=1)[:, None].expand(-1, STEPS, -1) / STEPS,
-        }
-
-    @property
-    def device(self):
-        return torch.device("cpu")
 
     def infer(self, states):
         return 2 * super().infer(states)
 
-    def act(self, name, actions, states):
+    def run_controller(self, name, actions, states):
         return actions[:, None] * (name == "controller")
+
+    def decode_actions(self, name, z, states):
+        return z[:, 0] * (name == "action_decoder")
+
+    def clone_actions(self, states, goals):
+        return (goals - states).mean(dim=1)[:, None].expand(-1, STEPS, -1) / STEPS
 
 
 def moving():
@@ -63,7 +60,7 @@ def moving():
 def find_all():
     clip, model = moving(), Acting()
     seen = [model.validation_step(part(clip, i, i + 3)) for i in range(3 * rank(), COUNT, 3 * world_size())]
-    planning = Planning(Search(CEM(candidates=60, elites=8, turns=12)), max_clips=7, alternatives=7)
+    planning = Planning(Search(CEM(num_samples=60, num_elites=8, num_iterations=12)), max_clips=7, ablation_clips=7)
     return {evaluation.name: evaluate(evaluation, *seen, model=model) for evaluation in (ControllerError(), planning)}
 
 

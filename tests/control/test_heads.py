@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from lam.control.heads import Blind, Classifying, Clone, Seeing
+from lam.control.heads import ActionOnlyHead, BehaviorCloning, CodeClassifier, StateConditionedHead
 from lam.encoders.base import StateShape
 
 SHAPE = StateShape(2, 2, 6)
-HEADS = [Blind, Seeing]
+HEADS = [ActionOnlyHead, StateConditionedHead]
 
 
 def trained(cls, inputs, states, outputs, steps=250):
@@ -41,7 +41,7 @@ def test_loss_is_the_squared_distance_in_units_of_the_variance(cls):
     variance = (outputs - outputs.mean(dim=0)).square().mean()
     expected = (head(inputs, states) - outputs).square().mean() / variance
     torch.testing.assert_close(head.loss(inputs, states, outputs), expected)
-    head.respond = lambda inputs, states: torch.zeros(len(inputs), 3)
+    head.forward_normalized = lambda inputs, states: torch.zeros(len(inputs), 3)
     assert head.loss(inputs, states, outputs).item() == pytest.approx(1.0)
 
 
@@ -56,15 +56,15 @@ def test_where_the_state_turns_an_action_around_only_the_head_that_sees_it_learn
     for cls in HEADS:
         head = trained(cls, actions[half[0]], states[half[0]], z[half[0]])
         losses[cls] = head.loss(actions[half[1]], states[half[1]], z[half[1]]).item()
-    assert losses[Seeing] < 0.1
-    assert losses[Blind] > 0.9
+    assert losses[StateConditionedHead] < 0.1
+    assert losses[ActionOnlyHead] > 0.9
 
 
 def test_where_the_state_does_not_matter_the_blind_head_is_enough():
     generator = torch.Generator().manual_seed(1)
     actions, states = torch.randn(300, 2, generator=generator), torch.randn(300, 4, 6, generator=generator)
     z = actions @ torch.randn(2, 5, generator=generator)
-    head = trained(Blind, actions[:200], states[:200], z[:200])
+    head = trained(ActionOnlyHead, actions[:200], states[:200], z[:200])
     assert head.loss(actions[200:], states[200:], z[200:]) < 0.1
 
 
@@ -90,7 +90,7 @@ def test_scales_survive_saving(cls):
 
 def test_nothing_to_do_is_refused():
     with pytest.raises(ValueError, match="nothing to do"):
-        Blind(SHAPE, 0, 3)
+        ActionOnlyHead(SHAPE, 0, 3)
 
 
 def test_a_classifier_answers_with_what_it_has_seen_and_finds_the_code_of_an_action():
@@ -100,7 +100,7 @@ def test_a_classifier_answers_with_what_it_has_seen_and_finds_the_code_of_an_act
     actions = torch.nn.functional.one_hot(which, 5).float() + 0.05 * torch.randn(300, 5, generator=generator)
     states = torch.randn(300, 4, 6, generator=generator)
     torch.manual_seed(0)
-    head = Classifying(SHAPE, 5, 7, most=300, width=32)
+    head = CodeClassifier(SHAPE, 5, 7, max_choices=300, width=32)
     head.measure(actions[:250], codes[which[:250]])
     assert head.num_choices == 5
     adam = torch.optim.Adam(head.parameters(), lr=3e-3)
@@ -110,16 +110,16 @@ def test_a_classifier_answers_with_what_it_has_seen_and_finds_the_code_of_an_act
         loss.backward()
         adam.step()
     torch.testing.assert_close(head(actions[250:], states[250:]), codes[which[250:]])
-    logits = head.scores(actions, states)
+    logits = head.logits(actions, states)
     order = [int((head.choices[:5] - code).square().sum(dim=1).argmin()) for code in codes]
     expected = -logits.log_softmax(dim=1)[torch.arange(300), torch.tensor(order)[which]].mean()
     torch.testing.assert_close(head.loss(actions, states, codes[which]), expected)
 
 
 def test_a_classifier_comes_back_from_its_weights():
-    head = Classifying(SHAPE, 2, 3, most=20, width=32)
+    head = CodeClassifier(SHAPE, 2, 3, max_choices=20, width=32)
     head.measure(torch.randn(20, 2), torch.randn(4, 3)[torch.arange(20) % 4])
-    again = Classifying(SHAPE, 2, 3, most=20, width=32)
+    again = CodeClassifier(SHAPE, 2, 3, max_choices=20, width=32)
     again.load_state_dict(head.state_dict())
     inputs, states = torch.randn(6, 2), torch.randn(6, 4, 6)
     assert torch.equal(head(inputs, states), again(inputs, states))
@@ -130,7 +130,7 @@ def test_cloning_learns_the_way_to_a_goal_it_sees():
     states, goals = torch.randn(2, 300, 1, 6, generator=generator) + 0.1 * torch.randn(2, 300, 4, 6, generator=generator)
     actions = torch.stack([goals[:, 0, :2] - states[:, 0, :2], goals[:, 0, :2]], dim=1) * torch.tensor([3.0, 0.1]) + 5
     torch.manual_seed(0)
-    clone = Clone(SHAPE, 2, 2, width=32)
+    clone = BehaviorCloning(SHAPE, 2, 2, width=32)
     clone.measure(actions.flatten(0, 1))
     adam = torch.optim.Adam(clone.parameters(), lr=3e-3)
     for _ in range(250):

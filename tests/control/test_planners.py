@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from lam.control.planners import CEM, MPPI, Chance, GradientDescent, Problem, Stay, StraightLines
+from lam.control.planners import CEM, MPPI, GradientDescent, MeanAction, Problem, RandomPlan, StraightLines
 
-SEARCHES = [CEM(), MPPI(turns=30), GradientDescent(turns=100)]
+SEARCHES = [CEM(), MPPI(num_iterations=30), GradientDescent(num_iterations=100)]
 
 
 def quadratic(goals: torch.Tensor, low: float = -1.0, high: float = 1.0, keys: torch.Tensor | None = None) -> Problem:
@@ -38,7 +38,7 @@ def test_bounds_hold_and_are_reached(planner):
     torch.testing.assert_close(plan.actions.mean(dim=1), torch.tensor([[0.25, -0.5]]), atol=0.03, rtol=0)
 
 
-@pytest.mark.parametrize("planner", [*SEARCHES, Chance(), StraightLines()], ids=lambda planner: type(planner).__name__)
+@pytest.mark.parametrize("planner", [*SEARCHES, RandomPlan(), StraightLines()], ids=lambda planner: type(planner).__name__)
 def test_an_episode_is_planned_alike_in_any_company(planner):
     goals, keys = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([7, 1, 9, 4])
     together = planner.plan(quadratic(goals, keys=keys))
@@ -46,13 +46,13 @@ def test_an_episode_is_planned_alike_in_any_company(planner):
     torch.testing.assert_close(together.actions[2:3], alone.actions)
 
 
-def test_a_warm_start_needs_fewer_turns():
+def test_a_warm_start_needs_fewer_iterations():
     goals = torch.tensor([[1.5, -1.2]])
     cold = quadratic(goals)
     warm = quadratic(goals)
     warm.mean = goals[:, None] / 3
     warm.std = 0.1 * warm.std
-    short = CEM(candidates=30, elites=5, turns=2)
+    short = CEM(num_samples=30, num_elites=5, num_iterations=2)
     assert short.plan(warm).cost < 0.2 * short.plan(cold).cost
 
 
@@ -74,34 +74,34 @@ def test_cost_never_rises_along_the_trace_and_counts_what_was_asked():
 
 
 def test_bounds_of_a_table_do_not_look_at_the_goal():
-    for planner in (Stay(), Chance()):
+    for planner in (MeanAction(), RandomPlan()):
         one, other = (planner.plan(quadratic(torch.tensor([[goal, goal]]))) for goal in (1.0, -1.0))
         assert torch.equal(one.actions, other.actions)
-    spread = Chance().plan(quadratic(torch.zeros(4000, 1), low=-9, high=9)).actions
+    spread = RandomPlan().plan(quadratic(torch.zeros(4000, 1), low=-9, high=9)).actions
     assert spread.std().item() == pytest.approx(1.0, abs=0.03)
-    assert not Stay().plan(quadratic(torch.ones(1, 2))).actions.any()
+    assert not MeanAction().plan(quadratic(torch.ones(1, 2))).actions.any()
 
 
 def test_straight_lines_repeat_one_action():
-    plan = StraightLines(candidates=4000, elites=5).plan(quadratic(torch.tensor([[1.5, -0.6]])))
+    plan = StraightLines(num_samples=4000, num_elites=5).plan(quadratic(torch.tensor([[1.5, -0.6]])))
     assert torch.equal(plan.actions[:, 0], plan.actions[:, 2])
     torch.testing.assert_close(plan.actions.sum(dim=1), torch.tensor([[1.5, -0.6]]), atol=0.1, rtol=0)
 
 
 def test_gradients_are_taken_where_lightning_validates():
     with torch.inference_mode():
-        plan = GradientDescent(turns=60).plan(quadratic(torch.tensor([[1.0, -1.0]])))
+        plan = GradientDescent(num_iterations=60).plan(quadratic(torch.tensor([[1.0, -1.0]])))
     assert plan.cost < 0.01
 
 
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: CEM(candidates=5, elites=6), "elites <= candidates"),
-        (lambda: CEM(turns=0), "a turn"),
+        (lambda: CEM(num_samples=5, num_elites=6), "num_elites <= num_samples"),
+        (lambda: CEM(num_iterations=0), "1 iteration"),
         (lambda: MPPI(temperature=0), "temperature"),
-        (lambda: GradientDescent(starts=0), "a start"),
-        (lambda: StraightLines(elites=0), "1 <= elites"),
+        (lambda: GradientDescent(num_starts=0), "1 start"),
+        (lambda: StraightLines(num_elites=0), "1 <= num_elites"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(make, says):
@@ -121,8 +121,8 @@ def test_mppi_weighs_as_written():
         torch.zeros(1),
         torch.ones(1),
     )
-    problem.noise = lambda turn, num: actions[:, 1:]
+    problem.noise = lambda iteration, num: actions[:, 1:]
     weights = [math.exp(-c / (0.5 * costs.std().item())) for c in (0.0, 1.0, 4.0)]
     expected = (weights[1] + 2 * weights[2]) / sum(weights)
-    found = MPPI(candidates=3, turns=1, temperature=0.5).plan(problem).actions.item()
+    found = MPPI(num_samples=3, num_iterations=1, temperature=0.5).plan(problem).actions.item()
     assert found == pytest.approx(expected, rel=1e-5)

@@ -6,7 +6,6 @@ LAM_EPISODES=200 makes the last test large enough for a claim; ``-s`` shows its 
 import json
 import os
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,10 @@ import pytest
 
 from data_prep.__main__ import main
 from lam.control.cli import run
-from lam.control.closed_loop import Run, Stage
+from lam.control.episodes import EpisodeRunner, SimulatorHandle
+from lam.control.oracle import OracleClosedLoop, run_oracle
 from lam.control.planners import CEM
 from lam.control.policies import Search
-from lam.control.truth import Told, Truth, truth
 from lam.data.schema import ActionStatistics
 from lam.runs.cli import run as run_world
 from lam.simulators import find_simulator
@@ -49,13 +48,13 @@ trainer:
     - class_path: ClosedLoop
       init_args:
         simulator: pusht
-        episodes: 4
+        num_episodes: 4
         budget: 4
         search:
           window: 1
           planner:
             class_path: lam.control.planners.CEM
-            init_args: {candidates: 8, elites: 2, turns: 2}
+            init_args: {num_samples: 8, num_elites: 2, num_iterations: 2}
 """
 
 
@@ -105,7 +104,7 @@ def test_episodes_are_acted_in_and_stand_beside_recorded_clips(acted):
 
 def test_the_true_simulator_gets_nearer_and_leaves_a_row(acted, world, settings):
     """Its goals are those of the rows, and it plans with what really happens."""
-    found = truth(world.parents[1], settings, CEM(candidates=24, elites=4, turns=4))
+    found = run_oracle(world.parents[1], settings, CEM(num_samples=24, num_elites=4, num_iterations=4))
     stay = json.loads((acted / "metrics.json").read_text())["eval/closed_loop/distance_stay@8"]
     assert found["eval/closed_loop/distance@all"] < 0.5 * stay
     folder = world.parents[1] / "simulator" / "seed0"
@@ -121,16 +120,16 @@ def test_the_true_simulator_gets_nearer_and_leaves_a_row(acted, world, settings)
 @pytest.mark.parametrize("simulator", ["minigrid", "reacher", "rover"])
 def test_the_true_simulator_reaches_nearly_all_goals_and_standing_still_few(simulator):
     found = simulator_or_skip(simulator)
-    dim, spread = len(found.action_low), (found.action_high - found.action_low) / 12**0.5
-    middle = (found.action_low + found.action_high) / 2
-    numbers = (middle, spread, found.action_low, found.action_high, np.zeros(dim), np.zeros(dim))
-    index = SimpleNamespace(action_statistics=ActionStatistics(*([*column] for column in numbers)))
-    told = Told(5, 16, index)
+    low, high = found.action_low, found.action_high
+    numbers = ((low + high) / 2, (high - low) / 12**0.5, low, high, 0 * low, 0 * low)
+    statistics = ActionStatistics(*([*column] for column in numbers))
     episodes = int(os.environ.get("LAM_EPISODES", "12"))
-    loop = Truth(simulator, Search(CEM(candidates=64, elites=8, turns=8)), episodes=episodes, budget=10)
-    stage = Stage(found, 16)
-    there = [Run(stage, number, loop.draw(stage, number, 5)).outcome.success for number in range(episodes)]
-    metrics = loop.compute(told).metrics
+    search = Search(CEM(num_samples=64, num_elites=8, num_iterations=8))
+    loop = OracleClosedLoop(simulator, search, num_episodes=episodes, budget=10)
+    handle = SimulatorHandle(found, 16)
+    runners = [EpisodeRunner(handle, number, loop.draw(handle, number, 5)) for number in range(episodes)]
+    there = [runner.outcome.success for runner in runners]
+    metrics = loop.solve(statistics, 5, 16)[0].metrics
     print(f"{simulator}, {episodes} episodes: {metrics}, already there {np.mean(there)}")
     assert np.mean(there) <= 0.3
     assert metrics["success@all"] >= 0.9

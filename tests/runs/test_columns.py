@@ -7,7 +7,7 @@ import pytest
 
 import lam.evals
 from lam.control.closed_loop import ClosedLoop
-from lam.control.error import ControllerError
+from lam.control.controller_error import ControllerError
 from lam.control.planning import Planning
 from lam.evals.base import Evaluation
 from lam.runs.columns import Column, Declarations, Flag, declared

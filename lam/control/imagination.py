@@ -1,4 +1,4 @@
-"""Imagination: what a world model expects of sequences of actions that a controller translates into latents."""
+"""Imagination: the states that a world model predicts for sequences of actions, which a controller turns into latents."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from lam.models.base import WorldModel
 
 # Letters of this file: E episodes, K candidates, H steps, U numbers of an action, P past states.
 
-Act = Callable[[Tensor, Tensor], Tensor]
-"""Latents (n, L, A) for actions (n, U) in states (n, N, D)."""
+Controller = Callable[[Tensor, Tensor], Tensor]
+"""Turns actions (n, U) in states (n, N, D) into latents (n, L, A)."""
 
 
 class Imagination:
-    """Rolls many sequences of actions through a world model at once.
+    """Roll many sequences of actions through a world model at once.
 
     Args:
-        world: The world model.
-        act: The controller.
+        model: The world model.
+        controller: Turns actions into latents.
         window: States that the world model looks back at, no more than it was trained with.
-        at_once: Sequences that go through the model together, for memory.
+        chunk_size: Sequences that go through the model together; bounds the memory.
     """
 
-    def __init__(self, world: WorldModel, act: Act, window: int, at_once: int = 1024) -> None:
-        if window < 1 or at_once < 1:
-            raise ValueError(f"window is {window} and at_once {at_once}, both must be at least 1.")
-        self.world, self.act, self.window, self.at_once = world, act, window, at_once
+    def __init__(self, model: WorldModel, controller: Controller, window: int, chunk_size: int = 1024) -> None:
+        if window < 1 or chunk_size < 1:
+            raise ValueError(f"window is {window} and chunk_size {chunk_size}, expected at least 1 of both.")
+        self.model, self.controller, self.window, self.chunk_size = model, controller, window, chunk_size
 
     def __call__(self, states: Tensor, z: Tensor, actions: Tensor) -> Tensor:
-        """States after each action, (E, K, H, N, D).
+        """Predict the states after each action, (E, K, H, N, D).
 
         Args:
             states: Past and current states, (E, P, N, D).
@@ -44,16 +44,16 @@ class Imagination:
         flat = actions.flatten(0, 1)
         parts = [
             self._roll(past[rows[chunk]], between[rows[chunk]], flat[chunk])
-            for chunk in torch.arange(len(rows), device=actions.device).split(self.at_once)
+            for chunk in torch.arange(len(rows), device=actions.device).split(self.chunk_size)
         ]
         return torch.cat(parts).unflatten(0, (-1, num))
 
     def _roll(self, states: Tensor, z: Tensor, actions: Tensor) -> Tensor:
-        """States after each action (n, H, U), from states (n, P, N, D) and the latents between them."""
+        """Predict the states after each action (n, H, U), from states (n, P, N, D) and the latents between them."""
         imagined = []
         for action in actions.unbind(dim=1):
-            z = torch.cat([z, self.act(action, states[:, -1]).to(states.dtype)[:, None]], dim=1)
-            after = self.world.predict(states, z)[:, -1:].to(states.dtype)
+            z = torch.cat([z, self.controller(action, states[:, -1]).to(states.dtype)[:, None]], dim=1)
+            after = self.model.predict(states, z)[:, -1:].to(states.dtype)
             imagined.append(after)
             states = torch.cat([states, after], dim=1)[:, -self.window :]
             z = z[:, max(0, z.shape[1] - self.window + 1) :]
@@ -61,7 +61,7 @@ class Imagination:
 
 
 def goal_cost(states: Tensor, goal: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean squared distance of states (E, K, N, D) to a goal (E, N, D), (E, K); of the tokens of a mask (N,) alone if given."""
+    """Return the mean squared distance (E, K) of states (E, K, N, D) to goals (E, N, D), of a mask's tokens (N,) if given."""
     distance = (states.float() - goal.float()[:, None]).square().mean(dim=-1)
     if mask is None:
         return distance.mean(dim=-1)

@@ -1,52 +1,58 @@
 """Planning in latent space, in a world that adds each latent to every token, so that the best plan is known."""
 
 import itertools
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from lam.control.latent import POOL, LatentProblem, LatentSearch, mutate
+from lam.control.base import ActionConditionedModel
+from lam.control.latent_planning import POOL, LatentProblem, LatentSearch, mutate
 from lam.data.schema import ActionStatistics
+from tests.evals.toy import ToyBottleneck, ToyModel
 
 CODES = torch.tensor([[-0.2, 0.1], [0.1, 0.3], [0.2, -0.1], [0.0, 0.0]])
 STEPS = 3
 
 
-class Normal:
+class Normal(ToyBottleneck):
     """A prior like that of Gaussian latents."""
+
+    def __init__(self):
+        super().__init__(2, 1)
 
     def sample_prior(self, n, generator=None):
         return 0.3 * torch.randn(n, 1, 2, generator=generator)
 
 
-class Codes:
+class Codes(ToyBottleneck):
     """A prior over some of the codes."""
 
     def __init__(self, codes=CODES):
+        super().__init__(2, 1)
         self.codes = codes
 
     def sample_prior(self, n, generator=None):
         return self.codes[torch.randint(len(self.codes), (n,), generator=generator)][:, None]
 
 
-class World:
+class World(ToyModel, ActionConditionedModel):
     """States add up latents; the action decoder turns one around where the state before it is negative, so order matters."""
 
-    device = torch.device("cpu")
+    controllers = ()
 
     def __init__(self, prior, bound=9.0):
+        super().__init__()
         self.bottleneck = prior
-        statistics = ActionStatistics([0.0] * 2, [1.0] * 2, [-bound] * 2, [bound] * 2, [0.0] * 2, [0.0] * 2)
-        self.data = SimpleNamespace(index=SimpleNamespace(action_statistics=statistics))
-        self.heads = {"action_decoder": read}
+        self.action_statistics = ActionStatistics([0.0] * 2, [1.0] * 2, [-bound] * 2, [bound] * 2, [0.0] * 2, [0.0] * 2)
 
-    def predict(self, states, z):
-        return states + z
+    def decode_actions(self, name, z, states):
+        return 10 * z[:, 0] * torch.where(states.mean(dim=1) < 0, -1.0, 1.0)
 
+    def run_controller(self, name, actions, states):
+        raise AssertionError("no controller takes part")
 
-def read(z, states):
-    return 10 * z * torch.where(states.mean(dim=1) < 0, -1.0, 1.0)
+    def clone_actions(self, states, goals):
+        raise AssertionError("no cloning takes part")
 
 
 def problem(prior, goal, bound=9.0, keys=None, first=None):
@@ -54,7 +60,7 @@ def problem(prior, goal, bound=9.0, keys=None, first=None):
     first = torch.zeros(len(goal), 2) if first is None else first
     states = torch.stack([first, first + goal], dim=1)[:, :, None].expand(-1, -1, 4, -1)
     keys = torch.arange(len(goal)) if keys is None else keys
-    return LatentProblem(World(prior, bound), states[:, :1], states[:, 1], keys, STEPS, window=2, at_once=64)
+    return LatentProblem(World(prior, bound), states[:, :1], states[:, 1], keys, STEPS, window=2, chunk_size=64)
 
 
 def goals(count, seed=0):
@@ -64,7 +70,7 @@ def goals(count, seed=0):
 
 def test_among_codes_the_best_of_all_sequences_is_found():
     wanted = torch.cat([goals(4), torch.tensor([[0.33, 0.21], [-0.5, 1.0]])])
-    plan = LatentSearch(candidates=60, elites=6, turns=8).plan(problem(Codes(), wanted))
+    plan = LatentSearch(num_samples=60, num_elites=6, num_iterations=8).plan(problem(Codes(), wanted))
     for number, goal in enumerate(wanted):
         sums = torch.stack([torch.stack(sequence).sum(dim=0) for sequence in itertools.product(CODES, repeat=STEPS)])
         least = (sums - goal).square().mean(dim=1).min().item()
@@ -74,7 +80,7 @@ def test_among_codes_the_best_of_all_sequences_is_found():
 def test_continuous_latents_reach_the_goal_and_turns_refine_them():
     wanted = 0.4 * torch.randn(8, 2, generator=torch.Generator().manual_seed(1))
     shooting, refined = (
-        LatentSearch(candidates=64, elites=8, turns=turns).plan(problem(Normal(), wanted)) for turns in (1, 10)
+        LatentSearch(num_samples=64, num_elites=8, num_iterations=turns).plan(problem(Normal(), wanted)) for turns in (1, 10)
     )
     assert refined.cost.mean() < 0.1 * shooting.cost.mean()
     assert refined.cost.max() < 2e-3
@@ -84,24 +90,24 @@ def test_continuous_latents_reach_the_goal_and_turns_refine_them():
     torch.testing.assert_close(refined.trace[0], shooting.cost)
 
 
-def test_actions_are_read_in_the_state_before_each_and_kept_within_bounds():
+def test_actions_are_decoded_in_the_state_before_each_and_kept_within_bounds():
     # from -0.15, one code of 0.1 or 0.2 at a time: the sign of the state changes on the way
     first, steps = torch.tensor([[-0.15, -0.15]]), torch.tensor([[0.1, 0.3], [0.2, -0.1], [0.1, 0.3]])
     latents = steps[None, :, None]
-    found = problem(Codes(), steps.sum(dim=0)[None], first=first).read(latents)
+    found = problem(Codes(), steps.sum(dim=0)[None], first=first).decode_actions(latents)
     state, expected = first[0], []
     for step in steps:
         expected.append(10 * step * torch.where(state < 0, -1.0, 1.0))
         state = state + step
     torch.testing.assert_close(found, torch.stack(expected)[None])
     assert (found[0, 0] < 0).all() and (found[0, 2] > 0).all()
-    bounded = problem(Codes(), steps.sum(dim=0)[None], bound=1.5, first=first).read(latents)
+    bounded = problem(Codes(), steps.sum(dim=0)[None], bound=1.5, first=first).decode_actions(latents)
     torch.testing.assert_close(bounded, found.clamp(-1.5, 1.5))
 
 
-def test_the_plan_is_read_from_the_latents_that_were_cheapest():
+def test_the_plan_is_decoded_from_the_latents_that_were_cheapest():
     wanted = goals(5)
-    plan = LatentSearch(candidates=60, elites=6, turns=8).plan(problem(Codes(), wanted, first=torch.ones(5, 2)))
+    plan = LatentSearch(num_samples=60, num_elites=6, num_iterations=8).plan(problem(Codes(), wanted, first=torch.ones(5, 2)))
     torch.testing.assert_close(plan.actions.sum(dim=1) / 10, wanted, atol=1e-5, rtol=0)  # states stay positive
     assert plan.cost.max() < 1e-8
 
@@ -109,7 +115,7 @@ def test_the_plan_is_read_from_the_latents_that_were_cheapest():
 @pytest.mark.parametrize("prior", [Normal(), Codes()], ids=["continuous", "codes"])
 def test_an_episode_is_planned_alike_in_any_company(prior):
     wanted, keys = goals(4), torch.tensor([7, 1, 9, 4])
-    search = LatentSearch(candidates=20, elites=4, turns=4)
+    search = LatentSearch(num_samples=20, num_elites=4, num_iterations=4)
     together = search.plan(problem(prior, wanted, keys=keys))
     alone = search.plan(problem(prior, wanted[2:3], keys=keys[2:3]))
     assert torch.equal(together.actions[2:3], alone.actions)
@@ -120,7 +126,7 @@ def test_an_episode_is_planned_alike_in_any_company(prior):
 
 def test_a_prior_that_misses_the_latents_that_are_needed_plans_worse():
     wanted = goals(12)
-    search = LatentSearch(candidates=60, elites=6, turns=6)
+    search = LatentSearch(num_samples=60, num_elites=6, num_iterations=6)
     whole, half = (search.plan(problem(Codes(codes), wanted)) for codes in (CODES, CODES[1:3]))
     assert whole.cost.max() < 1e-8
     assert half.cost.mean() > 0.01
@@ -156,11 +162,11 @@ def test_a_child_is_its_parent_but_for_one_step_from_the_prior():
     assert (children[places][:, 0, None] == asked.prior[None, :, 0]).all(dim=-1).any(dim=1).all()
 
 
-def test_what_is_asked_of_the_world_is_what_is_told():
+def test_the_number_of_evaluations_is_that_of_calls():
     asked = problem(Codes(), goals(3))
     counted, inner = [], asked.cost
     asked.cost = lambda latents: counted.append(latents.shape[1]) or inner(latents)
-    search = LatentSearch(candidates=20, elites=5, turns=4)
+    search = LatentSearch(num_samples=20, num_elites=5, num_iterations=4)
     search.plan(asked)
     assert sum(counted) == search.evaluations == 20 + 3 * 15
 
@@ -170,10 +176,10 @@ def test_tokens_that_do_not_count_do_not_cost():
     asked.goal = asked.goal.clone()
     asked.goal[:, 1] += 9  # out of reach
     asked.mask = torch.tensor([1.0, 0, 1, 1])
-    assert LatentSearch(candidates=60, elites=6, turns=8).plan(asked).cost.max() < 1e-8
+    assert LatentSearch(num_samples=60, num_elites=6, num_iterations=8).plan(asked).cost.max() < 1e-8
 
 
-@pytest.mark.parametrize("settings", [{"elites": 0}, {"elites": 300}, {"turns": 0}])
+@pytest.mark.parametrize("settings", [{"num_elites": 0}, {"num_elites": 300}, {"num_iterations": 0}])
 def test_settings_that_cannot_work_are_refused(settings):
-    with pytest.raises(ValueError, match="1 <= elites < candidates"):
+    with pytest.raises(ValueError, match="1 <= num_elites < num_samples"):
         LatentSearch(**settings)

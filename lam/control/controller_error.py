@@ -1,33 +1,35 @@
-"""E10, controller: how well known actions take the place of inferred latents, after arXiv 2601.05230, table S1."""
+"""Controller error: how well known actions take the place of inferred latents, after arXiv 2601.05230, table S1."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sklearn.metrics import r2_score
 from torch import Tensor
+from typing_extensions import override
 
-from lam.control.imagine import Imagination
+from lam.control.base import as_action_conditioned
+from lam.control.imagination import Imagination
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.unroll import unrolled
-from lam.models.base import Observation
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.runs.columns import Column
 
 UNROLLED = ("error", "inferred", "blind")
-"""What every row is unrolled with."""
+"""Keys of the kinds of latents that every row is unrolled with."""
 
 
 class ControllerError(Evaluation):
-    """Unrolls held-out clips with the latents that controllers make of their recorded actions.
+    """Unroll held-out clips with the latents that controllers make of their recorded actions.
 
-    From the first state alone, each action is translated in the state that was imagined last. Keys, all ``@`` the label budget
-    in clips: ``error`` with the controller, ``inferred`` with the latents of the inverse model, which has seen the answer,
-    ``ratio`` of both, ``error_codes`` where latents are codes, with the controller that chooses one, ``blind`` and
+    From the first state alone, each action is turned into a latent in the state that was imagined last. Keys, all ``@`` the
+    label budget in clips: ``error`` with the controller, ``inferred`` with the latents of the inverse model, which has seen
+    the answer, ``ratio`` of both, ``error_codes`` where latents are codes, with the controller that chooses one, ``blind`` and
     ``ratio_blind`` with the controller that does not see the state, all of states averaged over the clip in units of the
-    copy-last-state error; ``movement`` and ``movement_blind``, how far the last imagined state is
-    from the first as a share of how far inferred latents take it; 0 where a controller's latents leave all in place.
+    copy-last-state error; ``movement`` and ``movement_blind``, how far the last imagined state is from the first as a share of
+    how far inferred latents take it; 0 where a controller's latents leave all in place.
     ``read/<number>`` and ``read_blind/<number>``: R2 of each number of the action from z, with and without the state.
     """
 
@@ -107,37 +109,39 @@ class ControllerError(Evaluation):
         super().__init__()
         self.reset()
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.sample = ClipSample()
 
-    def observe(self, observation: Observation, module: Any) -> None:
-        """Unrolls a batch with each kind of latents."""
+    @override
+    def observe(self, observation: Observation, model: WorldModel) -> None:
+        model = as_action_conditioned(model)
         states, z = observation.states, observation.bottleneck_output.z
-        actions = observation.clip.labels(module.encoder.frames_per_state)["action"].to(states.device)
+        actions = observation.clip.labels(model.encoder.frames_per_state)["action"].to(states.device)
         first = states[:, :1]
-        unrolled_with = {"inferred": unrolled(module, observation)}
+        unrolled_with = {"inferred": unrolled(model, observation)}
         controllers = {"error": "controller", "blind": "blind"}
-        if "classifier" in module.heads:
+        if "classifier" in model.controllers:
             controllers["error_codes"] = "classifier"
         for key, name in controllers.items():
-            imagination = Imagination(module, partial(module.act, name), states.shape[1] - 1)
+            imagination = Imagination(model, partial(model.run_controller, name), states.shape[1] - 1)
             unrolled_with[key] = imagination(first, z[:, :0], actions[:, None])[:, 0]
-        values = {key: module.error(imagined, states[:, 1:]).mean(dim=1) for key, imagined in unrolled_with.items()}
+        values = {key: model.error(imagined, states[:, 1:]).mean(dim=1) for key, imagined in unrolled_with.items()}
         for key, imagined in unrolled_with.items():
-            values[f"moved_{key}"] = module.error(imagined[:, -1:], first)[:, 0]
+            values[f"moved_{key}"] = model.error(imagined[:, -1:], first)[:, 0]
         for name in ("action_decoder", "blind_action_decoder"):
-            answers = module.heads[name](z.flatten(0, 1).flatten(1).float(), states[:, :-1].flatten(0, 1).float())
-            values[name] = answers.unflatten(0, z.shape[:2])
+            decoded = model.decode_actions(name, z.flatten(0, 1), states[:, :-1].flatten(0, 1))
+            values[name] = decoded.unflatten(0, z.shape[:2])
         values["action"] = actions
         self.sample.add(observation.clip.position, {key: value.double() for key, value in values.items()})
 
-    def compute(self, module: Any) -> Results:
-        """Means over all clips, ratios of means."""
+    @override
+    def compute(self, model: WorldModel) -> Results:
+        model = as_action_conditioned(model)
         positions, values = self.sample.gather()
         if not len(positions):
             return Results()
-        budget = f"@{module.labeled_clips}"
+        budget = f"@{model.labeled_clips}"
         clips: dict[str, Tensor] = {key: values[key] for key in (*UNROLLED, "error_codes") if key in values}
         results = Results(clips={key + budget: (positions, value) for key, value in clips.items()})
         means = {key: value.mean().item() for key, value in values.items() if value.ndim == 1}

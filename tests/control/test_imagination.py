@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lam.control.imagine import Imagination, goal_cost
+from lam.control.imagination import Imagination, goal_cost
 
 
 class World:
@@ -31,13 +31,13 @@ def by_hand(states, z, actions, window):
 
 
 @pytest.mark.parametrize("window", [1, 2, 5])
-@pytest.mark.parametrize("at_once", [1, 4, 4096])
-def test_all_candidates_of_all_episodes_as_if_each_were_alone(window, at_once):
+@pytest.mark.parametrize("chunk_size", [1, 4, 4096])
+def test_all_candidates_of_all_episodes_as_if_each_were_alone(window, chunk_size):
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
     z = torch.randn(2, 2, 1, 1, generator=generator, dtype=torch.float64)
     actions = torch.randn(2, 3, 4, 2, generator=generator, dtype=torch.float64)
-    imagined = Imagination(World(), act, window, at_once)(states, z, actions)
+    imagined = Imagination(World(), act, window, chunk_size)(states, z, actions)
     assert imagined.shape == (2, 3, 4, 4, 5)
     for episode in range(2):
         for candidate in range(3):

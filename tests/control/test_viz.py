@@ -1,17 +1,17 @@
-"""The plan board: the plan is the evaluation's own, and what is said under pictures is true."""
+"""The visualization of plans: the plan is the evaluation's own, and captions are true."""
 
 import io
-from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
-import lam.control.plan_board
-from lam.control.plan_board import PlanVisualization
+import lam.control.viz
+from lam.control.base import ActionConditionedModel
 from lam.control.planners import CEM
 from lam.control.planning import Planning
 from lam.control.policies import Search
+from lam.control.viz import PlanVisualization
 from lam.data.schema import ActionField, ActionStatistics
 from tests.evals.toy import clips
 from tests.viz.toy import Model, images, read_captions, validate
@@ -19,19 +19,22 @@ from tests.viz.toy import Model, images, read_captions, validate
 STEPS = 3
 
 
-class Acting(Model):
+class Acting(Model, ActionConditionedModel):
     """Every token moves by z, and z is the action; the third number of an action never varied."""
 
+    action_fields = [ActionField("rgb", 3, "sum")]  # noqa: RUF012
+    action_statistics = ActionStatistics([0.0] * 3, [0.12, 0.12, 0.0], [-0.2] * 3, [0.2] * 3, [0.0] * 3, [0.0] * 3)
+    controllers = ("controller", "blind")
     labeled_clips = 5
 
-    def __init__(self):
-        super().__init__()
-        statistics = ActionStatistics([0.0] * 3, [0.12, 0.12, 0.0], [-0.2] * 3, [0.2] * 3, [0.0] * 3, [0.0] * 3)
-        self.data = SimpleNamespace(index=SimpleNamespace(actions=[ActionField("rgb", 3, "sum")], action_statistics=statistics))
-        self.heads = {"clone": lambda states, goals: torch.zeros(len(states), STEPS, 3)}
-
-    def act(self, name, actions, states):
+    def run_controller(self, name, actions, states):
         return actions[:, None].float()
+
+    def decode_actions(self, name, z, states):
+        return z[:, 0]
+
+    def clone_actions(self, states, goals):
+        return torch.zeros(len(states), STEPS, 3)
 
 
 def moving(count=8, width=(0.2, 0.2, 0.0)):
@@ -46,12 +49,12 @@ def moving(count=8, width=(0.2, 0.2, 0.0)):
 
 
 def planning():
-    return Planning(Search(CEM(candidates=60, elites=8, turns=12)), max_clips=8)
+    return Planning(Search(CEM(num_samples=60, num_elites=8, num_iterations=12)), max_clips=8)
 
 
 @pytest.fixture
 def said(monkeypatch):
-    return read_captions(monkeypatch, lam.control.plan_board)
+    return read_captions(monkeypatch, lam.control.viz)
 
 
 def numbers(said, unit):
@@ -86,8 +89,8 @@ def test_distances_to_the_goal_are_those_of_a_world_that_is_known(tmp_path, said
 class Deaf(Acting):
     """A world in which actions do nothing."""
 
-    def act(self, name, actions, states):
-        return 0 * super().act(name, actions, states)
+    def run_controller(self, name, actions, states):
+        return 0 * super().run_controller(name, actions, states)
 
 
 def test_a_controller_that_moves_nothing_is_seen_to_go_nowhere(tmp_path, said):
@@ -100,8 +103,8 @@ def test_a_controller_that_moves_nothing_is_seen_to_go_nowhere(tmp_path, said):
 class Asked(PlanVisualization):
     """Keeps what is imagined."""
 
-    def imagine(self, module, episodes):
-        self.states, self.apart = super().imagine(module, episodes)
+    def imagine(self, model, episodes):
+        self.states, self.apart = super().imagine(model, episodes)
         self.recorded = episodes.labels["action"]
         self.positions = episodes.position
         return self.states, self.apart

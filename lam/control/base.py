@@ -1,0 +1,63 @@
+"""The interface that planners, closed loops and their evaluations require of a world model that acts on known actions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from lam.data.schema import ActionField, ActionStatistics
+from lam.models.base import WorldModel
+
+
+class ActionConditionedModel(WorldModel):
+    """World model with controllers, which turn known actions into latent actions, and the reverse.
+
+    Attributes:
+        action_fields: What the numbers of a recorded action are.
+        action_statistics: Statistics of the recorded actions; plans stay within their bounds.
+        horizon: Actions H between the first and the last state of a clip.
+        labeled_clips: Clips whose actions the controllers were trained on, the label budget; keys of results carry it.
+    """
+
+    action_fields: list[ActionField]
+    action_statistics: ActionStatistics
+    horizon: int
+    labeled_clips: int
+
+    @property
+    @abstractmethod
+    def controllers(self) -> list[str]:
+        """Names of the controllers: ``controller``, ``blind``, and ``classifier`` where latents are codes."""
+
+    @abstractmethod
+    def run_controller(self, name: str, actions: Tensor, states: Tensor) -> Tensor:
+        """Return latents (n, L, A) for actions (n, U) in states (n, N, D)."""
+
+    @abstractmethod
+    def decode_actions(self, name: str, z: Tensor, states: Tensor) -> Tensor:
+        """Return actions (n, U) for latents (n, L, A) in states (n, N, D).
+
+        Args:
+            name: ``action_decoder`` or ``blind_action_decoder``, which does not see the state.
+            z: Latents.
+            states: States before the transitions.
+        """
+
+    @abstractmethod
+    def clone_actions(self, states: Tensor, goals: Tensor) -> Tensor:
+        """Return the actions (n, H, U) of behavior cloning from states to goals, each (n, N, D)."""
+
+
+def as_action_conditioned(model: WorldModel) -> ActionConditionedModel:
+    """Return a model as what evaluations of control require it to be.
+
+    Raises:
+        TypeError: It has no controllers.
+    """
+    if not isinstance(model, ActionConditionedModel):
+        raise TypeError(
+            f"Planning and control need a world model with controllers, got {type(model).__name__}. "
+            "Run these evaluations with lam control."
+        )
+    return model

@@ -1,0 +1,124 @@
+"""Oracle: the same planner in the true simulator instead of a world model, with the true distance to the goal as cost.
+
+An upper reference for closed loops. ``lam control oracle runs/pusht experiments/control/pusht.yaml`` makes the row
+``runs/pusht/simulator/seed0``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from torch import Tensor
+from typing_extensions import override
+
+from lam.control.closed_loop import ClosedLoop, EpisodeSettings
+from lam.control.episodes import EpisodeRunner
+from lam.control.planners import CEM, Plan, Problem
+from lam.control.policies import action_bounds
+from lam.data.mixture import open_index
+from lam.data.schema import ActionStatistics
+from lam.evals.base import Results
+from lam.models.base import WorldModel
+from lam.runs.results import code_revision, read_provenance, write_evaluations, write_numbers
+from lam.runs.upgrade import upgrade
+
+UNITS = "all"
+"""Stands in keys in the place of a label budget: the simulator needs no labels."""
+
+
+class OracleClosedLoop(ClosedLoop):
+    """Closed loop whose candidates are tried in the simulator itself, one action at a time, instead of in a world model."""
+
+    @override
+    def compute(self, model: WorldModel) -> Results:
+        """Refuse: the oracle evaluates no model; see ``solve``."""
+        raise TypeError("The oracle evaluates no model. Run it with lam control oracle.")
+
+    def solve(self, statistics: ActionStatistics, horizon: int, image_size: int) -> tuple[Results, dict[int, tuple[str, str]]]:
+        """Act in the episodes.
+
+        Args:
+            statistics: Statistics of the recorded actions; plans stay within their bounds.
+            horizon: Actions between start and goal.
+            image_size: Side of the image, pixels.
+
+        Returns:
+            Results, and name and source of the episode at each position.
+        """
+        low, high, std = action_bounds(statistics)
+
+        def policy(runners: list[EpisodeRunner], noise_keys: Tensor, initial: Tensor) -> Plan:
+            def cost(actions: Tensor) -> Tensor:
+                pairs = zip(runners, actions.double().numpy(), strict=True)
+                return torch.tensor([[runner.simulate(candidate) for candidate in candidates] for runner, candidates in pairs])
+
+            problem = Problem(cost, noise_keys, initial.shape[1], low, high, initial, std)
+            return (self.search.planner or CEM()).plan(problem)
+
+        return self.evaluate({"": policy}, EpisodeSettings(horizon, image_size, statistics, UNITS), torch.device("cpu"))
+
+
+def run_oracle(setting: Path, settings: Path, planner: CEM, num_episodes: int | None = None) -> dict[str, float]:
+    """Solve the episodes of a closed loop with the true simulator and leave a row for the table.
+
+    Args:
+        setting: Folder with finished runs of the setting, for its data and hashes: runs/pusht.
+        settings: A file with ``ClosedLoop`` among its callbacks, such as experiments/control/pusht.yaml.
+        planner: The algorithm.
+        num_episodes: Episodes; those of the settings if not given.
+
+    Returns:
+        Metrics by key.
+
+    Raises:
+        ValueError: The setting has no finished run, or its data have no recorded actions.
+    """
+    finished = (one.parent for one in sorted(setting.glob("*/seed*/run.json")) if one.parts[-3] != "simulator")
+    run = next(finished, None)
+    provenance = read_provenance(run / "run.json") if run else None
+    if run is None or provenance is None:
+        raise ValueError(f"{setting} has no finished run with a run.json that can be read. Make a row of the table first.")
+    data = upgrade(yaml.safe_load((run / "config.yaml").read_text()))["data"]
+    callbacks = upgrade(yaml.safe_load(settings.read_text()))["trainer"]["callbacks"]
+    (given,) = (one["init_args"] for one in callbacks if one["class_path"].endswith("ClosedLoop"))
+    parser = ArgumentParser()
+    parser.add_class_arguments(OracleClosedLoop, "loop")
+    loop: OracleClosedLoop = parser.instantiate_classes(parser.parse_object({"loop": given})).loop
+    loop.search.planner = planner
+    loop.num_episodes = num_episodes or loop.num_episodes
+    index = open_index(data["shards"])
+    if index.action_statistics is None:
+        raise ValueError(f"{index.path} has no recorded actions. Record the setting's data with a simulator.")
+    loop.results, sources = loop.solve(index.action_statistics, data["frames"] // data["frames_per_state"] - 1, index.height)
+    folder = setting / "simulator" / "seed0"
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = {f"eval/{loop.name}/{key}": value for key, value in loop.results.metrics.items()}
+    write_evaluations(folder, [loop], sources)
+    write_numbers(folder / "metrics.json", metrics)
+    row = dataclasses.replace(provenance, family="simulator", knob="", seed=0, code_revision=code_revision())
+    row.write(folder / "run.json")
+    return metrics
+
+
+def main(arguments: list[str]) -> None:
+    """Read what is typed after ``lam control oracle`` and print the metrics."""
+    parser = argparse.ArgumentParser(
+        prog="lam control oracle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("setting", type=Path, help="folder with finished runs of the setting, runs/SETTING")
+    parser.add_argument(
+        "settings", type=Path, help="file whose callbacks have the closed loop, experiments/control/SETTING.yaml"
+    )
+    parser.add_argument("--num_samples", type=int, default=64, help="sequences an iteration of the cross-entropy method")
+    parser.add_argument("--num_elites", type=int, default=8, help="cheapest ones that it is refitted to")
+    parser.add_argument("--num_iterations", type=int, default=6, help="refits")
+    parser.add_argument("--num_episodes", type=int, help="episodes; those of the settings if not given")
+    options = parser.parse_args(arguments)
+    planner = CEM(options.num_samples, options.num_elites, options.num_iterations)
+    for key, value in run_oracle(options.setting, options.settings, planner, options.num_episodes).items():
+        print(f"{key} {value:.4f}")
