@@ -11,8 +11,7 @@ from typing_extensions import override
 
 from lam.control.base import as_action_conditioned
 from lam.control.imagination import Imagination
-from lam.evals.base import Evaluation, Results
-from lam.evals.common.unroll import unrolled
+from lam.evals.base import Evaluation, Results, cached_rollout
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.runs.columns import Column
@@ -119,7 +118,7 @@ class ControllerError(Evaluation):
         states, z = observation.states, observation.bottleneck_output.z
         actions = observation.clip.labels(model.encoder.frames_per_state)["action"].to(states.device)
         first = states[:, :1]
-        unrolled_with = {"inferred": unrolled(model, observation)}
+        unrolled_with = {"inferred": cached_rollout(model, observation)}
         controllers = {"error": "controller", "blind": "blind"}
         if "classifier" in model.controllers:
             controllers["error_codes"] = "classifier"

@@ -125,3 +125,10 @@ def as_world_model(module: pl.LightningModule) -> WorldModel:
             f"Evaluations watch a lam.models.base.WorldModel, got {type(module).__name__}. Derive it from WorldModel."
         )
     return module
+
+
+def cached_rollout(model: WorldModel, observation: Observation) -> Tensor:
+    """Roll a batch out with its own latents, (B, T-1, N, D), for the first evaluation that asks; the others get the same."""
+    if observation.unrolled is None:
+        observation.unrolled = model.rollout(observation.states[:, :1], observation.bottleneck_output.z)
+    return observation.unrolled

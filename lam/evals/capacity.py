@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lam.evals.base import Evaluation, Results
-from lam.evals.common.unroll import unrolled
+from lam.evals.base import Evaluation, Results, cached_rollout
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.runs.columns import Column
@@ -51,7 +50,7 @@ class Capacity(Evaluation):
         values = {
             "error": observation.error.mean(dim=1),
             "copy_error": observation.copy_error.mean(dim=1),
-            "unrolled": model.error(unrolled(model, observation), states[:, 1:]),
+            "unrolled": model.error(cached_rollout(model, observation), states[:, 1:]),
             "unrolled_copy": model.error(first, states[:, 1:]),
         }
         self.sample.add(observation.clip.position, {name: value.double() for name, value in values.items()})

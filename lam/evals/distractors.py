@@ -13,7 +13,7 @@ from typing import ClassVar
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.factors import Continuous, ground_truth_factors
 from lam.evals.common.split import HOLD_BACK, Split, fit_half
-from lam.metrics.linear_model import fit_linear_model
+from lam.metrics.dimensionality import fit_linear_model
 from lam.metrics.probes import ridge
 from lam.models.base import Observation, WorldModel
 

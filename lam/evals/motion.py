@@ -14,8 +14,7 @@ from torch import Tensor
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
-from lam.metrics.displacement import body_shift, camera_shift
-from lam.metrics.response import direction_error, slope
+from lam.metrics.displacement import body_shift, camera_shift, direction_error, slope
 from lam.models.base import WorldModel
 from lam.models.clip_buffer import BufferedClips
 from lam.runs.columns import Column

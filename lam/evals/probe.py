@@ -15,7 +15,7 @@ from lam.evals.base import Evaluation, Results
 from lam.evals.common.factors import ground_truth_factors
 from lam.evals.common.probe_fits import ProbeFits, ProbeScores, inputs
 from lam.evals.common.split import HOLD_BACK, Split, fit_half, fit_values
-from lam.metrics.sketch import count_sketch
+from lam.metrics.dimensionality import count_sketch
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample, source_ids
 from lam.runs.columns import Column

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from lam.evals.base import Evaluation, Results
-from lam.evals.common.nominal import discrete_bits, sampled_error
-from lam.evals.common.rate_distortion import Point, Trial, rate_error_points
+from lam.evals.common.rate_distortion import Point, Trial, discrete_bits, rate_error_points, sampled_error
 from lam.evals.common.split import fit_half
 from lam.metrics.operational import operational_bits
 from lam.models.base import Observation, WorldModel

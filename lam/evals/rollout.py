@@ -10,8 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lam.evals.base import Evaluation, Results
-from lam.evals.common.unroll import unrolled
+from lam.evals.base import Evaluation, Results, cached_rollout
 from lam.metrics.images import SSIM_WINDOW, lpips, psnr, ssim
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
@@ -68,7 +67,7 @@ class Rollout(Evaluation):
 
     def observe(self, observation: Observation, model: WorldModel) -> None:
         """Keeps errors and pictures."""
-        states, predicted = observation.states, unrolled(model, observation)
+        states, predicted = observation.states, cached_rollout(model, observation)
         first = states[:, :1].expand_as(predicted)
         values = {"error": model.error(predicted, states[:, 1:]), "copy": model.error(first, states[:, 1:])}
         last = observation.clip.times[:, model.encoder.frames_per_state - 1 :: model.encoder.frames_per_state]

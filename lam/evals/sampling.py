@@ -9,7 +9,7 @@ from torch import Generator
 
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.split import fit_half
-from lam.metrics.two_sample import cross_fitted_placements
+from lam.metrics.scores import cross_fitted_placements
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample, hashed_order, source_ids
 from lam.runs.columns import Column

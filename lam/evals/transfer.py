@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
-from lam.metrics.intervals import interval
+from lam.metrics.scores import interval
 from lam.models.base import WorldModel
 from lam.models.clip_buffer import BufferedClips
 from lam.runs.columns import Column, Flag

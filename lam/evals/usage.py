@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lam.evals.base import Evaluation, Results
+from lam.metrics.dimensionality import active_dimensions, effective_rank, participation_ratio
 from lam.metrics.entropy import perplexity, symbols
-from lam.metrics.spread import active_dimensions, effective_rank, participation_ratio
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.runs.columns import Column, Flag

@@ -1,9 +1,15 @@
-"""Scores of predictions as sums over rows, so that a score has an interval over clips and two can be compared in pairs."""
+"""Scores of predictions, of a classifier that tells two distributions apart, and how well a mean over clips is known."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
+
+from lam.metrics.mlp import Labels
+from lam.metrics.probes import Probe, fit_probes
 
 
 def r2_rows(predicted: Tensor, target: Tensor) -> Tensor:
@@ -25,3 +31,68 @@ def recall_weights(target: Tensor) -> Tensor:
     """What a right prediction of each row is worth in the balanced accuracy, (m,); they add up to 1."""
     _, place, counts = torch.unique(target, return_inverse=True, return_counts=True)
     return 1 / (len(counts) * counts[place].double())
+
+
+HOLD_BACK = 4
+"""Every fourth row for fitting is held back to stop the network."""
+
+
+def placements(first: Tensor, second: Tensor) -> Tensor:
+    """For each score in first (n,) the share of scores in second (m,) below it, ties counted half, (n,) float64.
+
+    Their mean is the area under the ROC curve (Mann and Whitney).
+    """
+    ordered = second.double().sort().values.contiguous()
+    query = first.double().contiguous()
+    below = torch.searchsorted(ordered, query)
+    return (below + torch.searchsorted(ordered, query, right=True)).double() / (2 * len(ordered))
+
+
+def cross_fitted_placements(first: Tensor, second: Tensor, first_fold: Tensor, second_fold: Tensor) -> Tensor:
+    """Placements (n,) of rows of first among rows of second of the same fold, by a classifier fitted on the other fold.
+
+    Args:
+        first: Draws of one distribution, (n, d).
+        second: Draws of the other, (m, d).
+        first_fold: Fold of each, (n,) bool.
+        second_fold: Fold of each, (m,) bool.
+    """
+    rows, of_first = torch.cat([first, second]), torch.arange(len(first) + len(second)) < len(first)
+    fold = torch.cat([first_fold, second_fold])
+    placed = torch.zeros(len(rows), dtype=torch.float64)
+    for test in (True, False):
+        scores = _scores(rows, of_first, (fold != test).nonzero()[:, 0])
+        here, there = of_first & (fold == test), ~of_first & (fold == test)
+        placed[here] = placements(scores[here], scores[there])
+    return placed[: len(first)]
+
+
+def _scores(rows: Tensor, of_first: Tensor, fit: Tensor) -> Tensor:
+    """How much each row (n, d) looks like one of the first distribution, (n,), to a classifier fitted at some places."""
+    mean, std = rows[fit].mean(dim=0), rows[fit].std(dim=0, correction=0)
+    scaled = torch.where(std > 0, (rows - mean) / torch.where(std > 0, std, 1.0), 0.0).clamp(-10, 10)
+    inputs = torch.cat([scaled, (scaled.square() - 1) / 2**0.5], dim=1)
+    order = fit[torch.from_numpy(np.random.default_rng(0).permutation(len(fit)))]
+    labels = Labels(order[torch.arange(len(order)) % HOLD_BACK > 0], order[::HOLD_BACK])
+    targets = torch.where(of_first, 1.0, -1.0)[:, None]
+    everywhere = torch.arange(len(rows))
+    return fit_probes([Probe(inputs, labels)], targets, torch.zeros(1, dtype=torch.int64), everywhere).predicted[0, :, 0]
+
+
+def interval(values: Tensor, sources: Tensor, confidence: float = 0.95) -> tuple[float, float]:
+    """Ends of the t interval around the mean of values (n,), whose clips belong to sources (n,); infinite with one source.
+
+    Clips of one video are not independent, so sums of deviations by source are what varies: the cluster-robust variance
+    of a mean, with as many degrees of freedom as sources but one. Every clip a source of its own gives the textbook interval.
+    """
+    from scipy.stats import t
+
+    index, counts = torch.unique(sources, return_inverse=True, return_counts=True)[1:]
+    num_sources, values = len(counts), values.double()
+    mean = values.mean()
+    if num_sources < 2:
+        return -math.inf, math.inf
+    sums = torch.zeros(num_sources, dtype=torch.float64).index_add(0, index, values - mean)
+    error = sums.square().sum().mul(num_sources / (num_sources - 1)).sqrt() / len(values)
+    half = t.ppf(0.5 + confidence / 2, num_sources - 1) * error.item()
+    return mean.item() - half, mean.item() + half

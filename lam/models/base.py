@@ -30,7 +30,7 @@ class Observation:
         error: Prediction error of each transition in units of the copy-last-state error, (B, T-1).
         copy_error: Error of predicting that nothing changes, same unit, (B, T-1); about 1 on the training set.
         unrolled: Predictions of states 1..T-1 from the first state and latents alone, (B, T-1, N, D); None until an
-            evaluation asks ``lam.evals.common.unroll.unrolled`` for them.
+            evaluation asks ``lam.evals.base.cached_rollout`` for them.
     """
 
     clip: Clip

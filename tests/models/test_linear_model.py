@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lam.encoders.base import StateShape
-from lam.metrics.linear_model import fit_linear_model
+from lam.metrics.dimensionality import fit_linear_model
 from lam.models.forward import ForwardModel
 from lam.models.inverse import InverseModel
 

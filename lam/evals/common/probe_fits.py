@@ -9,8 +9,8 @@ from lam.evals.base import Results
 from lam.evals.common.factors import GroundTruthFactor
 from lam.evals.common.split import Split
 from lam.metrics import probes
+from lam.metrics.dimensionality import principal_components
 from lam.metrics.entropy import symbols
-from lam.metrics.sketch import principal_components
 
 STATE_SCALES = (1.0, 0.1)
 """State inputs come at two scales, that is with two penalties of their own; labels held back choose."""

@@ -1,7 +1,8 @@
-"""Rate-error points of E2: what z may cost, and how well the forward model predicts with what is left of it."""
+"""Rates of E2: by the bottleneck's own account, and measured, with how well the forward model predicts from coded latents."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ import torch
 from torch import Tensor
 
 from lam.distributed import gather
-from lam.metrics.clustering import anneal
-from lam.metrics.quantize import quantize
-from lam.metrics.transform import fit_transform
-from lam.models.base import WorldModel
+from lam.evals.base import Results
+from lam.metrics.entropy import code_lengths, plugin_entropy, symbols
+from lam.metrics.quantization import anneal, fit_transform, quantize
+from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import BufferedClips
 
 PROBES = 4
@@ -154,3 +155,37 @@ def rate_error_points(trial: Trial, fit: Tensor, gradients: Tensor, unquantized:
         if differs(book.codes[codes].double()):
             # means of latents, not latents of means: a discrete latent is restored exactly
             yield point("vector", book.lengths[codes], book.centers(fit.double())[codes])
+
+
+def sampled_error(observation: Observation, model: WorldModel) -> Tensor:
+    """Error (B, T-1) with a z that is drawn, each clip's noise a function of its position."""
+    z = model.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z
+    return model.error(model.predict(observation.states[:, :-1], z), observation.states[:, 1:])
+
+
+def discrete_bits(positions: Tensor, codes: Tensor, bits: Tensor, fit: Tensor) -> Results:
+    """Bits of codes (n, T-1, C) of n clips, with bits (n, T-1) their capacity and fit (n,) the clips for fitting."""
+    tuples = symbols(codes.flatten(0, 1)).view(codes.shape[:2])
+    capacity = bits.mean().item()
+    results = Results(
+        metrics={
+            "bits_capacity": capacity,
+            "bits_nominal": plugin_entropy(tuples.flatten()),
+            "bits_limit": math.log2(tuples.numel()),
+        }
+    )
+    if fit.all():
+        return results
+    columns = [(tuples, capacity)] + [(column, capacity / codes.shape[2]) for column in codes.unbind(dim=2)]
+    whole, *single = (_held_out(column, fit, alphabet) for column, alphabet in columns)
+    coders = [whole, torch.stack(single).sum(dim=0), torch.full_like(whole, capacity)]
+    best = min(coders, key=lambda lengths: lengths.mean().item())
+    results.metrics["bits_coded"] = best.mean().item()
+    results.clips["bits_coded"] = (positions[~fit], best)
+    return results
+
+
+def _held_out(symbols: Tensor, fit: Tensor, alphabet_bits: float) -> Tensor:
+    """Mean code length of each clip that is not for fitting; symbols (n, T-1), fit (n,)."""
+    lengths = code_lengths(symbols[fit].flatten(), symbols[~fit].flatten(), alphabet_bits)
+    return lengths.view(-1, symbols.shape[1]).mean(dim=1)

@@ -66,7 +66,7 @@ def test_gaussian_with_a_linear_forward_model_costs_a_quarter_of_a_bit_a_compone
 
 
 def test_linear_latent_action_model_pays_for_the_changes_it_spans(all_tried):
-    # its z are, in any basis, the principal directions of the changes (tests/test_linear_model.py)
+    # its z are, in any basis, the principal directions of the changes (tests/models/test_linear_model.py)
     directions = torch.linalg.qr(normal(12, 12, seed=1))[0]
     deviations = torch.tensor([2.0, 1.6, 1.0, 0.4] + [0.05] * 8)
     change = normal(8000, 2, 12) * deviations @ directions.T
