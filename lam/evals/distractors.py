@@ -69,7 +69,7 @@ class Distractors(Evaluation):
         for k in self.sizes:
             z = linear.latents(changes, k)
             for factor in factors:
-                rows = factor.rows(ridge(z, factor.columns, split.order, split.test), split.test)
+                rows = factor.contributions(ridge(z, factor.columns, split.order, split.test), split.test)
                 of_clips = rows.view(len(split.test_clips), -1).sum(dim=1) * len(split.test_clips)
                 key = f"linear_r2@{k}/{factor.name}"
                 results.metrics[key] = rows.sum().item()

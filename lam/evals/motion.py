@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
-from lam.metrics.displacement import body_shift, camera_shift, direction_error, slope
+from lam.metrics.displacement import body_shift, camera_shift, direction_error, regression_slope
 from lam.models.base import WorldModel
 from lam.models.clip_buffer import BufferedClips
 from lam.runs.columns import Column
@@ -140,16 +140,19 @@ class Motion(PairEvaluation):
             counted = values[f"counted/{thing}"].bool() if thing != PAN else torch.ones_like(true[..., 0]).bool()
             moved, meant = induced[counted], true[counted]
             found = {
-                "slope": slope(moved, meant),
+                "slope": regression_slope(moved, meant),
                 "direction_error": direction_error(moved, meant, self.threshold),
                 "static": (static.square().sum() / true.square().sum()).sqrt().item() if true.any() else None,
-                "self": slope(own.flatten(0, 1), true.flatten(0, 1)),
-                "measured": slope(measured.flatten(0, 1), true.flatten(0, 1)),
+                "self": regression_slope(own.flatten(0, 1), true.flatten(0, 1)),
+                "measured": regression_slope(measured.flatten(0, 1), true.flatten(0, 1)),
             }
             if thing != PAN:
                 distance = values[f"distance/{thing}"][counted]
                 near, far = distance <= distance.median(), distance > distance.median()
-                found |= {"slope_near": slope(moved[near], meant[near]), "slope_far": slope(moved[far], meant[far])}
+                found |= {
+                    "slope_near": regression_slope(moved[near], meant[near]),
+                    "slope_far": regression_slope(moved[far], meant[far]),
+                }
                 if None not in (found["slope_near"], found["slope_far"]):
                     found["locality"] = found["slope_near"] - found["slope_far"]  # type: ignore[operator]
                 results.curves[f"response/{thing}"] = _over_distance(moved, meant, distance)
@@ -192,7 +195,7 @@ def _over_distance(induced: Tensor, true: Tensor, distance: Tensor) -> dict[str,
     """Slopes in groups of transitions (n, 2) by distance (n,), and the mean distance of each."""
     curve: dict[str, list[float]] = {"distance": [], "slope": []}
     for group in distance.argsort(stable=True).chunk(BINS):
-        response = slope(induced[group], true[group])
+        response = regression_slope(induced[group], true[group])
         if response is not None:
             curve["distance"].append(distance[group].mean().item())
             curve["slope"].append(response)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
-from lam.metrics.scores import interval
+from lam.metrics.scores import confidence_interval
 from lam.models.base import WorldModel
 from lam.models.clip_buffer import BufferedClips
 from lam.runs.columns import Column, Flag
@@ -112,7 +112,7 @@ class Transfer(PairEvaluation):
         metrics = {name: value.mean().item() for name, value in values.items()}
         if metrics["original"] > 0:
             metrics["ratio"] = metrics["cycle"] / metrics["original"]
-        low, high = interval(values["random"] - values["floor"], clips.source[clips.position.argsort()])
+        low, high = confidence_interval(values["random"] - values["floor"], clips.source[clips.position.argsort()])
         metrics["ignored"] = float(low <= 0 <= high)
         if low > 0:
             span = metrics["random"] - metrics["floor"]

@@ -1,4 +1,4 @@
-"""Fewer numbers for long vectors (random projections, principal directions), and how many directions vectors fill."""
+"""Dimensionality of vectors: projections that reduce it, and measures of how many directions vectors fill."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from torch import Generator, Tensor
 
 
 def count_sketch(x: Tensor, size: int) -> Tensor:
-    """Vectors (n, d) as vectors (n, size): every coordinate is added to a random place with a random sign.
+    """Project vectors (n, d) to vectors (n, size): every coordinate is added to a random one with a random sign.
 
     The same linear map whenever d and size are the same; inner products are kept on average, with an error of about
-    1 / sqrt(size) (Charikar, Chen and Farach-Colton, 2002). Vectors that are short enough stay as they are.
+    1 / sqrt(size) (Charikar, Chen and Farach-Colton, 2002). Vectors that are short enough are returned as they are.
     """
     if x.shape[1] <= size:
         return x
     generator = Generator().manual_seed(0)
-    place = torch.randint(0, size, (x.shape[1],), generator=generator).to(x.device)
+    index = torch.randint(0, size, (x.shape[1],), generator=generator).to(x.device)
     sign = (2.0 * torch.randint(0, 2, (x.shape[1],), generator=generator) - 1).to(x)
-    return x.new_zeros(len(x), size).index_add_(1, place, x * sign)
+    return x.new_zeros(len(x), size).index_add_(1, index, x * sign)
 
 
 def principal_components(x: Tensor, fit: Tensor, size: int) -> Tensor:
-    """Coordinates (n, size) of rows (n, d) along the principal directions of some of them, the first of unit variance.
+    """Compute coordinates (n, size) of rows (n, d) along the principal directions of some of them, the first of unit variance.
 
     Args:
         x: Rows, (n, d).
-        fit: Places of the rows that the mean and the directions come from.
+        fit: Indices of the rows that the mean and the directions come from.
         size: Number of directions, at most d.
     """
     known = x[fit].double()
     mean = known.mean(dim=0)
     variances, directions = torch.linalg.eigh(torch.cov(known.T, correction=0).view(x.shape[1], -1))
     leading = variances[-1].clamp(min=1e-12).sqrt()
-    return ((x.double() - mean) @ directions[:, -size:].flip(1) / leading).to(x.dtype)
+    components: Tensor = (x.double() - mean) @ directions[:, -size:].flip(1) / leading
+    return components.to(x.dtype)
 
 
 class LinearModel(NamedTuple):
@@ -54,15 +55,15 @@ class LinearModel(NamedTuple):
     variances: Tensor
 
     def latents(self, changes: Tensor, k: int) -> Tensor:
-        """The first k numbers of z, (m, k), of changes (m, d), each of unit variance where the model was fitted."""
+        """Return the first k numbers of z, (m, k), of changes (m, d), each of unit variance where the model was fitted."""
         scale = self.variances[:k].clamp(min=torch.finfo(torch.float64).tiny).sqrt()
         return (changes.double() - self.mean) @ self.directions[:, :k] / scale
 
 
 def fit_linear_model(changes: Tensor, k: int) -> LinearModel:
-    """The linear model of at most k numbers that leaves the least squared error of changes (n, d).
+    """Fit the linear model of at most k numbers that leaves the least squared error of changes (n, d).
 
-    There are fewer than k where the changes fill fewer directions.
+    It has fewer than k numbers where the changes fill fewer directions.
     """
     changes = changes.double()
     mean = changes.mean(dim=0)
@@ -79,14 +80,15 @@ def fit_linear_model(changes: Tensor, k: int) -> LinearModel:
 
 
 def singular_values(x: Tensor) -> Tensor:
-    """Singular values of vectors (n, A) around their mean, (A,), largest first."""
+    """Compute the singular values of vectors (n, A) around their mean, (A,), largest first."""
     centered = x.double() - x.double().mean(dim=0)
     covariance = centered.T @ centered
-    return torch.linalg.eigvalsh(covariance).flip(0).clamp(min=0).sqrt()
+    variances: Tensor = torch.linalg.eigvalsh(covariance)
+    return variances.flip(0).clamp(min=0).sqrt()
 
 
 def effective_rank(x: Tensor) -> float:
-    """Exponential of the entropy of the normalized singular values (Roy and Vetterli, EUSIPCO 2007); 0 without spread."""
+    """Compute exp(entropy of normalized singular values) (Roy and Vetterli, EUSIPCO 2007); 0 where all vectors are equal."""
     values = singular_values(x)
     if values[0] == 0:
         return 0.0
@@ -95,7 +97,7 @@ def effective_rank(x: Tensor) -> float:
 
 
 def participation_ratio(x: Tensor) -> float:
-    """(sum of variances)^2 / sum of squared variances along the principal directions; 0 without spread."""
+    """Compute (sum of variances)^2 / sum of squared variances along principal directions; 0 where all vectors are equal."""
     variances = singular_values(x).square()
     if variances[0] == 0:
         return 0.0
@@ -103,5 +105,5 @@ def participation_ratio(x: Tensor) -> float:
 
 
 def active_dimensions(x: Tensor, threshold: float) -> int:
-    """Number of coordinates of vectors (n, A) whose standard deviation exceeds a threshold."""
+    """Count the coordinates of vectors (n, A) whose standard deviation exceeds a threshold."""
     return int((x.double().std(dim=0, correction=0) > threshold).sum())

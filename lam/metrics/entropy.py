@@ -9,22 +9,23 @@ from torch import Tensor
 
 
 def symbols(codes: Tensor) -> Tensor:
-    """One integer for each distinct code tuple, (n,) int64, of codes (n, C)."""
-    return torch.unique(codes, dim=0, return_inverse=True)[1]
+    """Number the distinct code tuples of codes (n, C); return the number of each row, (n,) int64."""
+    numbers: Tensor = torch.unique(codes, dim=0, return_inverse=True)[1]
+    return numbers
 
 
 def plugin_entropy(symbols: Tensor) -> float:
-    """Entropy of the empirical distribution of symbols (n,), in bits.
+    """Compute the entropy of the empirical distribution of symbols (n,), in bits.
 
     It underestimates: n observations cannot show more than log2(n) bits.
     """
-    counts = torch.unique(symbols, return_counts=True)[1].double()
+    counts: Tensor = torch.unique(symbols, return_counts=True)[1].double()
     p = counts / counts.sum()
     return -(p * p.log2()).sum().item()
 
 
 def code_lengths(fit: Tensor, test: Tensor, alphabet_bits: float | Tensor) -> Tensor:
-    """Bits that an adaptive code, fitted on symbols (n,), spends on each of the symbols (m,).
+    """Compute the bits that an adaptive code, fitted on symbols (n,), spends on each of the symbols (m,).
 
     The code is of escape method C (Moffat, IEEE Transactions on Communications 38, 1990): with d distinct symbols among n,
     a symbol seen c times has probability c / (n + d), and d / (n + d) is spread over the whole alphabet, evenly or as a
@@ -38,23 +39,25 @@ def code_lengths(fit: Tensor, test: Tensor, alphabet_bits: float | Tensor) -> Te
             of each of the coded symbols in a code of all symbols, (m,).
     """
     seen, counts = torch.unique(fit, return_counts=True)
-    place = torch.searchsorted(seen, test).clamp(max=len(seen) - 1)
-    count = torch.where(seen[place] == test, counts[place], 0).double()
+    index = torch.searchsorted(seen, test).clamp(max=len(seen) - 1)
+    count = torch.where(seen[index] == test, counts[index], 0).double()
     escape = len(seen) * 2.0 ** -torch.as_tensor(alphabet_bits)
     return math.log2(len(fit) + len(seen)) - (count + escape).log2()
 
 
 def discrete_laplace_lengths(fit: Tensor, test: Tensor) -> Tensor:
-    """Bits that a code for all integers, fitted on integers (n,), spends on each of the integers (m,).
+    """Compute the bits that a code for all integers, fitted on integers (n,), spends on each of the integers (m,).
 
     Its probabilities fall as p^|x| to both sides of 0 (Inusah and Kozubowski, 2006), with the mean magnitude of ``fit`` and of
     one 1 besides, so that no integer is impossible.
     """
     magnitude = (fit.abs().double().sum() + 1) / (len(fit) + 1)
     p = ((1 + magnitude.square()).sqrt() - 1) / magnitude
-    return ((1 + p) / (1 - p)).log2() - test.abs() * p.log2()
+    lengths: Tensor = ((1 + p) / (1 - p)).log2() - test.abs() * p.log2()
+    return lengths
 
 
 def perplexity(symbols: Tensor) -> float:
-    """Number of equally frequent symbols that would have the entropy of symbols (n,)."""
-    return 2.0 ** plugin_entropy(symbols)
+    """Compute how many equally frequent symbols would have the entropy of symbols (n,)."""
+    number: float = 2.0 ** plugin_entropy(symbols)
+    return number

@@ -1,4 +1,4 @@
-"""How alike two pictures are: PSNR, SSIM and, where its network is at hand, LPIPS; all by torchmetrics."""
+"""Similarity of two pictures: PSNR, SSIM and, where its network is installed, LPIPS; all by torchmetrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SSIM_WINDOW = 11
 
 
 def psnr(pictures: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in decibels, (n,), of pictures (n, 3, h, w) in [0, 1]; at most ``PSNR_CEILING``."""
+    """Compute the peak signal-to-noise ratio in dB, (n,), of pictures (n, 3, h, w) in [0, 1]; at most ``PSNR_CEILING``."""
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
     found = peak_signal_noise_ratio(pictures, truth, data_range=1.0, reduction="none", dim=(1, 2, 3))
@@ -23,7 +23,7 @@ def psnr(pictures: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity, (n,), of pictures (n, 3, h, w) in [0, 1], whose border is reflected."""
+    """Compute the structural similarity, (n,), of pictures (n, 3, h, w) in [0, 1], whose border is reflected."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     found = structural_similarity_index_measure(pictures, truth, data_range=1.0, reduction="none")
@@ -31,7 +31,7 @@ def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
 
 
 def lpips(pictures: Tensor, truth: Tensor) -> Tensor:
-    """Learned distance by AlexNet, https://arxiv.org/abs/1801.03924, (n,), of pictures (n, 3, h, w) in [0, 1].
+    """Compute the learned distance by AlexNet, https://arxiv.org/abs/1801.03924, (n,), of pictures (n, 3, h, w) in [0, 1].
 
     Raises:
         ValueError: torchvision is not installed, or the weights are not on this machine and cannot be fetched.

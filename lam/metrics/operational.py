@@ -1,4 +1,7 @@
-"""The operational rate of a latent: the fewest measured bits at which a prediction is still good enough."""
+"""Operational rate of a latent: the fewest measured bits at which a prediction is still good enough.
+
+A file without torch, as the report uses it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def operational_bits(bits: NDArray[np.float64], errors: NDArray[np.float64], target_error: float) -> float:
-    """Fewest bits at an error of at most ``target_error`` on the lower convex hull of measured points.
+    """Find the fewest bits at an error of at most ``target_error`` on the lower convex hull of measured points.
 
     The hull, not the points: coding a share of the transitions by one point and the others by another has the mean bits and
     the mean error of the two, so every chord can be achieved (time sharing). The best mixture has two points at most, so all

@@ -1,4 +1,4 @@
-"""Linear and nonlinear probes: ridge regression, and a small network on what ridge regression leaves over."""
+"""Linear and nonlinear probes: ridge regression, and a small network on its residuals."""
 
 from __future__ import annotations
 
@@ -9,55 +9,55 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lam.metrics.mlp import Fitted, Labels, fit_mlps
+from lam.metrics.mlp import FittedProbes, LabelSplit, fit_mlps
 
 PENALTIES = np.logspace(-2, 5, 15)
 
 
-class Probe(NamedTuple):
-    """What one probe sees and may learn from.
+class ProbeInputs(NamedTuple):
+    """Inputs of one probe, and the labels that it may learn from.
 
     Attributes:
         inputs: Its inputs, (n, d), about standardized.
-        labels: Which labels it may use.
+        labels: Labels that it may use.
     """
 
     inputs: Tensor
-    labels: Labels
+    labels: LabelSplit
 
 
-def ridge(inputs: Tensor, targets: Tensor, train: Tensor, places: Tensor) -> Tensor:
-    """Predictions (m, Q) at some places by ridge regression, the penalty of each column chosen by leaving one out.
+def ridge(inputs: Tensor, targets: Tensor, train: Tensor, test: Tensor) -> Tensor:
+    """Predict columns (m, Q) of some rows by ridge regression, the penalty of each column chosen by leaving one out.
 
     Args:
-        inputs: What the probe sees, (n, d).
+        inputs: Inputs of the probe, (n, d).
         targets: Target columns, (n, Q).
-        train: Places of the labels.
-        places: Places to predict, (m,).
+        train: Indices of the labels.
+        test: Indices of the rows to predict, (m,).
     """
     from sklearn.linear_model import RidgeCV
 
     model = RidgeCV(PENALTIES, alpha_per_target=True)
     model.fit(inputs[train].double().numpy(), targets[train].double().numpy())
-    predicted = torch.from_numpy(model.predict(inputs[places].double().numpy())).to(targets.dtype)
-    return predicted.view(len(places), -1)
+    predicted = torch.from_numpy(model.predict(inputs[test].double().numpy())).to(targets.dtype)
+    return predicted.view(len(test), -1)
 
 
-def fit_probes(probes: list[Probe], targets: Tensor, factor: Tensor, test: Tensor) -> Fitted:
-    """Predictions (P, m, Q) of nonlinear probes: ridge regression plus a network fitted to its residuals.
+def fit_probes(probes: list[ProbeInputs], targets: Tensor, factor: Tensor, test: Tensor) -> FittedProbes:
+    """Fit nonlinear probes, ridge regression plus a network fitted to its residuals, and predict rows (P, m, Q).
 
-    So a nonlinear probe is never blind to what a linear one sees, which a network alone is with few labels and many
-    correlated inputs. The network stops, for each factor, where it does best on the labels held back, possibly at once.
+    So a nonlinear probe never misses what a linear one finds, as a network alone does with few labels and many correlated
+    inputs. The network stops, for each factor, where it does best on the labels held back, possibly at once.
 
     Args:
-        probes: What each probe sees and may learn from.
+        probes: Inputs and labels of each probe.
         targets: Target columns, (n, Q), about standardized.
-        factor: Which factor each column belongs to, (Q,).
-        test: Places of the rows to predict, (m,).
+        factor: Factor that each column belongs to, (Q,).
+        test: Indices of the rows to predict, (m,).
     """
     everywhere = torch.arange(len(targets))
     linear = torch.stack([ridge(probe.inputs, targets, probe.labels.train, everywhere) for probe in probes])
     width = max(probe.inputs.shape[1] for probe in probes)
     inputs = torch.stack([F.pad(probe.inputs, (0, width - probe.inputs.shape[1])) for probe in probes])
     residual = fit_mlps(inputs, targets - linear, [probe.labels for probe in probes], factor, test)
-    return Fitted(linear[:, test] + residual.predicted, residual.loss)
+    return FittedProbes(linear[:, test] + residual.predicted, residual.loss)

@@ -1,4 +1,7 @@
-"""Scores of predictions, of a classifier that tells two distributions apart, and how well a mean over clips is known."""
+"""Scores of predictions, a two-sample test by classification, and the confidence interval of a mean over clips.
+
+Scores of predictions are sums over rows, so that a score has an interval over clips and two can be compared in pairs.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lam.metrics.mlp import Labels
-from lam.metrics.probes import Probe, fit_probes
+from lam.metrics.mlp import LabelSplit
+from lam.metrics.probes import ProbeInputs, fit_probes
 
 
-def r2_rows(predicted: Tensor, target: Tensor) -> Tensor:
-    """What each row adds to the coefficient of determination, (m,), of predictions (m, q).
+def r2_contributions(predicted: Tensor, target: Tensor) -> Tensor:
+    """Compute what each row adds to the coefficient of determination, (m,), of predictions (m, q).
 
     The sum is R², averaged over the q columns.
     """
@@ -22,15 +25,16 @@ def r2_rows(predicted: Tensor, target: Tensor) -> Tensor:
     return (1 / len(target) - (predicted - target).square() / total).mean(dim=1)
 
 
-def balanced_rows(predicted: Tensor, target: Tensor) -> Tensor:
-    """What each row adds to the balanced accuracy, (m,), of predicted classes (m,); the sum is the mean recall."""
+def balanced_accuracy_contributions(predicted: Tensor, target: Tensor) -> Tensor:
+    """Compute what each row adds to the balanced accuracy, (m,), of predicted classes (m,); the sum is the mean recall."""
     return (predicted == target).double() * recall_weights(target)
 
 
 def recall_weights(target: Tensor) -> Tensor:
-    """What a right prediction of each row is worth in the balanced accuracy, (m,); they add up to 1."""
-    _, place, counts = torch.unique(target, return_inverse=True, return_counts=True)
-    return 1 / (len(counts) * counts[place].double())
+    """Compute the weight of each row in the balanced accuracy, (m,); the weights add up to 1."""
+    _, index, counts = torch.unique(target, return_inverse=True, return_counts=True)
+    weights: Tensor = 1 / (len(counts) * counts[index].double())
+    return weights
 
 
 HOLD_BACK = 4
@@ -38,7 +42,7 @@ HOLD_BACK = 4
 
 
 def placements(first: Tensor, second: Tensor) -> Tensor:
-    """For each score in first (n,) the share of scores in second (m,) below it, ties counted half, (n,) float64.
+    """Compute for each score in first (n,) the share of scores in second (m,) below it, ties counted half, (n,) float64.
 
     Their mean is the area under the ROC curve (Mann and Whitney).
     """
@@ -49,7 +53,9 @@ def placements(first: Tensor, second: Tensor) -> Tensor:
 
 
 def cross_fitted_placements(first: Tensor, second: Tensor, first_fold: Tensor, second_fold: Tensor) -> Tensor:
-    """Placements (n,) of rows of first among rows of second of the same fold, by a classifier fitted on the other fold.
+    """Compute placements (n,) of rows of first among rows of second of the same fold.
+
+    The classifier is fitted on the other fold.
 
     Args:
         first: Draws of one distribution, (n, d).
@@ -61,29 +67,30 @@ def cross_fitted_placements(first: Tensor, second: Tensor, first_fold: Tensor, s
     fold = torch.cat([first_fold, second_fold])
     placed = torch.zeros(len(rows), dtype=torch.float64)
     for test in (True, False):
-        scores = _scores(rows, of_first, (fold != test).nonzero()[:, 0])
+        scores = _classifier_scores(rows, of_first, (fold != test).nonzero()[:, 0])
         here, there = of_first & (fold == test), ~of_first & (fold == test)
         placed[here] = placements(scores[here], scores[there])
     return placed[: len(first)]
 
 
-def _scores(rows: Tensor, of_first: Tensor, fit: Tensor) -> Tensor:
-    """How much each row (n, d) looks like one of the first distribution, (n,), to a classifier fitted at some places."""
+def _classifier_scores(rows: Tensor, of_first: Tensor, fit: Tensor) -> Tensor:
+    """Score how much each row (n, d) looks like one of the first distribution, (n,), by a classifier fitted on some rows."""
     mean, std = rows[fit].mean(dim=0), rows[fit].std(dim=0, correction=0)
     scaled = torch.where(std > 0, (rows - mean) / torch.where(std > 0, std, 1.0), 0.0).clamp(-10, 10)
     inputs = torch.cat([scaled, (scaled.square() - 1) / 2**0.5], dim=1)
     order = fit[torch.from_numpy(np.random.default_rng(0).permutation(len(fit)))]
-    labels = Labels(order[torch.arange(len(order)) % HOLD_BACK > 0], order[::HOLD_BACK])
+    labels = LabelSplit(order[torch.arange(len(order)) % HOLD_BACK > 0], order[::HOLD_BACK])
     targets = torch.where(of_first, 1.0, -1.0)[:, None]
     everywhere = torch.arange(len(rows))
-    return fit_probes([Probe(inputs, labels)], targets, torch.zeros(1, dtype=torch.int64), everywhere).predicted[0, :, 0]
+    return fit_probes([ProbeInputs(inputs, labels)], targets, torch.zeros(1, dtype=torch.int64), everywhere).predicted[0, :, 0]
 
 
-def interval(values: Tensor, sources: Tensor, confidence: float = 0.95) -> tuple[float, float]:
-    """Ends of the t interval around the mean of values (n,), whose clips belong to sources (n,); infinite with one source.
+def confidence_interval(values: Tensor, sources: Tensor, confidence: float = 0.95) -> tuple[float, float]:
+    """Compute the t interval around the mean of values (n,), whose clips belong to sources (n,).
 
     Clips of one video are not independent, so sums of deviations by source are what varies: the cluster-robust variance
-    of a mean, with as many degrees of freedom as sources but one. Every clip a source of its own gives the textbook interval.
+    of a mean, with as many degrees of freedom as sources but one. With a source of its own for every clip it is the textbook
+    interval, with a single source it is infinite.
     """
     from scipy.stats import t
 

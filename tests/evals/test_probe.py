@@ -158,14 +158,14 @@ def test_discrete_causes_are_answered_by_risen_odds_not_by_the_majority():
     hinted = torch.zeros(100, dtype=torch.bool)
     hinted[:21] = hinted[-9:] = True  # 9 of 30 are of class 1
     expected = torch.where(hinted[:, None], factor.columns[hinted].mean(dim=0), factor.columns[~hinted].mean(dim=0))
-    score = factor.rows(expected, everywhere).sum()
+    score = factor.contributions(expected, everywhere).sum()
     assert score.item() == pytest.approx((69 / 90 + 9 / 10) / 2)
-    assert factor.constant_rows(everywhere).sum().item() == pytest.approx(0.5)
+    assert factor.constant_contributions(everywhere).sum().item() == pytest.approx(0.5)
 
 
 def test_constant_answer_of_a_continuous_cause_has_r2_zero():
     factor = Continuous("dx", normal(30, 1), torch.arange(20))
-    assert factor.constant_rows(torch.arange(20, 30)).sum().item() == pytest.approx(0, abs=1e-9)
+    assert factor.constant_contributions(torch.arange(20, 30)).sum().item() == pytest.approx(0, abs=1e-9)
 
 
 def test_causes_that_do_not_vary_in_fitting_or_testing_are_skipped():
@@ -185,10 +185,11 @@ def test_a_field_of_numbers_is_one_cause_with_their_mean_score():
     (factor,) = ground_truth_factors({"flicker": field}, torch.arange(6), torch.arange(6, 12))
     predicted = factor.columns[6:] + 0.3
     single = [
-        Continuous("one", field[:, [i]], torch.arange(6)).rows(predicted[:, [i]], torch.arange(6, 12)).sum() for i in range(20)
+        Continuous("one", field[:, [i]], torch.arange(6)).contributions(predicted[:, [i]], torch.arange(6, 12)).sum()
+        for i in range(20)
     ]
     assert factor.name == "flicker"
-    assert factor.rows(predicted, torch.arange(6, 12)).sum().item() == pytest.approx((sum(single) / 20).item())
+    assert factor.contributions(predicted, torch.arange(6, 12)).sum().item() == pytest.approx((sum(single) / 20).item())
 
 
 def bodies(turned: bool):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lam.metrics.displacement import body_shift, camera_shift, direction_error, slope
+from lam.metrics.displacement import body_shift, camera_shift, direction_error, regression_slope
 
 COUNT, SIZE = 24, 32
 GENERATOR = torch.Generator().manual_seed(0)
@@ -122,9 +122,9 @@ NOISE = torch.randn(50, 2, generator=torch.Generator().manual_seed(1))
 def test_slope_is_that_of_least_squares_through_the_origin():
     induced = 0.6 * TRUE + 0.1 * NOISE
     expected = np.linalg.lstsq(TRUE.reshape(-1, 1).numpy(), induced.flatten().numpy(), rcond=None)[0][0]
-    assert slope(induced, TRUE) == pytest.approx(float(expected), rel=1e-5)
-    assert slope(0 * TRUE, TRUE) == 0
-    assert slope(TRUE, 0 * TRUE) is None
+    assert regression_slope(induced, TRUE) == pytest.approx(float(expected), rel=1e-5)
+    assert regression_slope(0 * TRUE, TRUE) == 0
+    assert regression_slope(TRUE, 0 * TRUE) is None
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 135, 180])

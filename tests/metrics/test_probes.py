@@ -4,14 +4,14 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.neural_network import MLPRegressor
 
-from lam.metrics.mlp import Labels, fit_mlps
-from lam.metrics.probes import PENALTIES, Probe, fit_probes, ridge
+from lam.metrics.mlp import LabelSplit, fit_mlps
+from lam.metrics.probes import PENALTIES, ProbeInputs, fit_probes, ridge
 
 N = 1024
 
 
-def labels(places: torch.Tensor) -> Labels:
-    return Labels(places[places % 4 != 3], places[places % 4 == 3])
+def labels(places: torch.Tensor) -> LabelSplit:
+    return LabelSplit(places[places % 4 != 3], places[places % 4 == 3])
 
 
 FIT, TEST = torch.arange(N // 2), torch.arange(N // 2, N)
@@ -51,7 +51,7 @@ def test_a_probe_knows_only_its_own_inputs(fitted):
 def test_fits_are_repeatable_and_leave_the_global_generator_alone():
     x, y = nonlinear_problem()
     before = torch.get_rng_state()
-    first, second = (fit_probes([Probe(x, labels(FIT[:40]))], y, torch.tensor([0, 1]), TEST) for _ in range(2))
+    first, second = (fit_probes([ProbeInputs(x, labels(FIT[:40]))], y, torch.tensor([0, 1]), TEST) for _ in range(2))
     assert torch.equal(first.predicted, second.predicted)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -59,14 +59,14 @@ def test_fits_are_repeatable_and_leave_the_global_generator_alone():
 def test_fits_in_inference_mode():
     with torch.inference_mode():
         x, y = nonlinear_problem()
-        predicted = fit_probes([Probe(x, labels(FIT[:256]))], y, torch.tensor([0, 1]), TEST).predicted[0]
+        predicted = fit_probes([ProbeInputs(x, labels(FIT[:256]))], y, torch.tensor([0, 1]), TEST).predicted[0]
     assert min(r2(y, predicted)) > 0.6
 
 
 def test_unrelated_inputs_score_about_zero():
     x = torch.randn(N, 40, generator=torch.Generator().manual_seed(1))
     y = torch.randn(N, 2, generator=torch.Generator().manual_seed(2))
-    predicted = fit_probes([Probe(x, labels(FIT))], y, torch.tensor([0, 1]), TEST).predicted[0]
+    predicted = fit_probes([ProbeInputs(x, labels(FIT))], y, torch.tensor([0, 1]), TEST).predicted[0]
     assert r2(y, predicted) == pytest.approx([0, 0], abs=0.04)
 
 
@@ -75,7 +75,7 @@ def test_a_linear_answer_behind_many_correlated_inputs_is_found():
     hidden = torch.randn(N, 32, generator=generator)
     x = hidden @ torch.randn(32, 48, generator=generator)
     x /= x.std(dim=0)
-    predicted = fit_probes([Probe(x, labels(FIT))], hidden[:, :1], torch.tensor([0]), TEST).predicted[0]
+    predicted = fit_probes([ProbeInputs(x, labels(FIT))], hidden[:, :1], torch.tensor([0]), TEST).predicted[0]
     assert r2(hidden[:, :1], predicted)[0] > 0.98
 
 
@@ -88,6 +88,6 @@ def test_ridge_is_scikit_learns():
 def test_loss_is_that_of_the_labels_held_back():
     x, y = nonlinear_problem()
     own = labels(FIT)
-    fitted = fit_probes([Probe(x, own)], y, torch.tensor([0, 0]), own.held_back)
+    fitted = fit_probes([ProbeInputs(x, own)], y, torch.tensor([0, 0]), own.held_back)
     expected = (fitted.predicted[0] - y[own.held_back]).square().mean()
     torch.testing.assert_close(fitted.loss[0, 0], expected, atol=1e-4, rtol=1e-4)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lam.metrics.entropy import plugin_entropy
-from lam.metrics.quantization import Codebook, anneal, fit_transform, quantize
+from lam.metrics.quantization import Codebook, fit_codebooks, fit_transform, quantize_scalars
 from tests.metrics.gaussian import gaussian_rate
 
 
@@ -70,35 +70,35 @@ def test_the_reference_matches_known_values():
 def test_gaussian_costs_at_most_about_a_quarter_of_a_bit_a_component_more_than_it_must(step):
     variances = torch.tensor([1.0, 1.0, 0.3, 0.05], dtype=torch.float64)
     values = normal(8000, 4) * variances.sqrt()
-    bits, restored = quantize(values[:4000], values[4000:], step)
+    bits, restored = quantize_scalars(values[:4000], values[4000:], step)
     rate = gaussian_rate(values[4000:].square().mean(dim=0), (restored - values[4000:]).square().sum(dim=1).mean().item())
     assert rate < bits.mean() < rate + 0.26 * 4
 
 
 def test_high_rate_excess_is_that_of_the_theory():
     values = normal(40000, 1)
-    bits, restored = quantize(values[:20000], values[20000:], 0.25)
+    bits, restored = quantize_scalars(values[:20000], values[20000:], 0.25)
     rate = gaussian_rate(values[20000:].square().mean(dim=0), (restored - values[20000:]).square().mean().item())
     assert bits.mean() - rate == pytest.approx(0.5 * math.log2(math.pi * math.e / 6), abs=0.02)
 
 
 def test_values_are_restored_to_the_mean_of_their_cell_by_hand():
     fit = torch.tensor([[0.9], [1.2], [-0.1]], dtype=torch.float64)
-    _, restored = quantize(fit, torch.tensor([[1.4], [0.4], [3.1]], dtype=torch.float64), 1.0)
+    _, restored = quantize_scalars(fit, torch.tensor([[1.4], [0.4], [3.1]], dtype=torch.float64), 1.0)
     expected = [(0.9 + 1.2 + 1.0) / 3, (-0.1 + 0.0) / 2, 3.0]
     assert restored[:, 0].tolist() == pytest.approx(expected)
 
 
 def test_components_that_never_leave_a_cell_are_free():
     fit, test = 0.1 * normal(300, 128), 0.1 * normal(300, 128, seed=1)
-    bits, restored = quantize(fit, test, 2.0)
+    bits, restored = quantize_scalars(fit, test, 2.0)
     assert bits.max() < 0.02
     assert restored.abs().max() < 0.05
 
 
 def test_held_out_length_is_not_below_the_entropy_where_the_plug_in_is():
     fit, test = normal(40, 1), normal(20000, 1, seed=1)
-    bits, _ = quantize(fit, test, 0.02)
+    bits, _ = quantize_scalars(fit, test, 0.02)
     entropy = plugin_entropy((test[:, 0] / 0.02).round().long())
     assert plugin_entropy((fit[:, 0] / 0.02).round().long()) < entropy - 2
     assert bits.mean() > entropy
@@ -120,12 +120,12 @@ def test_a_random_codebook_costs_its_entropy_and_not_its_summed_marginals(num_co
     z = drawn(torch.full((num_codes,), 1 / num_codes), 128, 4096)
     transform = fit_transform(z[:2048], torch.randn(500, 128, generator=torch.Generator().manual_seed(1)))
     y = transform.components(z)
-    finest = next(anneal(y[:2048].float(), [w * y.square().sum(dim=1).mean().item() for w in WEIGHTS], 512))
+    finest = next(fit_codebooks(y[:2048].float(), [w * y.square().sum(dim=1).mean().item() for w in WEIGHTS], 512))
     assigned = finest.assign(y[2048:].float())
     assert finest.lengths[assigned].mean().item() == pytest.approx(math.log2(num_codes), rel=0.02)
     torch.testing.assert_close(finest.centers(z[:2048])[assigned], z[2048:], atol=1e-5, rtol=0)  # nothing is lost
 
-    marginals, restored = quantize(y[:2048], y[2048:], 0.5 * y.std(dim=0).mean().item())
+    marginals, restored = quantize_scalars(y[:2048], y[2048:], 0.5 * y.std(dim=0).mean().item())
     assert (transform.latents(restored) - z[2048:]).square().mean() > 1e-3  # something is lost, and yet
     assert marginals.mean() > 5 * math.log2(num_codes)
 
@@ -133,7 +133,7 @@ def test_a_random_codebook_costs_its_entropy_and_not_its_summed_marginals(num_co
 def test_discrete_latents_of_known_entropy_within_five_percent():
     p = torch.tensor([0.4, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05])
     z = drawn(p, 6, 4000)
-    finest = next(anneal(z[:2000], [1e-3], 500))
+    finest = next(fit_codebooks(z[:2000], [1e-3], 500))
     found = finest.lengths[finest.assign(z[2000:])].mean().item()
     assert found == pytest.approx(-(p * p.log2()).sum().item(), rel=0.05)
     assert len(finest.codes) == 8
@@ -149,7 +149,7 @@ def test_codes_are_assigned_by_squared_error_plus_price_of_bits():
 
 def test_books_get_smaller_and_are_proper_codes():
     points = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
-    books = list(anneal(points, [2 * w for w in WEIGHTS], 250))
+    books = list(fit_codebooks(points, [2 * w for w in WEIGHTS], 250))
     sizes = [len(book.codes) for book in books]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > 100
@@ -161,7 +161,7 @@ def test_books_get_smaller_and_are_proper_codes():
 def test_gaussian_of_two_dimensions_costs_about_as_much_as_component_by_component():
     points = torch.randn(16000, 2, generator=torch.Generator().manual_seed(0))
     fit, test = points[:8000], points[8000:]
-    for book in anneal(fit, [0.2, 0.4], 1024):
+    for book in fit_codebooks(fit, [0.2, 0.4], 1024):
         codes = book.assign(test)
         distortion = (book.codes[codes] - test).square().sum(dim=1).mean().item()
         rate = math.log2(2 / distortion)  # two unit variances

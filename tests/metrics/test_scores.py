@@ -8,7 +8,14 @@ import torch
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, r2_score, roc_auc_score
 
-from lam.metrics.scores import balanced_rows, cross_fitted_placements, interval, placements, r2_rows, recall_weights
+from lam.metrics.scores import (
+    balanced_accuracy_contributions,
+    confidence_interval,
+    cross_fitted_placements,
+    placements,
+    r2_contributions,
+    recall_weights,
+)
 from lam.report.stats.estimates import crossed_mean, half_width
 from lam.report.stats.jackknife import group_sources, leave_one_out, pseudo_values
 
@@ -17,7 +24,9 @@ def test_r2_matches_scikit_learn():
     generator = torch.Generator().manual_seed(0)
     target = torch.randn(50, 3, generator=generator)
     predicted = target + 0.5 * torch.randn(50, 3, generator=generator)
-    assert r2_rows(predicted, target).sum().item() == pytest.approx(r2_score(target.numpy(), predicted.numpy()), abs=1e-6)
+    assert r2_contributions(predicted, target).sum().item() == pytest.approx(
+        r2_score(target.numpy(), predicted.numpy()), abs=1e-6
+    )
 
 
 def test_balanced_accuracy_matches_scikit_learn():
@@ -25,7 +34,7 @@ def test_balanced_accuracy_matches_scikit_learn():
     target = torch.randint(0, 4, (60,), generator=generator).clamp(min=1)
     predicted = torch.where(torch.rand(60, generator=generator) < 0.4, 1, target)
     expected = balanced_accuracy_score(target.numpy(), predicted.numpy())
-    assert balanced_rows(predicted, target).sum().item() == pytest.approx(expected)
+    assert balanced_accuracy_contributions(predicted, target).sum().item() == pytest.approx(expected)
 
 
 def test_recall_weights_add_up_to_one():
@@ -74,22 +83,22 @@ VALUES = torch.randn(30, generator=torch.Generator().manual_seed(0), dtype=torch
 
 def test_with_every_clip_its_own_source_it_is_the_textbook_interval():
     expected = stats.t.interval(0.95, 29, loc=VALUES.mean().item(), scale=stats.sem(VALUES.numpy()))
-    assert interval(VALUES, torch.arange(30)) == pytest.approx(expected)
+    assert confidence_interval(VALUES, torch.arange(30)) == pytest.approx(expected)
 
 
 def test_sources_of_uneven_size_are_treated_as_in_the_report():
     sources = torch.tensor([0] * 12 + [1] * 3 + [2] * 7 + [3] * 8)
     means = leave_one_out(pd.DataFrame({"value": VALUES.numpy()}), group_sources(pd.Series(sources.numpy())))
     half = half_width(crossed_mean(pseudo_values(means.values.to_numpy(), means.share["value"].to_numpy()))).item()
-    low, high = interval(VALUES, sources)
+    low, high = confidence_interval(VALUES, sources)
     assert (low, high) == pytest.approx((VALUES.mean().item() - half, VALUES.mean().item() + half))
 
 
 def test_clips_that_repeat_each_other_add_nothing():
     values, sources = VALUES.repeat_interleave(5), torch.arange(30).repeat_interleave(5)
-    assert interval(values, sources) == pytest.approx(interval(VALUES, torch.arange(30)))
+    assert confidence_interval(values, sources) == pytest.approx(confidence_interval(VALUES, torch.arange(30)))
 
 
 def test_one_source_tells_nothing_and_equal_values_everything():
-    assert interval(VALUES, torch.zeros(30)) == (-math.inf, math.inf)
-    assert interval(torch.zeros(5), torch.arange(5)) == (0, 0)
+    assert confidence_interval(VALUES, torch.zeros(30)) == (-math.inf, math.inf)
+    assert confidence_interval(torch.zeros(5), torch.arange(5)) == (0, 0)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from lam.metrics.scores import balanced_rows, r2_rows, recall_weights
+from lam.metrics.scores import balanced_accuracy_contributions, r2_contributions, recall_weights
 
 MANY = 16
 """A continuous factor with more components is a field (the brightness of every patch), scored as one."""
@@ -29,11 +29,11 @@ class GroundTruthFactor(ABC):
         self.columns = columns.float()
 
     @abstractmethod
-    def rows(self, predicted: Tensor, test: Tensor) -> Tensor:
+    def contributions(self, predicted: Tensor, test: Tensor) -> Tensor:
         """What each test row (m,) adds to the score, (m,), of predicted columns (m, q)."""
 
     @abstractmethod
-    def constant_rows(self, test: Tensor) -> Tensor:
+    def constant_contributions(self, test: Tensor) -> Tensor:
         """What each test row adds to the score of the best answer that is always the same, (m,)."""
 
     @abstractmethod
@@ -56,14 +56,14 @@ class Continuous(GroundTruthFactor):
         known = values[fit].double()
         super().__init__(name, (values.double() - known.mean(dim=0)) / known.std(dim=0, correction=0))
 
-    def rows(self, predicted: Tensor, test: Tensor) -> Tensor:
+    def contributions(self, predicted: Tensor, test: Tensor) -> Tensor:
         """Adds up to R²."""
-        return r2_rows(predicted, self.columns[test])
+        return r2_contributions(predicted, self.columns[test])
 
-    def constant_rows(self, test: Tensor) -> Tensor:
+    def constant_contributions(self, test: Tensor) -> Tensor:
         """The mean of the test rows has R² 0."""
         target = self.columns[test].double()
-        return r2_rows(target.mean(dim=0).expand_as(target), target)
+        return r2_contributions(target.mean(dim=0).expand_as(target), target)
 
     def bins(self) -> Tensor:
         """Eight bins of equal counts, fewer where values repeat; of a field by the mean of its numbers."""
@@ -92,11 +92,11 @@ class Discrete(GroundTruthFactor):
         columns = (values[:, None] == self.classes) / frequency - 1
         super().__init__(name, columns / columns[fit].std(correction=0))
 
-    def rows(self, predicted: Tensor, test: Tensor) -> Tensor:
+    def contributions(self, predicted: Tensor, test: Tensor) -> Tensor:
         """Adds up to the balanced accuracy."""
-        return balanced_rows(self.classes[predicted.argmax(dim=1)], self.values[test])
+        return balanced_accuracy_contributions(self.classes[predicted.argmax(dim=1)], self.values[test])
 
-    def constant_rows(self, test: Tensor) -> Tensor:
+    def constant_contributions(self, test: Tensor) -> Tensor:
         """Any one class is right for one of the k classes: 1/k."""
         target = self.values[test]
         return recall_weights(target) / len(torch.unique(target))

@@ -62,11 +62,11 @@ class ProbeFits:
         self.targets = torch.cat([factor.columns for factor in factors], dim=1)
         self.columns = torch.cat([torch.full((factor.columns.shape[1],), g) for g, factor in enumerate(factors)])
         self.places: dict[tuple[str, int | None], list[int]] = {}
-        wanted: list[probes.Probe] = []
+        wanted: list[probes.ProbeInputs] = []
         for budget in budgets:
             for kind in kinds if budget is None else ("z", "state", "state_z"):
                 self.places[kind, budget] = list(range(len(wanted), len(wanted) + len(kinds[kind])))
-                wanted += [probes.Probe(variant, split.labels(budget)) for variant in kinds[kind]]
+                wanted += [probes.ProbeInputs(variant, split.labels(budget)) for variant in kinds[kind]]
             # a probe of state and z may give one of them no weight at all
             self.places["state_z", budget] += self.places["z", budget] + self.places["state", budget]
         self.fitted = probes.fit_probes(wanted, self.targets, self.columns, split.test)
@@ -75,7 +75,7 @@ class ProbeFits:
         """What each test row adds to the score of factor g, (m,)."""
         places = self.places[kind, budget]
         best = places[int(self.fitted.loss[places, g].argmin())]
-        return self.factors[g].rows(self.fitted.predicted[best][:, self.columns == g], self.split.test)
+        return self.factors[g].contributions(self.fitted.predicted[best][:, self.columns == g], self.split.test)
 
     def linear(self, budget: int | None) -> Tensor:
         """Predictions from z by ridge regression on all labels of a budget, (m, Q)."""
@@ -94,10 +94,10 @@ class ProbeScores:
         at = "" if budget is None else f"@{budget}"
         for g, factor in enumerate(self.fits.factors):
             state = self.fits.nonlinear("state", budget, g)
-            constant = factor.constant_rows(self.fits.split.test)
+            constant = factor.constant_contributions(self.fits.split.test)
             foil = state if state.sum() > constant.sum() else constant
             rows = {
-                f"{factor.score}_linear": factor.rows(linear[:, self.fits.columns == g], self.fits.split.test),
+                f"{factor.score}_linear": factor.contributions(linear[:, self.fits.columns == g], self.fits.split.test),
                 f"{factor.score}_mlp": self.fits.nonlinear("z", budget, g),
                 "gain": self.fits.nonlinear("state_z", budget, g) - foil,
             }

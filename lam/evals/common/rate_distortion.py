@@ -14,7 +14,7 @@ from torch import Tensor
 from lam.distributed import gather
 from lam.evals.base import Results
 from lam.metrics.entropy import code_lengths, plugin_entropy, symbols
-from lam.metrics.quantization import anneal, fit_transform, quantize
+from lam.metrics.quantization import fit_codebooks, fit_transform, quantize_scalars
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import BufferedClips
 
@@ -143,13 +143,13 @@ def rate_error_points(trial: Trial, fit: Tensor, gradients: Tensor, unquantized:
     enough = unquantized.mean() + NO_LOSS * (free.error - unquantized).mean()
     widest = 4 * known.std(dim=0).max().item()
     for rung in range(RUNGS):
-        bits, components = quantize(known, new, widest / FINER**rung)
+        bits, components = quantize_scalars(known, new, widest / FINER**rung)
         if differs(components):
             scalar = point("scalar", bits, transform.latents(components))
             yield scalar
             if scalar.error.mean() <= enough:
                 break
-    books = anneal(known.float(), [w * variance.item() for w in WEIGHTS], max(1, min(MAX_CODES, len(known) // 4)))
+    books = fit_codebooks(known.float(), [w * variance.item() for w in WEIGHTS], max(1, min(MAX_CODES, len(known) // 4)))
     for book in books:
         codes = book.assign(new.float())
         if differs(book.codes[codes].double()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lam.metrics.mlp import Labels
+from lam.metrics.mlp import LabelSplit
 from lam.models.clip_buffer import hashed_order
 
 HOLD_BACK = 4
@@ -63,8 +63,8 @@ class Split:
         self.test_clips = test.nonzero()[:, 0]
         self.test = (self.test_clips[:, None] * transitions + torch.arange(transitions)).flatten()
 
-    def labels(self, budget: int | None = None) -> Labels:
+    def labels(self, budget: int | None = None) -> LabelSplit:
         """The first labels, or all, those of every fourth clip held back."""
         order = self.order[:budget]
         held = torch.arange(len(order)) % self.num_clips % HOLD_BACK == HOLD_BACK - 1
-        return Labels(order[~held], order[held])
+        return LabelSplit(order[~held], order[held])
