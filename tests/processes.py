@@ -1,4 +1,4 @@
-"""Runs a function in several gloo processes and brings back what they return."""
+"""Run a function in several gloo processes and collect the results."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import start_processes
 
 # a server that has imported what is slow to import forks the processes of all tests
 multiprocessing.set_forkserver_preload(["lam.runs.cli", "scipy.stats"])
 
 
 def run_processes(function: Callable[..., Any], *args: Any, folder: Path, count: int = 2, timeout: float = 60) -> list[Any]:
-    """What ``function(*args)`` returns in each of ``count`` processes of one gloo group; hangs become an error."""
+    """Return the results of ``function(*args)`` in ``count`` processes of one gloo group; a hang becomes an error."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = mp.start_processes(
+    context = start_processes(
         _worker, (count, port, folder, function, args), nprocs=count, join=False, start_method="forkserver"
     )
     try:

@@ -58,7 +58,7 @@ class KilledError(BaseException):
 class KillAtStep3(pl.Callback):
     """Saves as ModelCheckpoint does, at the end of a batch, and ends the run."""
 
-    def on_train_batch_end(self, trainer, *_) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         if trainer.global_step == 3:
-            trainer.save_checkpoint(Path(trainer.log_dir, "checkpoints", "last.ckpt"), weights_only=False)
+            trainer.save_checkpoint(Path(str(trainer.log_dir), "checkpoints", "last.ckpt"), weights_only=False)
             raise KilledError

@@ -1,4 +1,4 @@
-"""What every bottleneck promises; a class in the catalogue is tested by being there."""
+"""The contract of all bottlenecks; a class in the catalogue is tested by being there."""
 
 import copy
 import inspect
@@ -27,7 +27,7 @@ def z():
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
 
 
-class Toy(torch.nn.Module):
+class BottleneckBehindLinear(torch.nn.Module):
     """A bottleneck behind one layer, so that parameter-free ones have something to train, with noise keyed by clip."""
 
     def __init__(self, bottleneck):
@@ -39,14 +39,14 @@ class Toy(torch.nn.Module):
         return self.bottleneck(self.map(z), noise_keys=torch.arange(len(z)))
 
 
-def train(toy, optimizer, steps, first=0):
+def train(model, optimizer, steps, first=0):
     for step in range(first, first + steps):
         z = torch.randn(SHAPE, generator=torch.Generator().manual_seed(100 + step))
-        out = toy(z)
+        out = model(z)
         optimizer.zero_grad()
         ((out.z - z).square().mean() + out.loss).backward()
         optimizer.step()
-        toy.bottleneck.on_optimizer_step(optimizer)
+        model.bottleneck.on_optimizer_step(optimizer)
 
 
 def test_the_catalogue_is_complete():
@@ -110,13 +110,13 @@ def test_gradient_reaches_the_input_and_every_parameter(bottleneck, z):
 
 
 def test_state_round_trip_continues_bit_for_bit(bottleneck):
-    undisturbed = Toy(copy.deepcopy(bottleneck))
+    undisturbed = BottleneckBehindLinear(copy.deepcopy(bottleneck))
     optimizer = Adam(undisturbed.parameters(), lr=1e-2)
     train(undisturbed, optimizer, 15)
     saved = copy.deepcopy((undisturbed.state_dict(), optimizer.state_dict()))
     train(undisturbed, optimizer, 10, first=15)
 
-    resumed = Toy(type(bottleneck)(16, 2))
+    resumed = BottleneckBehindLinear(type(bottleneck)(16, 2))
     resumed.load_state_dict(saved[0])
     optimizer = Adam(resumed.parameters(), lr=1e-2)
     optimizer.load_state_dict(saved[1])
@@ -129,7 +129,7 @@ def test_state_round_trip_continues_bit_for_bit(bottleneck):
 
 
 def test_bf16_autocast_is_close_to_fp32(bottleneck, z):
-    train(Toy(bottleneck), Adam([*bottleneck.parameters(), torch.zeros(1, requires_grad=True)]), 2)
+    train(BottleneckBehindLinear(bottleneck), Adam([*bottleneck.parameters(), torch.zeros(1, requires_grad=True)]), 2)
     bottleneck.eval()
     z = z.bfloat16()
     expected = bottleneck(z.float())
@@ -168,16 +168,16 @@ def test_noise_belongs_to_the_clip(bottleneck, z):
 @pytest.mark.parametrize("training", [True, False])
 def test_compiled_gives_the_same_numbers(bottleneck, z, training):
     torch.compiler.reset()
-    toy = Toy(bottleneck).train(training)
-    plain = toy(z)
+    model = BottleneckBehindLinear(bottleneck).train(training)
+    plain = model(z)
     (plain.z.square().mean() + plain.loss).backward()
-    gradient = toy.map.weight.grad.clone()
-    toy.zero_grad()
-    compiled = torch.compile(toy, backend="eager")(z)  # tracing is what can fail; inductor would take a minute
+    gradient = model.map.weight.grad.clone()
+    model.zero_grad()
+    compiled = torch.compile(model, backend="eager")(z)  # tracing is what can fail; inductor would take a minute
     (compiled.z.square().mean() + compiled.loss).backward()
     torch.testing.assert_close(compiled.z, plain.z)
     torch.testing.assert_close(compiled.loss, plain.loss)
-    torch.testing.assert_close(toy.map.weight.grad, gradient)
+    torch.testing.assert_close(model.map.weight.grad, gradient)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_every_assignment_counts():
     assert usage.used(1).tolist() == [2]
 
 
-def test_refill_moves_dead_codes_onto_latents_and_forgets_their_moments():
+def test_reset_moves_dead_codes_onto_latents_and_clears_their_moments():
     torch.manual_seed(0)
     codebook = torch.nn.Parameter(torch.randn(4, 3))
     optimizer = Adam([codebook])
@@ -154,7 +154,7 @@ def test_refill_moves_dead_codes_onto_latents_and_forgets_their_moments():
         assert (moment[~dead] != 0).all()
 
 
-def test_spread_finds_every_cluster():
+def test_kmeans_plus_plus_finds_every_cluster():
     centers = 100 * torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
     rows = centers.repeat(10, 1) + 0.1 * torch.randn(120, 4)
     live = centers[:3]

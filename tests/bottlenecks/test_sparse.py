@@ -86,7 +86,7 @@ def test_latents_start_wide_enough_to_live():
 
 
 @pytest.mark.parametrize("squared", [True, False])
-def test_slope_is_the_gradient_of_the_energy(squared):
+def test_energy_gradient_is_the_gradient_of_the_energy(squared):
     z = torch.randn(6, 10, generator=torch.Generator().manual_seed(0)).double() * torch.linspace(0.1, 2, 6)[:, None]
     z.requires_grad_()
     (expected,) = torch.autograd.grad(energy(z, 0.3, 1.5, squared).sum(), z)

@@ -13,7 +13,7 @@ CLIPS, STEPS = 16, 21  # resets after steps 1 to 10 and 20
 NAMES = ["VQ", "NSVQ", "RVQ", "Sparse", "Noisy"]
 
 
-class Toy(nn.Module):
+class LinearAutoencoder(nn.Module):
     def __init__(self, name):
         super().__init__()
         torch.manual_seed(0)
@@ -28,9 +28,9 @@ class Toy(nn.Module):
 
 def train(name):
     """Losses of every step and the weights at the end, on this process's share of the clips."""
-    toy = Toy(name)
-    model = DistributedDataParallel(toy) if world_size() > 1 else toy
-    optimizer = torch.optim.SGD(toy.parameters(), lr=0.02, momentum=0.9)
+    net = LinearAutoencoder(name)
+    model = DistributedDataParallel(net) if world_size() > 1 else net
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9)
     torch.manual_seed(1000 + rank())  # the global state differs, as in real runs
     losses = []
     for step in range(STEPS):
@@ -41,9 +41,9 @@ def train(name):
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        toy.bottleneck.on_optimizer_step(optimizer)
+        net.bottleneck.on_optimizer_step(optimizer)
         losses.append((total.detach(), loss.detach()))
-    return torch.tensor(losses), {name: value.clone() for name, value in toy.state_dict().items()}
+    return torch.tensor(losses), {name: value.clone() for name, value in net.state_dict().items()}
 
 
 def train_all():
@@ -74,5 +74,5 @@ def test_codes_were_moved(results):
     for name in ("VQ", "NSVQ"):
         steps = results[1][name][1]["bottleneck.usage._extra_state"]
         assert steps == STEPS
-        start = Toy(name).bottleneck.codebook
+        start = LinearAutoencoder(name).bottleneck.codebook
         assert (results[1][name][1]["bottleneck.codebook"] - start).abs().sum(dim=1).min() > 0.1

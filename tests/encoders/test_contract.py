@@ -1,4 +1,4 @@
-"""What every encoder promises; a class that lam.encoders lists is tested here or the test fails."""
+"""The contract of all encoders; a class that lam.encoders lists is tested here or the test fails."""
 
 import inspect
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def latest_leak(encoder: Encoder) -> int | None:
     return None
 
 
-class Leaky(Encoder):
+class LeakyEncoder(Encoder):
     """Mixes the clip's mean into every state."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ def test_no_state_depends_on_later_frames(encoder: Encoder) -> None:
 
 
 def test_the_check_catches_a_leaky_encoder() -> None:
-    assert latest_leak(Leaky()) == 1
+    assert latest_leak(LeakyEncoder()) == 1
 
 
 def test_a_prefix_has_the_states_it_has_in_the_whole(encoder: Encoder) -> None:

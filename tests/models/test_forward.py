@@ -15,7 +15,7 @@ SHAPE = StateShape(2, 3, 5)
 B, T, LATENTS, LATENT_DIM = 2, 4, 2, 7
 
 
-class Leaky(ForwardModel):
+class LeakyStates(ForwardModel):
     """A transformer over all states at once without a mask: what the tests of causality must catch."""
 
     def __init__(self, shape, num_latents, latent_dim):
@@ -112,7 +112,7 @@ def test_adaln_sees_all_of_the_past_and_the_others_only_the_present(model, state
 
 def test_leaks_are_caught(states, z):
     torch.manual_seed(0)
-    assert looks_ahead(dependence(Leaky(StateShape(2, 3, 6), 2, 7), torch.randn(B, T - 1, 6, 6), z)[0]) is True
+    assert looks_ahead(dependence(LeakyStates(StateShape(2, 3, 6), 2, 7), torch.randn(B, T - 1, 6, 6), z)[0]) is True
     assert looks_ahead(dependence(LeakyLatents(SHAPE, LATENTS, LATENT_DIM), states, z)[1]) is True
 
 

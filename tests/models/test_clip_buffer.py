@@ -10,12 +10,12 @@ from tests.evals.toy import ToyModel, clips, part
 
 
 def filled(num_clips: int, batches: list[tuple[int, int]], factors=None):
-    model, clip, bank = ToyModel(), clips(20, frames=3, factors=factors), ClipBuffer()
-    bank.require(num_clips)
+    model, clip, buffer = ToyModel(), clips(20, frames=3, factors=factors), ClipBuffer()
+    buffer.require(num_clips)
     for start, stop in batches:
         few = part(clip, start, stop)
-        bank.add(model.validation_step(few), few.labels(1))
-    return bank.clips(num_clips)
+        buffer.add(model.validation_step(few), few.labels(1))
+    return buffer.clips(num_clips)
 
 
 def test_keeps_the_same_clips_in_any_order_of_batches():
@@ -30,29 +30,29 @@ def test_a_smaller_bank_is_the_beginning_of_a_larger_one():
 
 
 def test_holds_what_belongs_together():
-    bank = filled(8, [(0, 20)], factors={"number": torch.arange(20)[:, None].expand(-1, 2)})
-    torch.testing.assert_close(bank.labels["number"][:, 0], bank.position)
-    states = ToyModel().encoder(bank.frames)
-    torch.testing.assert_close(bank.states, states)
-    torch.testing.assert_close(bank.z, 0.5 * (states[:, 1:] - states[:, :-1]).mean(dim=2, keepdim=True))
+    buffer = filled(8, [(0, 20)], factors={"number": torch.arange(20)[:, None].expand(-1, 2)})
+    torch.testing.assert_close(buffer.labels["number"][:, 0], buffer.position)
+    states = ToyModel().encoder(buffer.frames)
+    torch.testing.assert_close(buffer.states, states)
+    torch.testing.assert_close(buffer.z, 0.5 * (states[:, 1:] - states[:, :-1]).mean(dim=2, keepdim=True))
 
 
 def test_partners_come_from_other_sources():
-    bank = filled(20, [(0, 20)])
-    bank = dataclasses.replace(bank, source=torch.tensor([0] * 12 + [1] * 5 + [2] * 3))
+    buffer = filled(20, [(0, 20)])
+    buffer = dataclasses.replace(buffer, source=torch.tensor([0] * 12 + [1] * 5 + [2] * 3))
     for steps in (1, 2):
-        assert (bank.source[bank.cross_source_pairs(steps)] != bank.source).all()
-    assert (bank.cross_source_pairs(1) != bank.cross_source_pairs(2)).all()
+        assert (buffer.source[buffer.cross_source_pairs(steps)] != buffer.source).all()
+    assert (buffer.cross_source_pairs(1) != buffer.cross_source_pairs(2)).all()
 
 
 def test_a_single_source_has_no_partners():
-    bank = dataclasses.replace(filled(20, [(0, 20)]), source=torch.zeros(20))
+    buffer = dataclasses.replace(filled(20, [(0, 20)]), source=torch.zeros(20))
     with pytest.raises(ValueError, match="single source"):
-        bank.cross_source_pairs()
+        buffer.cross_source_pairs()
 
 
 def test_without_evaluations_that_ask_nothing_is_kept():
-    bank, model = ClipBuffer(), ToyModel()
+    buffer, model = ClipBuffer(), ToyModel()
     clip = clips(4)
-    bank.add(model.validation_step(clip), {})
-    assert bank.clips(4) is None
+    buffer.add(model.validation_step(clip), {})
+    assert buffer.clips(4) is None
