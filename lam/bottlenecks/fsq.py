@@ -17,7 +17,7 @@ class FSQ(StandardizedBottleneck):
     Args:
         dim: Width A of a latent token.
         num_latents: Latent tokens L of a transition, one code each.
-        num_levels: Levels a channel, 2 or more. The capacity knob: larger says more; a token has num_levels^num_channels codes.
+        num_levels: Levels a channel, 2 or more. Capacity knob: larger passes more; a token has num_levels^num_channels codes.
             The paper takes mostly 5, and advises against fewer.
         num_channels: Channels a token; the paper has 4 for its 1000 codes (8 * 5 * 5 * 5).
     """

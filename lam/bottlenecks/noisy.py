@@ -25,7 +25,7 @@ class Noisy(StandardizedBottleneck):
     Args:
         dim: Width A of a latent token.
         num_latents: Latent tokens L of a transition.
-        beta: Weight of the KL term. The capacity knob: larger says less. Garrido et al. sweep 5e-3 to 1e-6; AdaWorld has 2e-4.
+        beta: Weight of the KL term. Capacity knob: larger passes less. Garrido et al. sweep 5e-3 to 1e-6; AdaWorld has 2e-4.
     """
 
     knob = "beta"

@@ -17,12 +17,12 @@ class NSVQ(Quantizer):
     Noise carries gradients to latent and code without a straight-through estimate, so there is no other loss. Differs from
     LAPA's code (arXiv 2410.11758) where that fails: codes start and restart on latents, at their scale and with jitter,
     instead of far away or as copies of each other; every assignment counts; the norm has a gradient of 0, not NaN, where
-    a latent hits its code; all processes move the same codes; evaluation never sees noise.
+    a latent hits its code; all processes move the same codes; evaluation is without noise.
 
     Args:
         dim: Width A of a latent token; LAPA's is 32.
         num_latents: Latent tokens L of a transition, one code each out of one codebook; LAPA has 4.
-        num_codes: Codes K. The capacity knob: larger says more. LAPA's value is 8.
+        num_codes: Codes K. Capacity knob: larger passes more. LAPA's value is 8.
         reset_every: Longest time between resets of dead codes, in optimizer steps, LAPA's 500; the first come sooner.
         reset_until: Last step that resets, LAPA's 4500.
     """
@@ -34,11 +34,11 @@ class NSVQ(Quantizer):
 
     @override
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
-        latent, codes, code = self.assign(z)
-        quantized = straight_through(latent, code)
+        latent, codes, vectors = self.assign(z)
+        quantized = straight_through(latent, vectors)
         if self.training:
-            quantized = substitute_noise(latent, code, normal_like(latent, noise_keys))
-        stats = {"distance": (code - latent).detach().square().mean(), **self.usage.stats()}
+            quantized = substitute_noise(latent, vectors, normal_like(latent, noise_keys))
+        stats = {"distance": (vectors - latent).detach().square().mean(), **self.usage.stats()}
         bits = capacity_bits(codes, self.num_codes)
         return BottleneckOutput(quantized.to(z.dtype), latent.new_zeros(()), codes, bits, stats)
 

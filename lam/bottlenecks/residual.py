@@ -17,7 +17,7 @@ class Residual(Bottleneck):
     Args:
         dim: Width A of a latent token.
         num_latents: Latent tokens L of a transition.
-        num_floats: Numbers that pass. The capacity knob: larger says more, up to L A. Published: 32 tokens of 64, 2048 in all.
+        num_floats: Numbers that pass. Capacity knob: larger passes more, up to L A. Published: 32 tokens of 64, 2048 in all.
     """
 
     knob = "num_floats"

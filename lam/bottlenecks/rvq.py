@@ -1,4 +1,4 @@
-"""Residual vector quantization: each quantizer codes what the ones before left over (SoundStream, arXiv 2107.03312)."""
+"""Residual vector quantization: each quantizer codes the residual of those before it (SoundStream, arXiv 2107.03312)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RVQ(StandardizedBottleneck):
     Args:
         dim: Width A of a latent token.
         num_latents: Latent tokens L of a transition; C = L * num_quantizers codes.
-        num_quantizers: Quantizers in a row. The capacity knob: larger says more. Four of 16 codes have the 16 bits of
+        num_quantizers: Quantizers in a row. Capacity knob: larger passes more. Four of 16 codes have the 16 bits of
             UniVLA's four tokens of 16 codes; SoundStream has 8 of 1024 for audio.
         num_codes: Codes K of each quantizer.
         commitment: Weight of the commitment term.
@@ -75,8 +75,8 @@ class RVQ(StandardizedBottleneck):
         tokens = latent.flatten(0, 1)  # (B * (T-1), L, A)
         codes = self._find_codes(tokens)  # (B * (T-1), L, num_quantizers)
         parts = [
-            CODEBOOK_LR_SCALE * codebook[0][own]
-            for codebook, own in zip(self.quantizer.parameters(), codes.unbind(-1), strict=True)
+            CODEBOOK_LR_SCALE * codebook[0][numbers]
+            for codebook, numbers in zip(self.quantizer.parameters(), codes.unbind(-1), strict=True)
         ]
         loss = latent.new_zeros(())
         residual = tokens

@@ -32,9 +32,9 @@ class Sparse(StandardizedBottleneck):
     Args:
         dim: Width A of a latent token.
         num_latents: Latent tokens L of a transition.
-        lambda_l1: Weight of the L1 norm. The capacity knob: larger says less. Paper: 0.4 to 0.01 at D = 128 beside an L1 loss
+        lambda_l1: Weight of the L1 norm. Capacity knob: larger passes less. Paper: 0.4 to 0.01 at D = 128 beside an L1 loss
             in units of the encoder's features; here that loss is in units of the copy-last-state error. For another D or gap G
-            between the anchors, sweep lambda_l1 (D^(3/4) - D^(1/4)) from about 0.03 G to 30 G.
+            between the identity and the none bottleneck, sweep lambda_l1 (D^(3/4) - D^(1/4)) from about 0.03 G to 30 G.
         lambda_l2: Weight of the norm hinge; lambda_l2 D^(1/4) must exceed lambda_l1, or z = 0 is the cheapest.
         lambda_variance: Weight of the variance hinge.
         lambda_covariance: Weight of the covariances.

@@ -19,7 +19,7 @@ class VQ(Quantizer):
     Args:
         dim: Width A of a latent token.
         num_latents: Latent tokens L of a transition, one code each out of one codebook.
-        num_codes: Codes K. The capacity knob: larger says more. Garrido et al. sweep 16, 1024, 4096 and 32768.
+        num_codes: Codes K. Capacity knob: larger passes more. Garrido et al. sweep 16, 1024, 4096 and 32768.
         commitment: Weight of the commitment term, 0.25 in all papers named here.
         reset_every: Longest time between resets of dead codes, in optimizer steps; Garrido et al. reset every 300 thousand
             videos, 293 steps of theirs. The first resets come sooner.
@@ -37,8 +37,8 @@ class VQ(Quantizer):
 
     @override
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:
-        latent, codes, code = self.assign(z)
-        loss = vq_loss(latent, code, self.commitment)
-        stats = {"distance": (code - latent).detach().square().mean(), **self.usage.stats()}
-        quantized = straight_through(latent, code).to(z.dtype)
+        latent, codes, vectors = self.assign(z)
+        loss = vq_loss(latent, vectors, self.commitment)
+        stats = {"distance": (vectors - latent).detach().square().mean(), **self.usage.stats()}
+        quantized = straight_through(latent, vectors).to(z.dtype)
         return BottleneckOutput(quantized, loss, codes, capacity_bits(codes, self.num_codes), stats)

@@ -92,7 +92,7 @@ class PretrainedEncoder(FrozenEncoder):
 
 
 def check_input_size(image_size: int, input_size: int | None, patch: int) -> int:
-    """Return the height and width that frames have when the backbone sees them.
+    """Return the height and width of the backbone's input.
 
     Raises:
         ValueError: It is not a multiple of the patch size.

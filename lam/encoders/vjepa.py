@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,9 @@ from typing_extensions import override
 
 from lam.encoders.frozen import normalize_channels
 from lam.encoders.pretrained import PretrainedEncoder, check_input_size, load_colors, load_config, load_weights
+
+if TYPE_CHECKING:
+    from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2RopeAttention
 
 _ATTENTION = "block_causal"
 
@@ -78,7 +81,7 @@ class VJEPA(PretrainedEncoder):
 
 
 def block_causal_attention(
-    module: Any,
+    module: VJEPA2RopeAttention,
     query: Tensor,
     key: Tensor,
     value: Tensor,

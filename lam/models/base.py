@@ -1,4 +1,4 @@
-"""The interface that evaluations, planners and policies require of a world model, whoever built and trained it."""
+"""The interface that evaluations, planners and policies require of a world model."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class ForwardModel(nn.Module, ABC):
 class AdaLN(ForwardModel):
     """Latents set the norms and gates of a transformer over the past, as in https://arxiv.org/abs/2601.05230.
 
-    Predicts the change of the state, and no change at the start: blocks and output are zero then. Latents have no place
+    Predicts the change of the state, and no change at the start: blocks and output are zero then. Latents have no position
     in the grid, so copying the next state through them is hard.
 
     Args:
@@ -190,8 +190,8 @@ class Convolutional(ForwardModel):
         shape: Layout of a state.
         num_latents: Latent tokens L of a transition.
         latent_dim: Width A of a latent token.
-        width: Channels of a place.
-        depth: Blocks; a place sees depth + 2 places to each side.
+        width: Channels of a grid cell.
+        depth: Blocks; a cell depends on depth + 2 cells to each side.
     """
 
     def __init__(self, shape: StateShape, num_latents: int, latent_dim: int, width: int = 128, depth: int = 4) -> None:

@@ -156,7 +156,7 @@ class QueryPooling(nn.Module):
 
 
 class ChannelPair(InverseModel):
-    """Sees the two states joined token by token along channels, as [s_t, s_t+1 - s_t].
+    """Takes the two states joined token by token along channels, as [s_t, s_t+1 - s_t].
 
     What moved is in the input, so this is the form that learns soonest.
 
@@ -191,7 +191,7 @@ class ChannelPair(InverseModel):
 
 
 class SequencePair(InverseModel):
-    """Sees the two states one after the other, with a learned mark of which is which, as in AdaWorld and UniVLA.
+    """Takes the two states one after the other, with a learned mark of which is which, as in AdaWorld and UniVLA.
 
     Args:
         shape: Layout of a state.
@@ -226,7 +226,7 @@ class SequencePair(InverseModel):
 
 
 class Difference(InverseModel):
-    """Sees only the difference s_t+1 - s_t, as residual latent actions do.
+    """Takes only the difference s_t+1 - s_t, as residual latent actions do.
 
     The published encoder has no positions at all and leaves it to the features to say where a change is; raw patches do
     not say, so here positions are on unless switched off.

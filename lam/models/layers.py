@@ -230,7 +230,7 @@ class FiLMBlock(nn.Module):
     """Convolution whose channels a condition scales and shifts (FiLM, Perez et al., https://arxiv.org/abs/1709.07871).
 
     Args:
-        width: Channels of a place and of the condition.
+        width: Channels of a grid cell and of the condition.
     """
 
     def __init__(self, width: int) -> None:
