@@ -1,7 +1,7 @@
-"""What each evaluation of a finished run costs: ``python benchmarks/evaluations.py runs/demo/noisy@1e-3/seed0``.
+"""Time of each evaluation of a finished run: ``python benchmarks/evaluations.py runs/demo/noisy@1e-3/seed0``.
 
 Validates the run once to warm up, then several times in the same process, and prints for each evaluation the median of its
-seconds (what it did during the pass and at its end, loggers not counted) and the whole pass.
+seconds (during the pass and at its end, without loggers) and those of the whole pass.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from lightning.pytorch import Callback
+
 import lam.viz  # noqa: F401  visualizations are imported so that their short names work in YAML
 from lam.evals import Evaluation
 from lam.runs.cli import LamCLI, filter_known_warnings, run
 
 
 def prepare(folder: Path, scratch: Path) -> LamCLI:
-    """The run, validated once; results go to a scratch folder."""
+    """Validate the run once and return its command line; results go to a scratch folder."""
     return run(
         [
             "validate",
@@ -34,16 +36,16 @@ def prepare(folder: Path, scratch: Path) -> LamCLI:
 
 
 def measure(cli: LamCLI) -> dict[str, float]:
-    """Seconds of each evaluation in one more pass, and of the pass."""
+    """Return the seconds of each evaluation in one more pass, and of the pass."""
     start = time.perf_counter()
     cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
     total = time.perf_counter() - start
-    evaluations = [callback for callback in cli.trainer.callbacks if isinstance(callback, Evaluation)]
+    callbacks: list[Callback] = cli.trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it elsewhere
+    evaluations = [callback for callback in callbacks if isinstance(callback, Evaluation)]
     return {evaluation.name: float(evaluation.results.curves["seconds"]) for evaluation in evaluations} | {"whole pass": total}
 
 
 def main() -> None:
-    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run, runs/<setting>/<row>/seed<k>")
     parser.add_argument("--repeats", type=int, default=3)

@@ -8,8 +8,8 @@ python benchmarks/features.py --device cuda --batch_size 256
 
 The encoder is DINOv2's architecture (12 layers, width 384, 6 heads) with random weights, made here: neither time nor size
 depends on them. A step is what training does: read and decode a batch (in this process), encode or take states from the cache,
-inverse model, bottleneck (NSVQ), forward model (AdaLN), backward, MuonAdamW. Both kinds alternate step by step, so that what
-else the machine does falls on both alike; medians are printed, of wall time and of processor time over all threads.
+inverse model, bottleneck (NSVQ), forward model (AdaLN), backward, MuonAdamW. Both kinds alternate step by step, so that other
+load of the machine falls on both alike; medians are printed, of wall time and of processor time over all threads.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SIZE, FRAMES = 112, 40
 
 
 def write_clips(out: Path, count: int) -> Path:
-    """Panning textures with some noise, packed JPEG."""
+    """Write panning textures with some noise, as packed JPEG."""
     rng = np.random.default_rng(0)
     with ShardWriter(out, DatasetSpec(SIZE, SIZE, Storage.jpeg)) as writer:
         for i in range(count):
@@ -61,7 +61,7 @@ def write_clips(out: Path, count: int) -> Path:
 
 
 def save_weights(folder: Path) -> str:
-    """ViT-S/14 with random weights, as transformers saves it."""
+    """Save ViT-S/14 with random weights, as transformers does."""
     from transformers import Dinov2Config, Dinov2Model
     from transformers.utils import logging
 
@@ -73,14 +73,14 @@ def save_weights(folder: Path) -> str:
 
 
 def bytes_per_frame(folder: Path) -> float:
-    """Bytes of the tars for a frame of theirs."""
+    """Return the bytes of the tars for each of their frames."""
     shards = [info for infos in DataIndex.load(folder).splits.values() for info in infos]
     return sum(info.bytes for info in shards) / sum(info.frames for info in shards)
 
 
 @dataclass
-class Trained:
-    """One way to train: an encoder, the set it reads, and the heads."""
+class TrainingLoop:
+    """Training with an encoder, the set it reads, and heads."""
 
     folder: Path
     encoder: Encoder
@@ -101,17 +101,17 @@ class Trained:
             distance=nn.L1Loss(reduction="none"),
             latent_dim=32,
         ).to(self.device)
-        self.model.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]  # there is no trainer
+        self.model.log = lambda *_, **__: None  # type: ignore[method-assign]  # there is no trainer
         self.model.copy_error.fill_(1.0)
         self.optimizer = self.model.make_optimizer(parameter_groups(self.model))
         self.clips = self.batches()
 
     def batches(self) -> Iterator[Clip]:
-        """Training batches, decoded in this process."""
+        """Yield training batches, decoded in this process."""
         yield from ClipDataModule(self.folder, frames=3, batch_size=self.batch_size, num_workers=0).train_dataloader()
 
     def step(self) -> None:
-        """One training step."""
+        """Take one training step."""
         start, processor = self.now(), time.process_time()
         clip = next(self.clips).to(self.device)
         read = self.now()
@@ -125,20 +125,21 @@ class Trained:
         self.seconds.append((end - start, read - start, time.process_time() - processor))
 
     def now(self) -> float:
-        """Wall time, when the device has done all it was asked for."""
+        """Return the wall time, when the device has done all it was asked for."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
         return time.perf_counter()
 
     def medians(self) -> list[float]:
-        """Milliseconds of a step: wall time, of it for data, processor time."""
+        """Return the milliseconds of a step: wall time, of it for data, processor time."""
         return [1e3 * statistics.median(column) for column in zip(*self.seconds[2:], strict=True)]
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Whether the hardware has bf16 arithmetic; elsewhere it is emulated, and slower than fp32."""
+    """Return whether the hardware has bf16 arithmetic; elsewhere it is emulated, and slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        native: bool = torch.cuda.is_bf16_supported(including_emulation=False)
+        return native
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
@@ -175,8 +176,8 @@ def main() -> None:
         for width, precision in rows:
             emulated = precision == "bf16" and not computes_in_bf16(device)
             settings = (width, precision, device, options.batch_size)
-            live = Trained(pictures, encoder, *settings)
-            cached = Trained(root / "cache", Cached(str(root / "cache")), *settings)
+            live = TrainingLoop(pictures, encoder, *settings)
+            cached = TrainingLoop(root / "cache", Cached(str(root / "cache")), *settings)
             for _ in range((5 if emulated else options.steps) + 2):  # two to warm up
                 live.step()
                 cached.step()

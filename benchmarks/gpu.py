@@ -139,7 +139,7 @@ def training(device: torch.device, size: train_step.Size, steps: int, peak: floa
     """Time training steps; model FLOP utilization is against the measured matrix product."""
     torch.manual_seed(0)
     heads = train_step.Heads(size, ChannelPair, lam.bottlenecks.Noisy, AdaLN)
-    row = train_step.Row("Noisy", "bf16", size, heads, device)
+    row = train_step.Measurement("Noisy", "bf16", size, heads, device)
     start = time.monotonic()
     train_step.measure([row], steps, compiled)
     rate = row.gflops / row.total / 1e3
@@ -156,7 +156,7 @@ def bottlenecks(device: torch.device, size: train_step.Size, steps: int, section
     """Time a training step of every bottleneck, in turns."""
     section.add("| bottleneck | ms a step | of the plainest |", "| --- | ---: | ---: |")
     rows = [
-        train_step.Row(name, "bf16", size, train_step.Heads(size, ChannelPair, bottleneck, AdaLN), device)
+        train_step.Measurement(name, "bf16", size, train_step.Heads(size, ChannelPair, bottleneck, AdaLN), device)
         for name, bottleneck in families().items()
     ]
     train_step.measure(rows, steps)

@@ -1,10 +1,10 @@
-"""How fast training windows come, against bare decoding of the same windows and against plain webdataset.
+"""Rate of training windows, against bare decoding of the same windows and against plain webdataset.
 
 ``python benchmarks/loader.py [--quick] [--sizes 64 224] [--frames 2 16]`` prints a Markdown table. Frames are a panning texture
 with some noise, 40 a clip. Rates are windows a second, measured in turns, medians of three.
 
 * bare: a loop over the decoder on windows already found in memory, one process, by processor time, which other programs
-  disturb less; *share* is what the loader without workers reaches of it, by the same clock.
+  disturb less; *share* is the part of it that the loader without workers reaches, by the same clock.
 * bare x n, ours x n, plain x n: the same in n processes by wall time (run it on an idle machine); *plain* is webdataset on the
   same shards as its manual has it: shards split by worker, a shuffle buffer of 64, the member handed to the same decoder for
   a random window, batches made in the workers, ``resampled``.
@@ -24,7 +24,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ CLIP_FRAMES = 40
 
 
 def write_clips(out: Path, storage: Storage, size: int, count: int, per_shard: int = 25, frames: int = CLIP_FRAMES) -> None:
-    """A folder of synthetic clips."""
+    """Write a folder of synthetic clips."""
     rng = np.random.default_rng(0)
     with ShardWriter(out, DatasetSpec(size, size, storage, samples_per_shard=per_shard)) as writer:
         for i in range(count):
@@ -56,7 +56,7 @@ def write_clips(out: Path, storage: Storage, size: int, count: int, per_shard: i
 
 
 def rate(step: Callable[[], int], seconds: float, clock: Callable[[], float]) -> float:
-    """Windows a second, by a clock, of a function that does some and says how many."""
+    """Return the windows a second, by a clock, of a function that reads some and returns how many."""
     step()
     done, start, end = 0, clock(), time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -64,16 +64,16 @@ def rate(step: Callable[[], int], seconds: float, clock: Callable[[], float]) ->
     return done / (clock() - start)
 
 
-def stream_rate(batches: Iterable, seconds: float, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Windows that come out of a stream a second, by a clock, once it runs."""
+def stream_rate(batches: Iterable[Sized], seconds: float, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the windows a second that come out of a stream, by a clock, once it runs."""
     stream = iter(batches)
     for _ in range(3):
         next(stream)
     return rate(lambda: len(next(stream)), seconds, clock)
 
 
-class Bare(IterableDataset):
-    """The decoder alone on windows already found in memory, a batch after another.
+class BareDecoding(IterableDataset[np.ndarray]):
+    """The decoder alone on windows already found in memory, one batch after another.
 
     Args:
         folder: The shards.
@@ -96,7 +96,7 @@ class Bare(IterableDataset):
         rng.shuffle(self.found)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Batches without end."""
+        """Endless batches."""
         found = itertools.cycle(self.found)
         while True:
             out = np.empty(self.shape, np.uint8)
@@ -106,8 +106,8 @@ class Bare(IterableDataset):
             yield out
 
 
-def plain_webdataset(folder: Path, frames: int, batch_size: int) -> IterableDataset:
-    """The pipeline of webdataset's manual on the same shards."""
+def plain_webdataset(folder: Path, frames: int, batch_size: int) -> IterableDataset[Any]:
+    """Return the pipeline of webdataset's manual on the same shards."""
     index = DataIndex.load(folder)
     ending = index.storage.value
 
@@ -118,22 +118,23 @@ def plain_webdataset(folder: Path, frames: int, batch_size: int) -> IterableData
         return (torch.from_numpy(out),)
 
     urls = [str(path) for path in sorted(folder.glob("train-*.tar"))]
-    return (
+    pipeline: IterableDataset[Any] = (
         wds.WebDataset(urls, resampled=True, shardshuffle=False, nodesplitter=wds.split_by_node)
         .shuffle(64)
         .map(window)
         .batched(batch_size)
     )
+    return pipeline
 
 
-class Windows:
-    """Batches of a stream of tuples, as long as their first members.
+class FirstMembers:
+    """The first members of the batches of a stream of tuples.
 
     Args:
         loader: The stream.
     """
 
-    def __init__(self, loader: DataLoader) -> None:
+    def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
 
     def __iter__(self) -> Iterator[torch.Tensor]:
@@ -143,7 +144,7 @@ class Windows:
 
 
 def compare(sizes: list[int], lengths: list[int], count: int, seconds: float, batch_size: int, per_shard: int) -> None:
-    """Prints the table."""
+    """Print the table."""
     workers = 2
     print(
         f"| format | size | KiB/clip | window | bare/cpu-s | share | bare x {workers} | ours x {workers} | plain x {workers} |"
@@ -156,17 +157,17 @@ def compare(sizes: list[int], lengths: list[int], count: int, seconds: float, ba
             kib = sum(path.stat().st_size for path in folder.glob("*.tar")) / count / 1024
             for frames in lengths:
                 ours = functools.partial(ClipDataModule, folder, frames, batch_size)
-                bare = Bare(folder, frames, batch_size)
+                bare = BareDecoding(folder, frames, batch_size)
                 found: dict[str, list[float]] = {name: [] for name in ("bare", "share", "bares", "ours", "plain")}
                 for _ in range(3):
                     found["bare"].append(stream_rate(bare, seconds, time.process_time))
                     alone = stream_rate(ours(num_workers=0).train_dataloader(), seconds, time.process_time)
                     found["share"].append(alone / found["bare"][-1])
                     aside = DataLoader(bare, batch_size=None, num_workers=workers)
-                    found["bares"].append(stream_rate(Windows(aside), seconds))
+                    found["bares"].append(stream_rate(FirstMembers(aside), seconds))
                     found["ours"].append(stream_rate(ours(num_workers=workers).train_dataloader(), seconds))
                     plain = DataLoader(plain_webdataset(folder, frames, batch_size), batch_size=None, num_workers=workers)
-                    found["plain"].append(stream_rate(Windows(plain), seconds))
+                    found["plain"].append(stream_rate(FirstMembers(plain), seconds))
                 middle = {name: statistics.median(values) for name, values in found.items()}
                 cells = [storage.name, size, f"{kib:.0f}", frames, f"{middle['bare']:.0f}", f"{middle['share']:.0%}"]
                 cells += [f"{middle[name]:.0f}" for name in ("bares", "ours", "plain")]
@@ -174,7 +175,7 @@ def compare(sizes: list[int], lengths: list[int], count: int, seconds: float, ba
 
 
 def total_memory() -> float:
-    """Memory of this process and those it started, MiB; pages that several share count once."""
+    """Return the memory of this process and those it started, MiB; pages that several share count once."""
     family = [
         os.getpid(),
         *(int(child) for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()),
@@ -184,7 +185,7 @@ def total_memory() -> float:
 
 
 def first_batch(shards: int) -> None:
-    """Prints how long the first batch takes with many shards."""
+    """Print how long the first batch takes with many shards."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "many")
         write_clips(folder, Storage.jpeg, 16, 2 * shards, per_shard=2, frames=6)
@@ -195,7 +196,7 @@ def first_batch(shards: int) -> None:
 
 
 def plot_memory(picture: Path, storage: Storage, windows: int, batch_size: int) -> None:
-    """Streams windows through two workers and plots the memory of all processes."""
+    """Stream windows through two workers and plot the memory of all processes."""
     from matplotlib.figure import Figure
 
     seen: list[int] = []

@@ -5,10 +5,10 @@ python benchmarks/planning.py --quick                the two smaller sizes, fewe
 python benchmarks/planning.py --sizes arm --repeats 9
 python benchmarks/planning.py --device cuda
 
-A candidate-step is one action of one candidate of one episode, translated and imagined; a second of throughput counts
-candidates x horizon x episodes x turns. Weights are random, as speed does not depend on them. Rows of a table are interleaved
-repeat by repeat, so that what else the machine does falls on all alike; medians are printed. On the CPU the time is process
-time on one thread. Memory is the peak of what tensors made in a run hold at once; the inside of a fused kernel is not seen.
+A candidate-step is one action of one candidate of one episode, encoded and imagined; a second of throughput counts
+candidates x horizon x episodes x iterations. Weights are random, as speed does not depend on them. Rows of a table are
+interleaved repeat by repeat, so that other load of the machine falls on all alike; medians are printed. On the CPU the time
+is process time on one thread. Memory is the peak of what tensors made in a run hold at once; the inside of a fused kernel is not seen.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Size:
 
     @property
     def shape(self) -> StateShape:
-        """Layout of a state of the encoder of patches."""
+        """Shape of a state of the encoder of patches."""
         return StateShape(self.pixels // self.patch, self.pixels // self.patch, 3 * self.patch**2)
 
 
@@ -73,15 +73,17 @@ class World(nn.Module):
         self.controller = StateConditionedHead(size.shape, NUM_ACTIONS, LATENT_DIM)
 
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
-        """Predictions of states 1..T-1, (B, T-1, N, D)."""
-        return self.forward_model(states, z)
+        """Predict states 1..T-1, (B, T-1, N, D)."""
+        predicted: Tensor = self.forward_model(states, z)
+        return predicted
 
     def act(self, actions: Tensor, states: Tensor) -> Tensor:
-        """Latents (n, L, A)."""
-        return self.controller(actions, states)[:, None]
+        """Return latents (n, L, A)."""
+        latents: Tensor = self.controller(actions, states)[:, None]
+        return latents
 
     def problem(self, episodes: int, window: int, chunk: int) -> Problem:
-        """Random starts and goals, from fixed seeds."""
+        """Return a planning problem with random starts and goals, from fixed seeds."""
         device = self.controller.input_mean.device
         generator = torch.Generator().manual_seed(0)
         shape = (2, episodes, 1, self.size.shape.rows * self.size.shape.columns, self.size.shape.dim)
@@ -98,8 +100,8 @@ class World(nn.Module):
 
 
 @dataclass
-class Row:
-    """One thing to time."""
+class Measurement:
+    """One function to time."""
 
     name: str
     run: Callable[[], object]
@@ -114,12 +116,12 @@ class Row:
         return self.candidate_steps / median(self.seconds)
 
 
-def measure(rows: list[Row], repeats: int) -> None:
-    """Times rows, interleaved, after a first time that warms up and finds the memory."""
+def measure(rows: list[Measurement], repeats: int) -> None:
+    """Time rows, interleaved, after a first time that warms up and finds the memory."""
     for row in rows:
-        with Held() as held:
+        with PeakMemory() as memory:
             row.run()
-        row.mebibytes = held.peak / 2**20
+        row.mebibytes = memory.peak / 2**20
     for _ in range(repeats):
         for row in rows:
             start = clock(row.device)
@@ -128,23 +130,23 @@ def measure(rows: list[Row], repeats: int) -> None:
 
 
 def clock(device: torch.device) -> float:
-    """Seconds: of this process on the CPU, of the wall on a device that works beside it."""
+    """Return seconds: of this process on the CPU, of the wall on a device that works beside it."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-class Held(TorchDispatchMode):
+class PeakMemory(TorchDispatchMode):
     """Counts bytes of the storages that are made within it and live at the same time; the allocator of a CPU does not tell."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.alive: set[int] = set()
         self.now = self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs an operation and notes what it made."""
+        """Run an operation and count the tensors that it made."""
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
@@ -152,7 +154,7 @@ class Held(TorchDispatchMode):
         return made
 
     def note(self, storage: torch.UntypedStorage) -> None:
-        """Counts a storage until it is freed."""
+        """Count a storage until it is freed."""
         key, size = storage._cdata, storage.nbytes()
         if key not in self.alive:
             self.alive.add(key)
@@ -161,13 +163,13 @@ class Held(TorchDispatchMode):
             weakref.finalize(storage, self.forget, key, size)
 
     def forget(self, key: int, size: int) -> None:
-        """Counts a storage no longer."""
+        """Stop counting a storage."""
         self.alive.discard(key)
         self.now -= size
 
 
-def imagination_rows(name: str, world: World, quick: bool) -> list[Row]:
-    """Windows with all sequences at once, then smaller chunks at a window of 2, each with 4 episodes."""
+def imagination_rows(name: str, world: World, quick: bool) -> list[Measurement]:
+    """Return rows for windows with all sequences at once, then smaller chunks at a window of 2, each with 4 episodes."""
     episodes, candidates = 4, 8 if quick else 32
     settings = [(window, CHUNK) for window in (1, 2, 3)] + [(2, chunk) for chunk in ((8,) if quick else (8, 32))]
     rows = []
@@ -177,12 +179,12 @@ def imagination_rows(name: str, world: World, quick: bool) -> list[Row]:
         actions = torch.randn(episodes, candidates, problem.horizon, NUM_ACTIONS, device=device)
         steps = actions.shape[:3].numel()
         label = f"{name:8s} window {window} chunk {min(chunk, episodes * candidates):4d}"
-        rows.append(Row(label, lambda p=problem, a=actions: p.cost(a), steps, device))  # type: ignore[misc]
+        rows.append(Measurement(label, lambda p=problem, a=actions: p.cost(a), steps, device))  # type: ignore[misc]
     return rows
 
 
 def compare_imagination(worlds: dict[str, World], repeats: int, quick: bool) -> None:
-    """Prints candidate-steps a second and memory of imagination alone."""
+    """Print candidate-steps a second and memory of imagination alone."""
     rows = [row for name, world in worlds.items() for row in imagination_rows(name, world, quick)]
     measure(rows, repeats)
     for row in rows:
@@ -190,20 +192,20 @@ def compare_imagination(worlds: dict[str, World], repeats: int, quick: bool) -> 
 
 
 def compare_budgets(worlds: dict[str, World], repeats: int) -> None:
-    """Prints plans a second of one episode at a time; a paper's budget from its first turn, as all turns cost the same."""
+    """Print plans a second of one episode at a time; a paper's budget from its first iteration, as all cost the same."""
     rows, shares = [], []
     for name, world in worlds.items():
         for budget, planner in BUDGETS.items():
-            turns = 1 if planner.num_samples > 100 else planner.num_iterations
-            short = CEM(planner.num_samples, planner.num_elites, turns)
+            num_iterations = 1 if planner.num_samples > 100 else planner.num_iterations
+            short = CEM(planner.num_samples, planner.num_elites, num_iterations)
             problem = world.problem(1, 2, CHUNK)
             label = f"{name:8s} {budget:12s} {planner.num_samples} x {planner.num_iterations} x {problem.horizon} steps"
             plan = lambda short=short, problem=problem: short.plan(problem)  # noqa: E731  # one a row
-            rows.append(Row(label, plan, short.evaluations * problem.horizon, problem.low.device))
-            shares.append((planner.evaluations / short.evaluations, turns < planner.num_iterations))
+            rows.append(Measurement(label, plan, short.evaluations * problem.horizon, problem.low.device))
+            shares.append((planner.evaluations / short.evaluations, num_iterations < planner.num_iterations))
     measure(rows, repeats)
     for row, (factor, extrapolated) in zip(rows, shares, strict=True):
-        said = ", extrapolated from 1 turn" if extrapolated else ""
+        said = ", extrapolated from 1 iteration" if extrapolated else ""
         print(
             f"{row.name}: {1 / (factor * median(row.seconds)):8.3f} plans/s {row.rate:9.0f} candidate-steps/s "
             f"{row.mebibytes:8.1f} MiB{said}"
@@ -211,14 +213,14 @@ def compare_budgets(worlds: dict[str, World], repeats: int) -> None:
 
 
 def compare_batching(worlds: dict[str, World], repeats: int, episodes: int) -> None:
-    """Prints how much faster episodes are planned together than one after the other."""
+    """Print how much faster episodes are planned together than one after the other."""
     planner = CEM(num_samples=48, num_elites=6, num_iterations=1)
     for name, world in worlds.items():
         together, alone = world.problem(episodes, 2, CHUNK), world.problem(1, 2, CHUNK)
         steps, device = planner.evaluations * together.horizon * episodes, together.low.device
         rows = [
-            Row("together", lambda: planner.plan(together), steps, device),  # noqa: B023  # run within the turn of the loop
-            Row("alone", lambda: [planner.plan(alone) for _ in range(episodes)], steps, device),  # noqa: B023  # likewise
+            Measurement("together", lambda: planner.plan(together), steps, device),  # noqa: B023  # run within the turn of the loop
+            Measurement("alone", lambda: [planner.plan(alone) for _ in range(episodes)], steps, device),  # noqa: B023  # likewise
         ]
         measure(rows, repeats)
         ratio = median(a / t for t, a in zip(rows[0].seconds, rows[1].seconds, strict=True))

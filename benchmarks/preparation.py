@@ -1,4 +1,4 @@
-"""How fast raw video becomes shards, against the time that decoding every frame and encoding every kept one take alone.
+"""Time in which raw video becomes shards, against that of decoding every frame and encoding every kept one alone.
 
 ``python benchmarks/preparation.py VIDEOS [--size 64] [--jobs 2]`` prepares a folder of videos with the defaults (scene cuts,
 4 frames a second) and, interleaved with it, decodes the same files and encodes the same frames and does nothing else: once in
@@ -27,17 +27,17 @@ from lam.data.schema import Storage
 
 
 def decode(file: str) -> int:
-    """Decodes a video and does nothing with it."""
+    """Decode a video and return its number of frames."""
     return sum(1 for _ in video_frames(Path(file)))
 
 
 def encode(frames: np.ndarray, storage: Storage) -> int:
-    """Encodes frames and does nothing with them."""
+    """Encode frames and return their number of bytes."""
     return len(encode_jpegs(frames) if storage is Storage.jpeg else encode_mp4(frames, 4.0))
 
 
 def seconds(work: Callable[[], None], clock: Callable[[], float]) -> float:
-    """How long some work takes, by a clock."""
+    """Return how long some work takes, by a clock."""
     start = clock()
     work()
     return clock() - start

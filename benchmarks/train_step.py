@@ -1,4 +1,4 @@
-"""Cost of a training step: forward, backward and optimizer, for every bottleneck and head.
+"""Time and memory of a training step: forward, backward and optimizer, for every bottleneck and head.
 
 python benchmarks/train_step.py                      every row at LAPA's small sizes, CPU seconds on one thread
 python benchmarks/train_step.py --attention          fused against written-out attention on this device
@@ -6,7 +6,7 @@ python benchmarks/train_step.py --grow grow.png      memory and throughput over 
 python benchmarks/train_step.py --against step.py    interleaved with other code: that file defines step()
 python benchmarks/train_step.py --device cuda --size published --precisions bf16 [--compile]
 
-Rows are interleaved step by step, so that what else the machine does falls on all alike; medians are printed. On the CPU
+Rows are interleaved step by step, so that other load of the machine falls on all alike; medians are printed. On the CPU
 time is process time on one thread. Memory is what forward keeps for backward (CPU) or the allocator's peak (CUDA).
 """
 
@@ -73,15 +73,16 @@ class Heads(nn.Module):
         self.forward_model = forward_model(*sizes, size.forward_depth, size.heads)  # type: ignore[call-arg]  # likewise
 
     def forward(self, states: Tensor) -> Tensor:
-        """Loss of a batch of states (B, T, N, D)."""
-        limited = self.bottleneck(self.inverse(states[:, :-1], states[:, 1:]))
-        error = (self.forward_model(states[:, :-1], limited.z) - states[:, 1:]).abs().mean()
-        return error + limited.loss
+        """Return the loss of a batch of states (B, T, N, D)."""
+        out = self.bottleneck(self.inverse(states[:, :-1], states[:, 1:]))
+        error = (self.forward_model(states[:, :-1], out.z) - states[:, 1:]).abs().mean()
+        loss: Tensor = error + out.loss
+        return loss
 
 
 @dataclass
-class Row:
-    """One thing to time."""
+class Measurement:
+    """One combination of heads and bottleneck to time."""
 
     name: str
     precision: str
@@ -93,7 +94,7 @@ class Row:
     seconds: list[tuple[float, float, float]] = field(default_factory=list)
 
     def prepare(self, compiled: bool) -> None:
-        """Counts operations and kept memory, then makes the optimizer."""
+        """Count operations and kept memory, then make the optimizer."""
         generator = torch.Generator().manual_seed(0)
         shape = (self.size.batch, self.size.states, self.size.side**2, self.size.dim)
         self.states = torch.randn(shape, generator=generator).to(self.device)
@@ -106,12 +107,12 @@ class Row:
         self.step = torch.compile(self.heads) if compiled else self.heads
 
     def loss(self, heads: Callable[[Tensor], Tensor]) -> Tensor:
-        """Loss under the row's precision."""
+        """Return the loss under the row's precision."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return heads(self.states)
 
     def run(self) -> None:
-        """One step, timed in three parts."""
+        """Take one step, timed in three parts."""
         start = clock(self.device)
         loss = self.loss(self.step)
         forward = clock(self.device)
@@ -138,7 +139,7 @@ class Row:
 
 
 def clock(device: torch.device) -> float:
-    """Seconds: of this process on the CPU, of the wall on a device that works beside it."""
+    """Return seconds: of this process on the CPU, of the wall on a device that works beside it."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -146,7 +147,7 @@ def clock(device: torch.device) -> float:
 
 
 def kept_memory(forward: Callable[[], Tensor]) -> int:
-    """Bytes of distinct storages that a forward pass keeps for its backward pass, weights included."""
+    """Return the bytes of distinct storages that a forward pass keeps for its backward pass, weights included."""
     storages: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -159,8 +160,8 @@ def kept_memory(forward: Callable[[], Tensor]) -> int:
     return sum(storages.values())
 
 
-def catalogue(size: Size, precisions: Iterable[str], device: torch.device) -> list[Row]:
-    """Every bottleneck under the default heads, then every other head under NSVQ."""
+def catalogue(size: Size, precisions: Iterable[str], device: torch.device) -> list[Measurement]:
+    """Return every bottleneck under the default heads, then every other head under NSVQ."""
     nsvq = lam.bottlenecks.NSVQ
     bottlenecks = [getattr(lam.bottlenecks, name) for name in lam.bottlenecks.__all__]
     triples: list[tuple[type[InverseModel], type[Bottleneck], type[ForwardModel]]]
@@ -168,14 +169,16 @@ def catalogue(size: Size, precisions: Iterable[str], device: torch.device) -> li
     triples += [(ChannelPair, nsvq, Cross), (ChannelPair, nsvq, Tokens), (Difference, nsvq, AdaLN)]
     triples += [(SequencePair, nsvq, AdaLN), (SequencePair, nsvq, Cross)]
     return [
-        Row("-".join(part.__name__ for part in triple), precision, size, Heads(size, *triple), device)
+        Measurement("-".join(part.__name__ for part in triple), precision, size, Heads(size, *triple), device)
         for triple in triples
         for precision in precisions
     ]
 
 
-def measure(rows: list[Row], steps: int, compiled: bool = False, against: Callable[[], None] | None = None) -> list[float]:
-    """Times rows, interleaved; returns the seconds of the steps of the code to compare with."""
+def measure(
+    rows: list[Measurement], steps: int, compiled: bool = False, against: Callable[[], None] | None = None
+) -> list[float]:
+    """Time rows, interleaved; return the seconds of the steps of the code to compare with."""
     theirs: list[float] = []
     for row in rows:
         row.prepare(compiled)
@@ -199,7 +202,7 @@ def measure(rows: list[Row], steps: int, compiled: bool = False, against: Callab
 
 
 def compare_attention(device: torch.device, precisions: Iterable[str], steps: int) -> None:
-    """Prints seconds of forward and backward of both forms of attention."""
+    """Print seconds of forward and backward of both forms of attention."""
     fused = nn.functional.scaled_dot_product_attention
     for precision in precisions:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -216,7 +219,7 @@ def compare_attention(device: torch.device, precisions: Iterable[str], steps: in
 
 
 def grow(path: str, base: Size, steps: int, device: torch.device, precision: str) -> None:
-    """Plots throughput and memory over three sizes, beside what the count of operations predicts."""
+    """Plot throughput and memory over three sizes, beside what the count of operations predicts."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -228,7 +231,9 @@ def grow(path: str, base: Size, steps: int, device: torch.device, precision: str
         rows = []
         for value in values:
             size = dataclasses.replace(base, **{name: value})
-            rows.append(Row(f"{name}={value}", precision, size, Heads(size, ChannelPair, lam.bottlenecks.NSVQ, AdaLN), device))
+            rows.append(
+                Measurement(f"{name}={value}", precision, size, Heads(size, ChannelPair, lam.bottlenecks.NSVQ, AdaLN), device)
+            )
         for row in rows:
             measure([row], steps)
             print(row)
