@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning.pytorch as pl
+from torch import Tensor
 
-from lam.evals.base import Evaluation
-from lam.runs.columns import declared
+from lam.models.base import WorldModel
+from lam.runs.columns import Declaring, declared
 
 SHOWN = (
     *("eval/capacity/error", "eval/rate/bits_nominal", "eval/rate/bits_own@5", "eval/usage/codes_used"),
@@ -21,14 +23,31 @@ SHOWN = (
 """Metrics beside the probes' gains that TensorBoard compares runs by."""
 
 
+class Findings(Protocol):
+    """Numbers of an evaluation beside its metrics, see ``lam.evals.base.Results``."""
+
+    clips: dict[str, tuple[Tensor, Tensor]]
+    curves: dict[str, Any]
+
+
+@runtime_checkable
+class Evaluated(Declaring, Protocol):
+    """An evaluation after a pass: ``lam.evals.base.Evaluation``, which stands above runs, as far as it is read here."""
+
+    @property
+    def results(self) -> Findings:
+        """Numbers of the last pass."""
+        ...
+
+
 @dataclass(frozen=True)
 class Provenance:
-    """What made a run; a run whose hashes differ from today's settings is stale.
+    """Settings, data and code that made a run, as hashes; a run whose hashes differ from today's settings is stale.
 
     Attributes:
         setting: First part of the run's name.
         family: Bottleneck family, from the run's name.
-        knob: The knob's value as it was typed, empty for anchors.
+        knob: The knob's value as it was typed, empty where there is none.
         seed: Seed of weights, order of data and noise.
         config_hash: Hash of the settings that shape the weights.
         shared_hash: Hash of those that all rows of a table must share: all but the seed and what a family brings.
@@ -48,23 +67,23 @@ class Provenance:
     code_revision: str
 
     def same_weights(self, other: Provenance) -> bool:
-        """Whether both would train to the same weights, as far as settings and data tell."""
+        """Tell whether both would train to the same weights, by settings and data."""
         return (self.config_hash, self.data_hash) == (other.config_hash, other.data_hash)
 
     def write(self, path: Path) -> None:
-        """Writes it as JSON."""
+        """Write it as JSON."""
         _write(path, asdict(self))
 
 
 def split_name(name: str) -> tuple[str, str, str]:
-    """Setting, family and knob of a run's name ``<setting>/<family>@<knob>``."""
+    """Split setting, family and knob of a run's name ``<setting>/<family>@<knob>``."""
     setting, _, row = name.rpartition("/")
     family, _, knob = row.partition("@")
     return setting, family, knob
 
 
 def code_revision() -> str:
-    """Short hash of the checked-out revision, or "unknown" outside a checkout."""
+    """Return a short hash of the checked-out revision, or "unknown" outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -74,7 +93,7 @@ def code_revision() -> str:
 
 
 def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance, finished: bool) -> None:
-    """Writes what a validation pass found into a run's folder; run.json last, so that it vouches for the others.
+    """Write the numbers of a validation pass into a run's folder; run.json last, so that it vouches for the others.
 
     Args:
         folder: The run's folder.
@@ -85,19 +104,20 @@ def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance, fin
     if not trainer.is_global_zero:
         return
     metrics = write_metrics(folder / "metrics.json", trainer)
-    evaluations = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
-    write_evaluations(folder, evaluations, trainer.lightning_module.val_clip_sources)
+    model = trainer.lightning_module
+    assert isinstance(model, WorldModel)
+    write_evaluations(folder, _evaluations(trainer), model.val_clip_sources)
     if finished:
         provenance.write(folder / "run.json")
     _log_hparams(trainer, provenance, metrics)
 
 
-def write_evaluations(folder: Path, evaluations: list[Evaluation], val_clip_sources: Any) -> None:
+def write_evaluations(folder: Path, evaluations: Sequence[Evaluated], val_clip_sources: dict[int, tuple[str, str]]) -> None:
     """Write curves, values of single clips and the columns that the report shows the numbers in.
 
     Args:
         folder: The run's folder.
-        evaluations: What was found.
+        evaluations: Evaluations after a pass.
         val_clip_sources: Name and source of the clip at each position.
     """
     _write(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
@@ -106,45 +126,46 @@ def write_evaluations(folder: Path, evaluations: list[Evaluation], val_clip_sour
 
 
 def timing_summary(trainer: pl.Trainer) -> str:
-    """What each evaluation of the last pass cost on this process, the dearest first, in one line."""
-    evaluations = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
-    seconds = {evaluation.name: float(evaluation.results.curves.get("seconds", 0.0)) for evaluation in evaluations}
-    dearest = sorted(seconds, key=lambda name: -seconds[name])
-    return f"Evaluations took {sum(seconds.values()):.1f} s: " + ", ".join(f"{name} {seconds[name]:.1f}" for name in dearest)
+    """Return the seconds of each evaluation of the last pass on this process, the slowest first, in one line."""
+    seconds = {one.name: float(one.results.curves.get("seconds", 0.0)) for one in _evaluations(trainer)}
+    slowest = sorted(seconds, key=lambda name: -seconds[name])
+    return f"Evaluations took {sum(seconds.values()):.1f} s: " + ", ".join(f"{name} {seconds[name]:.1f}" for name in slowest)
 
 
 def write_metrics(path: Path, trainer: pl.Trainer) -> dict[str, float]:
-    """Writes what the last pass logged, by key, and returns it."""
+    """Write the metrics that the last pass logged, by key, and return them."""
     return write_numbers(path, {key: value.item() for key, value in trainer.callback_metrics.items()})
 
 
 def write_numbers(path: Path, metrics: dict[str, float]) -> dict[str, float]:
-    """Writes metrics by key, and returns them."""
+    """Write metrics by key, and return them."""
     _write(path, metrics)
     return metrics
 
 
 def read_provenance(path: Path) -> Provenance | None:
-    """What a run.json or started.json says, or None where there is none that can be read."""
+    """Read a run.json or started.json; None where there is none that can be read."""
     try:
         return Provenance(**json.loads(path.read_text()))
-    except (
-        FileNotFoundError,
-        TypeError,
-        json.JSONDecodeError,
-    ):  # nothing there, other fields, or cut off while written
+    except (FileNotFoundError, TypeError, json.JSONDecodeError):  # nothing there, other fields, or cut off while written
         return None
 
 
+def _evaluations(trainer: pl.Trainer) -> list[Evaluated]:
+    """Return the evaluations among the callbacks of a trainer."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
+    return [callback for callback in callbacks if isinstance(callback, Evaluated)]
+
+
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON whole or not at all."""
+    """Write JSON whole or not at all."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
     os.replace(part, path)
 
 
-def _write_clips(path: Path, evaluations: list[Evaluation], val_clip_sources: Any) -> None:
-    """One line a clip and metric: position, clip, source, metric, value."""
+def _write_clips(path: Path, evaluations: Sequence[Evaluated], val_clip_sources: dict[int, tuple[str, str]]) -> None:
+    """Write one line a clip and metric: position, clip, source, metric, value."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -166,7 +187,7 @@ def _write_clips(path: Path, evaluations: list[Evaluation], val_clip_sources: An
 
 
 def _log_hparams(trainer: pl.Trainer, provenance: Provenance, metrics: dict[str, float]) -> None:
-    """A flat record that TensorBoard's HPARAMS tab compares runs by."""
+    """Log a flat record that TensorBoard's HPARAMS tab compares runs by."""
     from torch.utils.tensorboard.summary import hparams
 
     for logger in trainer.loggers:
