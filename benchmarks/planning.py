@@ -8,7 +8,8 @@ python benchmarks/planning.py --device cuda
 A candidate-step is one action of one candidate of one episode, encoded and imagined; a second of throughput counts
 candidates x horizon x episodes x iterations. Weights are random, as speed does not depend on them. Rows of a table are
 interleaved repeat by repeat, so that other load of the machine falls on all alike; medians are printed. On the CPU the time
-is process time on one thread. Memory is the peak of what tensors made in a run hold at once; the inside of a fused kernel is not seen.
+is process time on one thread. Memory is the peak of what tensors made in a run hold at once; the inside of a fused kernel is
+not seen.
 """
 
 from __future__ import annotations
