@@ -44,8 +44,8 @@ class Engine:
         """Which part, from 0, of how many."""
         try:
             part, parts = (int(number) for number in (self.part or "1/1").split("/"))
-        except ValueError as error:
-            raise ValueError(f"--part is {self.part!r}, expected like 3/16.") from error
+        except ValueError:
+            raise ValueError(f"--part is {self.part!r}, expected like 3/16.") from None
         if not 1 <= part <= parts:
             raise ValueError(f"--part is {self.part!r}, expected 1/{parts} to {parts}/{parts}.")
         return part - 1, parts

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_prep.__main__ import main
+from data_prep.cli import main
 from lam.control.cli import run
 from lam.control.episodes import EpisodeRunner, SimulatorHandle
 from lam.control.oracle import OracleClosedLoop, run_oracle

@@ -199,7 +199,7 @@ def test_checkpoint_keeps_the_position_when_the_batch_size_changes(folder, tmp_p
 
 @pytest.mark.shared_data
 def test_real_videos_become_clips(shared_data, tmp_path):
-    from data_prep.__main__ import main
+    from data_prep.cli import main
 
     for name in ("intel_store_aisle.gif", "intel_asl_walk.mkv", "pysot_bag.avi", "torchcodec_nasa.mp4"):
         (tmp_path / "clips").mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import data_prep.sim
-from data_prep.__main__ import main
+from data_prep.cli import main
 from data_prep.sim import Episodes
 from data_prep.sources.base import Recording
 from lam.data.index import DataIndex

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from data_prep.__main__ import main
+from data_prep.cli import main
 from data_prep.page.html import make_page
 from data_prep.page.images import LONGEST, animate, contact_sheet, difference
 from data_prep.page.show import choose_samples, show, training_pairs, write_page

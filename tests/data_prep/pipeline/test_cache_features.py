@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import data_prep.pipeline.cache_features
-from data_prep.__main__ import main
+from data_prep.cli import main
 from data_prep.pipeline.cache_features import feature_info, features
 from data_prep.pipeline.reader import repeat_spec
 from data_prep.shards.sample import DatasetSpec, Sample
@@ -305,5 +305,5 @@ def test_errors_say_what_to_do(source, weights, tmp_path, capsys):
         features(tmp_path / "out", tmp_path / "again", encoder=Encoded())
     with pytest.raises(ValueError, match="32 x 32 pixels, the encoder is set to image_size 16"):
         features(source, tmp_path / "again", encoder=Vision(str(weights / "dinov2"), image_size=16))
-    assert main(["features", str(source), str(tmp_path / "again"), "--encoder", "lam.encoders.Patches"]) == 1
+    assert main(["features", str(source), str(tmp_path / "again"), "--encoder", "lam.encoders.Patches"]) == 2
     assert "not correspond to a subclass of FrozenEncoder" in capsys.readouterr().err

@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from data_prep.__main__ import main
+from data_prep.cli import main
 from data_prep.pipeline.convert import convert
 from data_prep.shards.sample import DatasetSpec, Sample
 from data_prep.shards.writer import ShardWriter

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from data_prep.__main__ import main
+from data_prep.cli import main
 from data_prep.options import PreparationOptions
 from data_prep.pipeline.engine import Engine
 from data_prep.pipeline.job import ShardJob
@@ -165,7 +165,7 @@ def test_a_full_disk_loses_nothing_that_is_done(tmp_path, monkeypatch):
 def test_a_disk_that_really_is_full(tmp_path, jobs):
     """A limit on the size of files is the full disk that a test can have."""
     code = (
-        "import resource, signal, sys; from data_prep.__main__ import main;"
+        "import resource, signal, sys; from data_prep.cli import main;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"
         f"sys.exit(main(['world', r'{tmp_path / 'out'}', '--train', '40', '--val', '3', '--jobs', '{jobs}']))"

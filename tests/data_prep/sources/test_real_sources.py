@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from data_prep.__main__ import main
+from data_prep.cli import main
 from lam.data.index import DataIndex
 from tests.data_prep.sources.recordings import rows
 
