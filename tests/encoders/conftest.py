@@ -11,8 +11,7 @@ import torch
 from lam.data.index import DataIndex
 from lam.data.schema import FeatureInfo, Storage
 from lam.encoders import VJEPA, Autoencoder, Cached, Encoder, Patches, Vision
-from lam.encoders.autoencoder.export import save_autoencoder
-from lam.encoders.autoencoder.network import ConvAutoencoder
+from lam.encoders.autoencoder.network import ConvAutoencoder, save_autoencoder
 from lam.encoders.frozen import normalize_channels
 
 TRANSFORMERS = ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "vjepa2")

@@ -11,8 +11,14 @@ from data_prep.shards.sample import DatasetSpec, Sample
 from data_prep.shards.writer import ShardWriter
 from lam.data.schema import Storage
 from lam.encoders import Autoencoder
-from lam.encoders.autoencoder.export import load_autoencoder, save_autoencoder
-from lam.encoders.autoencoder.network import ConvAutoencoder, ResidualBlock, from_signal, to_signal
+from lam.encoders.autoencoder.network import (
+    ConvAutoencoder,
+    ResidualBlock,
+    from_signal,
+    load_autoencoder,
+    save_autoencoder,
+    to_signal,
+)
 from tests.encoders.conftest import random_frames
 
 Weights = Callable[[str], str]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lam.encoders import VJEPA, Autoencoder, Encoder, Vision
-from lam.encoders.autoencoder.export import load_autoencoder, save_autoencoder
+from lam.encoders.autoencoder.network import load_autoencoder, save_autoencoder
 from lam.encoders.frozen import FrozenEncoder, color_features, hash_weights, normalize_channels
 from tests.encoders.conftest import ENCODERS
 
@@ -40,10 +40,10 @@ def load(file: Path, encoder: Encoder) -> dict[str, Any]:
 def change(kind: str, folder: Path) -> None:
     """Moves one element of one weight by the least there is."""
     if kind == "autoencoder":
-        export = load_autoencoder(folder)
-        weight = next(export.network.parameters()).data.view(-1)
+        trained = load_autoencoder(folder)
+        weight = next(trained.network.parameters()).data.view(-1)
         weight[0] = torch.nextafter(weight[0], torch.tensor(torch.inf))
-        save_autoencoder(export.network, export.image_size, folder)
+        save_autoencoder(trained.network, trained.image_size, folder)
         return
     tensors = load_file(folder / "model.safetensors")
     weight = tensors[LAST.get(kind, "layernorm.bias")]

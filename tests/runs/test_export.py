@@ -11,8 +11,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import lam
-from lam.encoders.autoencoder.export import save_autoencoder
-from lam.encoders.autoencoder.network import ConvAutoencoder
+from lam.encoders.autoencoder.network import ConvAutoencoder, save_autoencoder
 from lam.runs.cli import run
 from lam.runs.export import main
 from tests.tiny import arguments, make_world

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lam.encoders.autoencoder.export import load_autoencoder
-from lam.encoders.autoencoder.network import from_signal
+from lam.encoders.autoencoder.network import from_signal, load_autoencoder
 from lam.encoders.frozen import FrozenEncoder
 
 

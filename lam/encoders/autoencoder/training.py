@@ -12,8 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
 from lam.data.clip import Clip
-from lam.encoders.autoencoder.export import save_autoencoder
-from lam.encoders.autoencoder.network import ConvAutoencoder, to_signal
+from lam.encoders.autoencoder.network import ConvAutoencoder, save_autoencoder, to_signal
 from lam.optimizers import warmup_cosine
 
 

@@ -18,8 +18,7 @@ from data_prep.shards.writer import ShardWriter
 from lam.data.index import DataIndex
 from lam.data.schema import ActionField, Storage
 from lam.encoders import VJEPA, Autoencoder, Vision
-from lam.encoders.autoencoder.export import save_autoencoder
-from lam.encoders.autoencoder.network import ConvAutoencoder
+from lam.encoders.autoencoder.network import ConvAutoencoder, save_autoencoder
 from lam.encoders.frozen import FrozenEncoder
 from tests.data_prep.sources.recordings import rows
 from tests.encoders.conftest import save_transformer, write_colors
