@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lam.bottlenecks.base import Bottleneck, BottleneckOutput
+    from lam.control.trained import plan
     from lam.data.datamodule import ClipDataModule
     from lam.encoders.base import Encoder
     from lam.evals.base import Evaluation
@@ -59,6 +60,7 @@ __all__ = [
     "TrainedModel",
     "WorldModel",
     "load",
+    "plan",
 ]
 
 # torch and Lightning take seconds to import, so each name is imported when it is first used
@@ -72,6 +74,7 @@ _MODULES = {
     "TrainedModel": "lam.runs.trained",
     "WorldModel": "lam.models.base",
     "load": "lam.runs.load",
+    "plan": "lam.control.trained",
 }
 
 

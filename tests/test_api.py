@@ -11,6 +11,8 @@ import torch
 
 import lam
 from lam.data.resize import SquareResizer, resize_pictures
+from lam.data.schema import FeatureInfo
+from lam.encoders import Cached
 from lam.runs.cli import run
 from lam.runs.load import load_run
 from lam.runs.trained import TrainedModel
@@ -113,6 +115,7 @@ def test_labels_are_what_the_model_says_in_eval_mode(model):
     with torch.no_grad():
         expected = model.world.apply_bottleneck(model.world.infer(model.world.encoder(frames)))
     assert torch.equal(labels.z, expected.z[0])
+    assert torch.equal(model.encode(clip), model.world.encoder(frames)[0])
     assert labels.z.shape == (2, 1, 8)
     assert labels.bits.shape == (2,)
     assert torch.equal(labels.bits, expected.rate_bits[0])
@@ -209,6 +212,17 @@ def test_what_is_no_array_is_refused(model):
         model.label([video(16, 16, 3)] * 3)
     with pytest.raises(TypeError, match="Got a list for z"):
         model.imagine(video(1, 16, 16, 3), [0.0])
+
+
+def test_a_model_of_cached_states_says_that_it_needs_the_encoder(folder):
+    world = lam.load(folder).world
+    cached = Cached.__new__(Cached)
+    torch.nn.Module.__init__(cached)
+    cached.features = FeatureInfo("ab12", {"class_path": "Vision", "init_args": {"path_or_name": "dino"}}, 8, 1, "")
+    cached.image_size = 4
+    world.encoder = cached
+    with pytest.raises(ValueError, match=r"cached states of Vision with .*dino.* sees no pictures"):
+        TrainedModel(world, frames=3).label(video(3, 16, 16, 3))
 
 
 class TwoFrames(torch.nn.Module):

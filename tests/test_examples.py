@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lam.runs.cli import run
+from tests.control.test_control import control
 from tests.tiny import arguments, make_world
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +55,15 @@ def test_predict(folder, tmp_path):
     with Image.open(tmp_path / "predicted.gif") as picture:
         assert picture.size == (3 * 16 * 2, 16 * 2)
         assert picture.n_frames == 2
+
+
+@pytest.mark.slow
+def test_plan(folder, monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    control(folder)
+    printed = example("plan", "--run", folder, "--labels", 20, "--samples", 12)
+    planned, recorded, _ = printed.splitlines()
+    assert planned.count(",") == recorded.count(",") == 3  # two actions of two numbers
 
 
 @pytest.mark.slow

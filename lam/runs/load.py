@@ -74,7 +74,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     for path in (folder / "config.yaml", folder / "checkpoints" / "last.ckpt", folder / "trained.json"):
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: {folder} is not the folder of a finished run. Train it with lam fit.")
-    return _read_config(folder)
+    return read_config(folder)
 
 
 def build(settings: dict[str, Any], places: list[Path]) -> LatentActionModel:
@@ -161,13 +161,13 @@ def _load_export(folder: Path) -> TrainedModel:
             raise FileNotFoundError(f"{folder / name} is missing. Export the run again, or copy the whole folder.")
     if json.loads((folder / EXPORT).read_text())["sha256"] != hash_file(folder / EXPORTED_WEIGHTS):
         raise ValueError(f"{folder / EXPORTED_WEIGHTS} is not the file that {EXPORT} describes. Copy the whole folder again.")
-    settings = _read_config(folder)
+    settings = read_config(folder)
     model = build(settings["model"], [folder])
     fill(model, load_file(folder / EXPORTED_WEIGHTS))
     return TrainedModel(model, settings["data"]["frames"], settings["data"]["stride"])
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
     """Read the settings in a folder, of this or an earlier release."""
     settings: dict[str, Any] = upgrade(yaml.safe_load((folder / "config.yaml").read_text()))
     return settings

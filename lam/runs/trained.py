@@ -81,6 +81,25 @@ class TrainedModel:
         return self
 
     @torch.no_grad()
+    def encode(self, video: np.ndarray | Tensor, fit: Fit | None = None) -> Tensor:
+        """Encode video, all of it at once, into states.
+
+        Args:
+            video: (F, H, W, 3) uint8 with F = T * frames_per_state, or a batch (B, F, H, W, 3).
+            fit: How pictures that are not square become squares: "crop" or "pad", as in the model's data.
+
+        Returns:
+            States (T, N, D), of a batch (B, T, N, D).
+
+        Raises:
+            TypeError: The video is no array.
+            ValueError: The video has another type, layout or range.
+        """
+        pixels, batched = self._check(video, fit, least_states=1)
+        states = self._encode(np.stack([self._resize(clip, fit) for clip in pixels])).cpu()
+        return states if batched else states[0]
+
+    @torch.no_grad()
     def label(self, video: np.ndarray | Tensor, fit: Fit | None = None, at_once: int = 64) -> VideoLabels:
         """Infer the latent actions of video.
 
