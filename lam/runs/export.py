@@ -31,6 +31,8 @@ from lam.runs.trained import TrainedModel
 
 STATISTICS = ("fps", "pixel_mean", "pixel_std", "actions", "action_statistics", "settings")
 """What an export keeps of the index of the training data."""
+PLACES = ("shards", "plain_stream", "cache", "cache_gib", "num_workers")
+"""Settings of the data that say where they are on this machine; the hash in export.json says which they are."""
 SAFE = (".json", ".safetensors", ".txt")
 """Endings of an encoder's files that an export takes along; none of them is unpickled."""
 
@@ -69,7 +71,7 @@ def export_run(run: Path, out: Path) -> None:
         "name": settings["name"],
         "seed_everything": settings["seed_everything"],
         "model": settings["model"] | {"encoder": _take_encoder_along(settings["model"]["encoder"], run, part)},
-        "data": {key: value for key, value in settings["data"].items() if key not in ("cache", "num_workers")},
+        "data": {key: value for key, value in settings["data"].items() if key not in PLACES},
     }
     (part / "config.yaml").write_text(yaml.safe_dump(exported, sort_keys=False))
     index = _training_data(settings["data"]["shards"])

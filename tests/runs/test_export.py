@@ -74,6 +74,7 @@ def test_nothing_in_it_is_pickled_and_the_card_says_what_it_is(noisy, tmp_path):
     ):
         assert text in card, text
     assert "eval/secret" not in card
+    assert str(noisy.parents[3]) not in "".join((tmp_path / "out" / name).read_text() for name in files if "model" not in name)
     data = json.loads((tmp_path / "out" / "data.json").read_text())
     assert f"{data['fps']:g} a second" in card
     assert len(data["action_statistics"]["mean"]) == 2
