@@ -62,7 +62,7 @@ table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$
 texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS each, and what changes along it: SEEDS="0 1 2"
 	@failed=0; for world in $(basename $(notdir $(wildcard experiments/worlds/$@-*.yaml))); do \
 	$(MAKE) --no-print-directory table SETTING=$$world ROWS="$(SERIES_ROWS)" || failed=1; done; \
-	$(BIN)/lam report series runs/dials/$@ runs/$@-* && exit $$failed
+	$(BIN)/lam report series runs/series/$@ runs/$@-* && exit $$failed
 
 # how much of the training video shows the body that is acted with: from NATURAL alone to it alone
 NATURAL ?= shards/natural

@@ -75,10 +75,10 @@ def draw_planning(comparison: Comparison) -> Figure | None:
 
 def draw_labels(comparison: Comparison) -> Figure | None:
     """Draw success, planning error where there is no simulator, against the number of labeled clips."""
-    found = list(label_budgets(comparison))
-    numbers = np.array([float(budget) for budget in found])
-    key = next((key for key in (CLOSED_LOOP + "success", PLANNING + "error") if _has(comparison, key, found)), "")
-    rows = _acting_at_several(comparison, key, found)
+    every = list(label_budgets(comparison))
+    numbers = np.array([float(budget) for budget in every])
+    key = next((key for key in (CLOSED_LOOP + "success", PLANNING + "error") if _has(comparison, key, every)), "")
+    rows = _acting_at_several(comparison, key, every)
     if not key or not rows:
         return None
     figure = Figure(figsize=(6.6, 3.8), layout="constrained")
@@ -86,21 +86,21 @@ def draw_labels(comparison: Comparison) -> Figure | None:
     handles: list[Line2D] = []
     for row in rows:
         style = style_of(comparison, row.family) | {"label": row.name, "linestyle": "-"}
-        cells = [comparison.estimate(row, f"{key}@{budget}") for budget in found]
+        cells = [comparison.estimate(row, f"{key}@{budget}") for budget in every]
         values, half = np.array([cell.value for cell in cells]), np.nan_to_num([cell.half for cell in cells])
         keep = np.isfinite(values)
         axis.errorbar(numbers[keep], values[keep], half[keep], elinewidth=1, capsize=2, alpha=0.9, **style)
         handles.append(Line2D([], [], **style))
-    clones = [_bounds(comparison, budget, key).get("cloning") for budget in found]
+    clones = [_bounds(comparison, budget, key).get("cloning") for budget in every]
     cloned = np.array([row.replicates(key).estimate().value if row else np.nan for row in clones])
     if np.isfinite(cloned).any():
         style = BOUND_STYLES["cloning"] | {"label": "cloning", "marker": "x"}
         axis.plot(numbers, cloned, **style)
         handles.append(Line2D([], [], **style))
-    others = {name: row for name, row in _bounds(comparison, found[-1], key).items() if name != "cloning"}
+    others = {name: row for name, row in _bounds(comparison, every[-1], key).items() if name != "cloning"}
     _levels(axis, others, key)
     axis.set_xscale("log", base=2)
-    axis.set_xticks(numbers, found)
+    axis.set_xticks(numbers, every)
     axis.set_xticks([], minor=True)
     axis.set_ylim(bottom=-0.03 * axis.get_ylim()[1])  # a marker at 0 is whole
     axis.set_xlabel("labeled clips")
@@ -109,24 +109,24 @@ def draw_labels(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _acting_at_several(comparison: Comparison, key: str, found: Sequence[str]) -> list[TableRow]:
+def _acting_at_several(comparison: Comparison, key: str, every: Sequence[str]) -> list[TableRow]:
     """Return rows with a number at several budgets: reference rows, then of each family the best with most labels."""
     better: Callable[..., TableRow] = max if key.startswith(CLOSED_LOOP) else min
 
     def several(row: TableRow) -> bool:
-        return sum(comparison.estimate(row, f"{key}@{budget}").defined for budget in found) > 1
+        return sum(comparison.estimate(row, f"{key}@{budget}").defined for budget in every) > 1
 
     def at_most(row: TableRow) -> float:
-        return next(cell.value for budget in reversed(found) if (cell := comparison.estimate(row, f"{key}@{budget}")).defined)
+        return next(cell.value for budget in reversed(every) if (cell := comparison.estimate(row, f"{key}@{budget}")).defined)
 
     sweeps = [[row for row in sweep if several(row)] for sweep in comparison.families.values()]
     best = [better(sweep, key=at_most) for sweep in sweeps if sweep]
     return [*(row for row in comparison.unlabeled if row.family in REFERENCE_ROWS and several(row)), *best][:MAX_ROWS]
 
 
-def _has(comparison: Comparison, key: str, found: Sequence[str]) -> bool:
+def _has(comparison: Comparison, key: str, every: Sequence[str]) -> bool:
     """Tell whether rows have a number at some budget."""
-    return any(has_any(comparison, f"{key}@{budget}", comparison.unlabeled) for budget in found)
+    return any(has_any(comparison, f"{key}@{budget}", comparison.unlabeled) for budget in every)
 
 
 def _bounds(comparison: Comparison, budget: str, key: str) -> dict[str, ControlRow]:

@@ -137,7 +137,7 @@ def built_in_declarations(controllers: bool) -> Declarations:
     """
     if controllers:
         from lam.control.closed_loop import ClosedLoop
-        from lam.control.error import ControllerError
+        from lam.control.controller_error import ControllerError
         from lam.control.planning import Planning
 
         return declared([ControllerError, Planning, ClosedLoop])

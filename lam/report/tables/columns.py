@@ -117,8 +117,8 @@ def text_columns(comparison: Comparison) -> list[TextColumn]:
     """Return the word columns of the wide table; those that have nothing to say of any row are left out."""
     columns = [
         TextColumn("flags", flags),
-        TextColumn("published leakage", lambda found, row: _published(found, row, "leakage_ratio"), brief=False),
-        TextColumn("published transfer", lambda found, row: _published(found, row, "transfer_ratio"), brief=False),
+        TextColumn("published leakage", lambda comparison, row: _published(comparison, row, "leakage_ratio"), brief=False),
+        TextColumn("published transfer", lambda comparison, row: _published(comparison, row, "transfer_ratio"), brief=False),
     ]
     return [column for column in columns if any(column.text(comparison, row) for row in comparison.rows)]
 
@@ -177,18 +177,18 @@ def explain(columns: Iterable[Column], shown: Iterable[Column], budget: str = ""
 def _expanded(comparison: Comparison, columns: list[Column], matched: bool = False) -> list[Column]:
     """Put the label budget and the factors that there are into columns, and leave out those that no row has."""
     budget = main_label_budget(comparison)
-    found = []
+    expanded = []
     for column in columns:
         if not column.key.endswith("*"):
             brief = column.brief and not (column.key == NOMINAL_BITS and BITS in comparison.keys)
-            found.append(replace(column, key=column.key.replace(LABELS, budget), brief=brief))
+            expanded.append(replace(column, key=column.key.replace(LABELS, budget), brief=brief))
             continue
         evaluation = column.key[: column.key.index("/", len("eval/")) + 1]
         stems = [one.key[:-1] for one in columns if one.key.endswith("*") and one.key.startswith(evaluation)]
         names = shown_factors(comparison, stems)[: min(column.most, MATCHED_FACTORS) if matched else column.most]
         for place, name in enumerate(names):
-            found.append(replace(column.of(name), brief=column.brief and (matched or place == 0)))
-    return [column for column in found if column.key in comparison.keys]
+            expanded.append(replace(column.of(name), brief=column.brief and (matched or place == 0)))
+    return [column for column in expanded if column.key in comparison.keys]
 
 
 def _published(comparison: Comparison, row: TableRow, field: str) -> str:

@@ -102,8 +102,8 @@ def rank_grid(table: pd.DataFrame) -> Grid:
     seeds = sorted(table["seed"].unique())
     lines = []
     for name, title in AGAINST.items():
-        found = [rank_correlation(one[name], one["planning"]) for one in (means, *(table[table["seed"] == s] for s in seeds))]
-        line = [title, found[0].text(), str(found[0].n), *(f"{one.text()} (n {one.n})" for one in found[1:])]
+        every = [rank_correlation(one[name], one["planning"]) for one in (means, *(table[table["seed"] == s] for s in seeds))]
+        line = [title, every[0].text(), str(every[0].n), *(f"{one.text()} (n {one.n})" for one in every[1:])]
         lines.append([*line, *(_published(data, name) for data in ("DROID", "RECON"))])
     headings = [
         "planning error with",
@@ -119,20 +119,20 @@ def rank_grid(table: pd.DataFrame) -> Grid:
 def rank_sentence(table: pd.DataFrame) -> str:
     """Say whether the coefficients over rows can be told apart, by the intervals of their differences."""
     means = table.groupby("row").mean()
-    found = {name: rank_correlation(means[name], means["planning"]) for name in AGAINST}
-    said, apart = [], []
+    correlations = {name: rank_correlation(means[name], means["planning"]) for name in AGAINST}
+    differences, apart = [], []
     for one, other in combinations(AGAINST, 2):
-        low, high = difference(found[one], found[other], rank_correlation(means[one], means[other]).value)
+        low, high = difference(correlations[one], correlations[other], rank_correlation(means[one], means[other]).value)
         if np.isnan(low):
             continue
         pair = f"{AGAINST[one]} less {AGAINST[other]}"
-        said.append(f"{pair} {found[one].value - found[other].value:+.2f} [{low:+.2f}, {high:+.2f}]")
+        differences.append(f"{pair} {correlations[one].value - correlations[other].value:+.2f} [{low:+.2f}, {high:+.2f}]")
         if low > 0 or high < 0:
             apart.append(f"{AGAINST[one]} and {AGAINST[other]}")
-    if not said:
+    if not differences:
         return f"{len(means)} rows leave no intervals (fewer than four rows, or perfect agreement) that could tell them apart."
     verdict = f"Told apart: {', '.join(apart)}" if apart else f"{len(means)} rows do not tell them apart"
-    return f"{verdict}. Differences of coefficients: {'; '.join(said)}."
+    return f"{verdict}. Differences of coefficients: {'; '.join(differences)}."
 
 
 def _published(data: str, name: str) -> str:

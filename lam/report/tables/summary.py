@@ -21,9 +21,9 @@ def read_family(comparison: Comparison, family: str, matched: Matched) -> list[s
     rows = [row for row in comparison.families[family] if comparison.estimate(row, GAP_CLOSED).defined]
     if not rows:
         return ["Gap closed is undefined, so nothing can be said of its capacity.", *_flagged(comparison, family)]
-    found = [_span(comparison, rows), *_ends(comparison, rows), *_knob(comparison, rows)]
-    found += [_at_levels(matched, family, key, title) for key, title in AT_LEVELS.items() if _is_matched(matched, key)]
-    return found + _flagged(comparison, family)
+    sentences = [_span(comparison, rows), *_ends(comparison, rows), *_knob(comparison, rows)]
+    sentences += [_at_levels(matched, family, key, title) for key, title in AT_LEVELS.items() if _is_matched(matched, key)]
+    return sentences + _flagged(comparison, family)
 
 
 def _span(comparison: Comparison, rows: list[TableRow]) -> str:
@@ -67,14 +67,14 @@ def _ends(comparison: Comparison, rows: list[TableRow]) -> list[str]:
 
 def _knob(comparison: Comparison, rows: list[TableRow]) -> list[str]:
     """Name steps of the knob that go backward, and whether the last step still does anything."""
-    found = []
+    sentences = []
     for before, after in pairwise(rows):
         difference = comparison.estimate(after, GAP_CLOSED).value - comparison.estimate(before, GAP_CLOSED).value
         if difference < 0 and comparison.p_value(before, after, GAP_CLOSED) < ALPHA:
-            found.append(f"Loosening from {before.knob} to {after.knob} closes less of the gap, not more.")
+            sentences.append(f"Loosening from {before.knob} to {after.knob} closes less of the gap, not more.")
     if len(rows) > 1 and comparison.p_value(rows[-2], rows[-1], GAP_CLOSED) >= ALPHA:
-        found.append(f"The last step, {rows[-2].knob} to {rows[-1].knob}, makes no distinguishable difference.")
-    return found
+        sentences.append(f"The last step, {rows[-2].knob} to {rows[-1].knob}, makes no distinguishable difference.")
+    return sentences
 
 
 def _at_levels(matched: Matched, family: str, key: str, title: str) -> str:
@@ -94,8 +94,8 @@ def _is_matched(matched: Matched, key: str) -> bool:
 
 def _flagged(comparison: Comparison, family: str) -> list[str]:
     """Name rows with warnings."""
-    raised = {row.name: said for row in comparison.families[family] if (said := flags(comparison, row))}
-    return ["Flagged: " + "; ".join(f"{name} {said}" for name, said in raised.items()) + "."] if raised else []
+    raised = {row.name: text for row in comparison.families[family] if (text := flags(comparison, row))}
+    return ["Flagged: " + "; ".join(f"{name} {text}" for name, text in raised.items()) + "."] if raised else []
 
 
 def _interval(cell: Estimate) -> tuple[float, float]:
