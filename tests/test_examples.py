@@ -74,6 +74,16 @@ def test_parts_of_ones_own_learn(shards, name):
     assert float(error.rpartition(": ")[2]) < 0.95  # an untrained model predicts that nothing changes, which is 1
 
 
+@pytest.mark.slow
+def test_own_simulator(tmp_path):
+    pytest.importorskip("gymnasium", reason="needs pip install 'lam[sim]'")
+    pytest.importorskip("pygame", reason="needs pip install 'lam[sim]'")
+    printed = example("own_simulator", "--out", tmp_path / "cartpole.gif", "--episodes", 3)
+    with Image.open(tmp_path / "cartpole.gif") as picture:
+        assert picture.n_frames == 25
+    assert "Goals reached by planning in the simulator: 1.00 of 3 episodes" in printed
+
+
 def test_every_example_is_short_and_listed():
     listed = (EXAMPLES / "README.md").read_text()
     for path in EXAMPLES.glob("*.py"):

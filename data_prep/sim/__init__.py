@@ -31,8 +31,9 @@ def sim(
 
     Args:
         env: pusht (a disc pushes a T; actions are targets relative to the disc), minigrid (an arrow turns and steps in a room),
-            reacher or reacher-tilted (an arm of two links from above or aslant; actions turn its joints) or rover (drives and
-            turns in a room of boxes, seen by itself). All need pip install 'lam[sim]', the last three also EGL or OSMesa.
+            reacher or reacher-tilted (an arm of two links from above or aslant; actions turn its joints), rover (drives and
+            turns in a room of boxes, seen by itself), gym:ID (an environment of gymnasium, gym:CartPole-v1) or the import path
+            of a class of your own. All but the last need pip install 'lam[sim]'; reacher and rover also EGL or OSMesa.
         out: Folder for the shards: new, or of the same command before, which then goes on.
         train: Episodes to train on.
         val: Episodes to validate on.

@@ -202,8 +202,8 @@ class BehaviorCloning(nn.Module):
     def forward(self, states: Tensor, goals: Tensor) -> Tensor:
         """Return actions (B, H, U) that lead from states to goals, each (B, N, D)."""
         features = self.attention(self.query.expand(len(states), -1), torch.cat((states, goals), dim=-1))
-        normalized: Tensor = self.to_actions(features)
-        return normalized.unflatten(-1, (-1, self.num_actions)) * self.std + self.mean
+        normalized: Tensor = self.to_actions(features).unflatten(-1, (-1, self.num_actions))
+        return normalized * self.std + self.mean
 
     def loss(self, states: Tensor, goals: Tensor, actions: Tensor) -> Tensor:
         """Return the squared distance to the recorded actions (B, H, U), each number in units of its variance."""

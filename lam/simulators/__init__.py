@@ -19,18 +19,42 @@ SIMULATORS = {
 def find_simulator(name: str) -> SimulatorFactory:
     """Return what makes a simulator, given the side of its image.
 
+    Args:
+        name: A name of the list, ``gym:`` and the id of an environment of gymnasium, or the import path of a class of the
+            user's own, ``my_module.MySimulator``.
+
     Raises:
         ValueError: There is none of this name, or its package is missing.
     """
-    if name not in SIMULATORS:
-        raise ValueError(f"No simulator {name}. There are {', '.join(SIMULATORS)}.")
-    module, attribute = SIMULATORS[name].split(":")
     try:
-        factory: SimulatorFactory = getattr(importlib.import_module(f"lam.simulators.{module}"), attribute)
+        if name.startswith("gym:"):
+            from lam.simulators.gym import GymFactory
+
+            return GymFactory(name.removeprefix("gym:"))
+        module, attribute = _locate(name)
+        factory: SimulatorFactory = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
+        if name not in SIMULATORS and package == name.partition(".")[0]:
+            raise ValueError(f"No module {error.name} for the simulator {name}. Is its folder on PYTHONPATH?") from error
         raise ValueError(f"{name} needs the package {package}. Install it with pip install 'lam[sim]'.") from error
+    except AttributeError as error:
+        raise ValueError(f"No simulator {attribute} in {module}.") from error
     return factory
+
+
+def _locate(name: str) -> tuple[str, str]:
+    """Return module and attribute of a name."""
+    if name in SIMULATORS:
+        module, attribute = SIMULATORS[name].split(":")
+        return f"lam.simulators.{module}", attribute
+    module, dot, attribute = name.rpartition(".")
+    if not dot:
+        raise ValueError(
+            f"No simulator {name}. There are {', '.join(SIMULATORS)}, gym:ENV for an environment of gymnasium, and the import "
+            "path of a class of your own, my_module.MySimulator."
+        )
+    return module, attribute
 
 
 __all__ = ["SIMULATORS", "Simulator", "SimulatorFactory", "Step", "Trajectory", "find_simulator", "record_episode"]

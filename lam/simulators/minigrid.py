@@ -60,7 +60,8 @@ class MiniGrid(Simulator):
 
     @override
     def sample_action(self, generator: np.random.Generator) -> np.ndarray:
-        return np.eye(3)[generator.integers(3)]
+        one_hot: np.ndarray = np.eye(3)[generator.integers(3)]
+        return one_hot
 
     @override
     def expert_action(self) -> np.ndarray:

@@ -33,6 +33,9 @@ except (ImportError, AttributeError) as error:  # PyOpenGL takes functions from 
     raise no_graphics() from error
 
 
+__all__ = ["MujocoScene", "mujoco"]  # mujoco itself too: its import has set up the graphics
+
+
 class MujocoScene:
     """MuJoCo model, its data, and one camera.
 

@@ -40,8 +40,27 @@ def test_draws_are_a_start_then_an_action_and_a_die_a_step():
 
 
 def test_an_unknown_name_is_answered_with_those_there_are():
-    with pytest.raises(ValueError, match=r"No simulator cartpole. There are pusht, minigrid, reacher, reacher-tilted, rover\."):
+    with pytest.raises(
+        ValueError, match=r"No simulator cartpole. There are pusht, minigrid, reacher, reacher-tilted, rover, gym:ENV "
+    ):
         find_simulator("cartpole")
+
+
+def test_a_simulator_of_ones_own_is_found_by_its_import_path():
+    assert find_simulator("tests.simulators.counter.Counter") is Counter
+    with pytest.raises(ValueError, match=r"No module nowhere for the simulator nowhere.Counter"):
+        find_simulator("nowhere.Counter")
+    with pytest.raises(ValueError, match=r"No simulator Nothing in tests.simulators.counter"):
+        find_simulator("tests.simulators.counter.Nothing")
+
+
+def test_without_gymnasium_its_environments_say_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    monkeypatch.delitem(sys.modules, "lam.simulators.gym", raising=False)
+    with pytest.raises(
+        ValueError, match=r"^gym:CartPole-v1 needs the package gymnasium. Install it with pip install 'lam\[sim\]'.$"
+    ):
+        find_simulator("gym:CartPole-v1")
 
 
 PACKAGES = {"pusht": "gym_pusht", "minigrid": "minigrid", "reacher": "mujoco", "reacher-tilted": "mujoco", "rover": "mujoco"}
