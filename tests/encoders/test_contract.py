@@ -1,6 +1,8 @@
 """The contract of all encoders; a class that lam.encoders lists is tested here or the test fails."""
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,11 +56,9 @@ def test_every_listed_encoder_is_tested_here(weights: Callable[[str], str]) -> N
 
 
 def test_every_encoder_is_listed() -> None:
-    def descendants(cls: type) -> set[type]:
-        return {cls, *(deeper for child in cls.__subclasses__() for deeper in descendants(child))}
-
-    own = {each for each in descendants(Encoder) if each.__module__.startswith("lam.encoders")}
-    assert {each for each in own if not inspect.isabstract(each)} == listed()
+    files = pkgutil.walk_packages(lam.encoders.__path__, "lam.encoders.")
+    found = [cls for file in files for cls in vars(importlib.import_module(file.name)).values() if inspect.isclass(cls)]
+    assert {cls for cls in found if issubclass(cls, Encoder) and not inspect.isabstract(cls)} == listed()
 
 
 def test_states_have_the_announced_layout(encoder: Encoder) -> None:
