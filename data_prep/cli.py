@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentError, ArgumentParser
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_loader
 
 from data_prep.command_help import format_help
 from data_prep.errors import UsageError, explain_usage, report_error
@@ -131,9 +132,22 @@ def _find(entry: Entry, name: str) -> Any:
         raise ValueError(f"{name} needs {error.name}. Install it with pip install 'lam[{EXTRAS[error.name]}]'.") from error
 
 
+def _load(text: str) -> Any:
+    """Return what a YAML text says; of a file that sets the encoder of a model (experiments/encoders), the encoder."""
+    settings = get_loader("yaml")(text)
+    if isinstance(settings, dict) and isinstance(model := settings.get("model"), dict) and list(model) == ["encoder"]:
+        return model["encoder"]
+    return settings
+
+
+set_loader("data_prep", _load, exceptions=(yaml.YAMLError,))
+
+
 def _parser(command: str, documented: Callable[..., Any]) -> ArgumentParser:
     about = (documented.__doc__ or "").split("\n\n    Args:")[0]
-    return ArgumentParser(prog=f"data_prep {command}", description=about, exit_on_error=False, allow_abbrev=False)
+    return ArgumentParser(
+        prog=f"data_prep {command}", description=about, exit_on_error=False, allow_abbrev=False, parser_mode="data_prep"
+    )
 
 
 def _parse(parser: ArgumentParser, args: list[str], own: list[str]) -> Any:

@@ -7,6 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import data_prep.pipeline.cache_features
@@ -280,19 +281,20 @@ def test_the_fingerprint_is_of_what_states_depend_on_and_of_nothing_else(source,
 
 
 def test_the_command_line_takes_a_class_or_a_file(source, weights, tmp_path, capsys):
-    (tmp_path / "encoder.yaml").write_text(
-        f"class_path: Vision\ninit_args:\n  path_or_name: {weights / 'dinov2'}\n  image_size: 224\n"
-    )
+    part = {"class_path": "Vision", "init_args": {"path_or_name": str(weights / "dinov2"), "image_size": 224}}
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(part))
+    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump({"model": {"encoder": part}}))  # as those of experiments/encoders
     chosen = {
         "class": ["--encoder", "Vision", "--encoder.path_or_name", str(weights / "dinov2")],
         "file": ["--encoder", str(tmp_path / "encoder.yaml")],
+        "overlay": ["--encoder", str(tmp_path / "overlay.yaml")],
     }
     for name, encoder in chosen.items():
         order = ["features", str(source), str(tmp_path / name), *encoder, "--encoder.image_size", str(SIZE), "--device", "cpu"]
         assert main(order) == 0
     assert "4 training and 1 validation clips" in capsys.readouterr().out
-    one, other = (DataIndex.load(tmp_path / name) for name in chosen)
-    assert one.features == other.features
+    one, other, third = (DataIndex.load(tmp_path / name) for name in chosen)
+    assert one.features == other.features == third.features
     assert one.features.encoder["class_path"] == "lam.encoders.vision.Vision"
     assert one.features.encoder["source"] == str(weights / "dinov2")
     assert [info.sha256 for info in one.splits["train"]] == [info.sha256 for info in other.splits["train"]]
