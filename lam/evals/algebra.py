@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
@@ -60,8 +61,8 @@ class Algebra(PairEvaluation):
         ),
     )
 
+    @override
     def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
-        """Squared lengths of what is left over, (b,) each."""
         own = _Latents(model, clips.take(places, model.device))
         other = _Latents(model, clips.take(clips.cross_source_pairs()[places], model.device))
         found = {
@@ -74,8 +75,8 @@ class Algebra(PairEvaluation):
             found["cosine"] = F.cosine_similarity(own.from_past, own.from_future, dim=-1).mean(dim=1)
         return found
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Ratios of means over clips."""
         positions, values = self.values(model)
         results = Results()
         for key, part in (("additivity", "additive"), ("reversibility", "reverse")):

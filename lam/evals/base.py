@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 from torch import Tensor
+from typing_extensions import override
 
 from lam.models.base import Observation, WorldModel
 from lam.runs.columns import Column, Flag
@@ -70,16 +71,16 @@ class Evaluation(pl.Callback, ABC):
     def compute(self, model: WorldModel) -> Results:
         """Numbers of the whole pass, the same on every rank."""
 
+    @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuses two evaluations of one name: Lightning would average what they log without a word."""
         names = [callback.name for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
         if names.count(self.name) > 1:
             raise ValueError(f"Two evaluations are called {self.name!r}. Remove one of them from trainer.callbacks.")
         self.autocast = trainer.precision_plugin.forward_context
         self.prepare(as_world_model(pl_module))
 
+    @override
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts a pass."""
         self._seconds = 0.0
         self.reset()
 
@@ -98,8 +99,8 @@ class Evaluation(pl.Callback, ABC):
             self.observe(outputs, as_world_model(pl_module))
         self._seconds += time.perf_counter() - start
 
+    @override
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Computes and logs; the sanity check before training is too short to compute anything from."""
         if trainer.sanity_checking:
             return
         start = time.perf_counter()

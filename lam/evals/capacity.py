@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from typing_extensions import override
+
 from lam.evals.base import Evaluation, Results, cached_rollout
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
@@ -39,12 +41,12 @@ class Capacity(Evaluation):
         super().__init__()
         self.reset()
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.sample = ClipSample()
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Keeps errors."""
         states = observation.states
         first = states[:, :1].expand_as(states[:, 1:])
         values = {
@@ -55,8 +57,8 @@ class Capacity(Evaluation):
         }
         self.sample.add(observation.clip.position, {name: value.double() for name, value in values.items()})
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Means over all clips."""
         positions, values = self.sample.gather()
         if not len(positions):
             return Results()

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from typing_extensions import override
+
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.factors import Continuous, ground_truth_factors
 from lam.evals.common.split import HOLD_BACK, Split, fit_half
@@ -39,18 +41,20 @@ class Distractors(Evaluation):
         self.sizes = sizes
         self.num_clips = num_clips
 
+    @override
     def prepare(self, model: WorldModel) -> None:
-        """Asks for room in the clip buffer."""
         model.clip_buffer.require(self.num_clips)
 
+    @override
     def reset(self) -> None:
-        """The model empties the clip buffer itself."""
+        pass  # the model empties the clip buffer itself
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """The model fills the clip buffer itself."""
+        pass  # the model fills the clip buffer itself
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Fits and scores the linear model, on every process alike."""
         clips = model.clip_buffer.clips(self.num_clips)
         if clips is None or not clips.labels:
             return Results()

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
+from typing_extensions import override
 
 from lam.distributed import gather_objects
 from lam.evals.base import Evaluation, Results
@@ -48,12 +49,12 @@ class Future(Evaluation):
         self.num_clips = num_clips
         self.reset()
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.changes: dict[str, float] = {}
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Makes the checks on the first batch."""
         if self.changes:
             return
         frames = observation.clip.frames[: self.num_clips]
@@ -71,8 +72,8 @@ class Future(Evaluation):
             self._check_inverse(model, states, t, generator)
             self._check_forward(model, states, t, generator)
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Largest changes of all processes."""
         shares = [share for share in gather_objects(self.changes) if share]
         if not shares:
             return Results()

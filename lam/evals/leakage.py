@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
@@ -68,8 +69,8 @@ class Leakage(PairEvaluation):
         Flag("copies", "copies", explanation="the latent brings more than half of the next state across a cut", order=200),
     )
 
+    @override
     def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
-        """Errors of clips before and after their ends were swapped."""
         own = clips.take(places, model.device)
         other = clips.take(clips.cross_source_pairs()[places], model.device)
         kept = (own.z.shape[1] + 1) // 2  # states before the cut
@@ -85,8 +86,8 @@ class Leakage(PairEvaluation):
         }
         return values | ({"after": errors[:, 1:].mean(dim=1)} if errors.shape[1] > 1 else {})
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Means over all clips and what they say together."""
         positions, values = self.values(model)
         if not values:
             return Results()

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
@@ -87,8 +88,8 @@ class Motion(PairEvaluation):
         self.radius = radius
         self.threshold = threshold
 
+    @override
     def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
-        """Movements (b, T-1, 2) by name: true ones of A, those that its z factors, and those that other z factor."""
         a = clips.take(places, model.device)
         b = clips.take(clips.cross_source_pairs()[places], model.device)
         still = torch.stack([a.states[:, :-1]] * 2, dim=2).flatten(0, 1)
@@ -128,8 +129,8 @@ class Motion(PairEvaluation):
             found[thing] = pan + body_shift(before, after, center, round(self.radius * size), _reach(furthest, size))
         return {thing: move.unflatten(0, shape) for thing, move in found.items()}
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Slopes over all transitions."""
         clips, results = model.clip_buffer.clips(self.num_clips), Results()
         if clips is None or not model.encoder.shows_pixels or not things(clips):
             return results

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.factors import ground_truth_factors
@@ -96,12 +97,12 @@ class Probe(Evaluation):
         self.max_clips = max_clips
         self.reset()
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Keeps z, codes, labels and short sketches of the states."""
         clip, states, limited = observation.clip, observation.states, observation.bottleneck_output
         labels = clip.labels(model.encoder.frames_per_state)
         if not labels:
@@ -112,8 +113,8 @@ class Probe(Evaluation):
             values["codes"] = limited.codes
         self.sample.add(clip.position, values | {LABEL + name: value for name, value in labels.items()})
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Fits and scores all probes."""
         positions, values = self.sample.gather()
         if not len(positions):
             return Results()

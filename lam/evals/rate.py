@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.rate_distortion import Point, Trial, discrete_bits, rate_error_points, sampled_error
@@ -85,17 +86,17 @@ class Rate(Evaluation):
         self.batch = batch
         self.reset()
 
+    @override
     def prepare(self, model: WorldModel) -> None:
-        """Asks for room in the clip buffer."""
         model.clip_buffer.require(self.num_clips)
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.sample = ClipSample()
         self.latents = ClipSample(self.max_clips)
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Keeps sources and z; bits and codes, or bits and the error with a drawn z."""
         limited, clip = observation.bottleneck_output, observation.clip
         values = {"source": source_ids(clip.source)}
         if limited.rate_bits is not None:
@@ -107,8 +108,8 @@ class Rate(Evaluation):
         self.sample.add(clip.position, values)
         self.latents.add(clip.position, {"z": limited.z.float().flatten(2)})
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Bits over all clips."""
         positions, values = self.sample.gather()
         if not len(positions):
             return Results()

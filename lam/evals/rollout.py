@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results, cached_rollout
 from lam.metrics.images import SSIM_WINDOW, lpips, psnr, ssim
@@ -55,18 +56,18 @@ class Rollout(Evaluation):
         self.lpips = lpips
         self.reset()
 
+    @override
     def prepare(self, model: WorldModel) -> None:
-        """Sees at once whether LPIPS can be measured."""
         if self.lpips:
             lpips(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.sample = ClipSample()
         self.pictures = ClipSample(self.num_clips)
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Keeps errors and pictures."""
         states, predicted = observation.states, cached_rollout(model, observation)
         first = states[:, :1].expand_as(predicted)
         values = {"error": model.error(predicted, states[:, 1:]), "copy": model.error(first, states[:, 1:])}
@@ -94,8 +95,8 @@ class Rollout(Evaluation):
             for suffix, shown in (("", predicted), ("_copy", still))
         }
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Means over all clips."""
         positions, values = self.sample.gather()
         if not len(positions):
             return Results()

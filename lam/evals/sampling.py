@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Generator
+from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.split import fit_half
@@ -49,20 +50,20 @@ class Sampling(Evaluation):
         self.max_clips = max_clips
         self.reset()
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Draws z of one transition a clip from its posterior."""
         position = observation.clip.position
         z = model.apply_bottleneck(observation.latent, sample=True, noise_keys=position).z.float().flatten(2)
         chosen = position % z.shape[1]
         values = {"z": z[torch.arange(len(z), device=z.device), chosen], "source": source_ids(observation.clip.source)}
         self.sample.add(position, values)
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Fits and scores the classifiers."""
         positions, values = self.sample.gather()
         if len(positions) < 4 or len(torch.unique(values["source"])) < 4:
             return Results()

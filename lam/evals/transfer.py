@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.evals.base import Results
 from lam.evals.common.pairs import PairEvaluation
@@ -80,8 +81,8 @@ class Transfer(PairEvaluation):
         ),
     )
 
+    @override
     def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
-        """Errors of clips A after the cycle and of its controls, and how much of B was left."""
         a = clips.take(places, model.device)
         b = clips.take(clips.cross_source_pairs()[places], model.device)
         third = clips.take(clips.cross_source_pairs(2)[places], model.device)
@@ -103,8 +104,8 @@ class Transfer(PairEvaluation):
         nearer = model.error(driven, b.states[:, 1:]) < model.error(driven, true)
         return errors | {"retention": nearer.double().mean(dim=1)}
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Means over all clips and what they say together."""
         clips = model.clip_buffer.clips(self.num_clips)
         positions, values = self.values(model)
         if clips is None or not values:

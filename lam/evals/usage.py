@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
 from lam.metrics.dimensionality import active_dimensions, effective_rank, participation_ratio
@@ -52,12 +53,12 @@ class Usage(Evaluation):
         self.threshold = threshold
         self.reset()
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Keeps z and codes."""
         limited = observation.bottleneck_output
         drawn = model.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z.double()
         values = {"z": limited.z.float().flatten(2), "square": drawn.square().mean(dim=(1, 2, 3))}
@@ -67,8 +68,8 @@ class Usage(Evaluation):
             values["kl"] = limited.rate_bits_each.flatten(2).mean(dim=1)
         self.sample.add(observation.clip.position, values)
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """Numbers over all clips."""
         positions, values = self.sample.gather()
         if not len(positions):
             return Results()

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
+from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results, as_world_model
 from lam.models.base import Observation, WorldModel
@@ -34,14 +35,16 @@ class Visualization(Evaluation):
         self.loggers: list[TensorBoardLogger] = []
         self._loaded_step = 0
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed; the clip buffer, which is all that most boards use, is emptied by the model."""
+        pass  # forgets what was observed; the clip buffer, which is all that most boards use, is emptied by the model
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Takes in one validation batch; the clip buffer is filled by the model."""
+        pass  # takes in one validation batch; the clip buffer is filled by the model
 
+    @override
     def compute(self, model: WorldModel) -> Results:
-        """There are no numbers."""
         return Results()
 
     @abstractmethod
@@ -66,17 +69,17 @@ class Visualization(Evaluation):
         """The file in the run's folder."""
         return Path(logger.log_dir, f"{self.name}.{self.suffix}")
 
+    @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Finds out where to write."""
         super().setup(trainer, pl_module, stage)
         self.loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
+    @override
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Notes the step of the weights; in ``validate`` the trainer's own step is 0."""
         self._loaded_step = checkpoint["global_step"]
 
+    @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draws and writes."""
         if trainer.sanity_checking or not self.loggers:
             return
         start = time.perf_counter()

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.metrics.entropy import symbols
 from lam.models.base import Observation, WorldModel
@@ -37,22 +38,22 @@ class CodeGalleryVisualization(Visualization):
         self.max_clips = max_clips
         self.reset()
 
+    @override
     def prepare(self, model: WorldModel) -> None:
-        """Asks for room in the clip buffer."""
         model.clip_buffer.require(self.num_starts)
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Keeps codes and z."""
         if observation.bottleneck_output.codes is not None:
             values = {"codes": observation.bottleneck_output.codes, "z": observation.bottleneck_output.z.float()}
             self.sample.add(observation.clip.position, values)
 
+    @override
     def draw(self, model: WorldModel) -> bytes | None:
-        """Blocks of a line of codes: start frames down, codes across."""
         _, values = self.sample.gather()
         clips = model.clip_buffer.clips(self.num_starts)
         if not values or clips is None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.metrics.entropy import perplexity, symbols
 from lam.models.base import Observation, WorldModel
@@ -31,18 +32,18 @@ class CodeUsageVisualization(Visualization):
         self.max_clips = max_clips
         self.reset()
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Keeps codes and their capacity."""
         limited = observation.bottleneck_output
         if limited.codes is not None and limited.rate_bits is not None:
             self.sample.add(observation.clip.position, {"codes": limited.codes, "bits": limited.rate_bits.double()})
 
+    @override
     def draw(self, model: WorldModel) -> bytes | None:
-        """A bar a code."""
         _, values = self.sample.gather()
         if not values:
             return None

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
+from typing_extensions import override
 
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
@@ -32,18 +33,18 @@ class EmbeddingVisualization(Visualization):
         self.num_points = num_points
         self.reset()
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.sample = ClipSample(self.num_points)
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Keeps z and factors."""
         labels = observation.clip.labels(model.encoder.frames_per_state)
         values = {f"cause/{name}": value for name, value in labels.items()}
         self.sample.add(observation.clip.position, values | {"z": observation.bottleneck_output.z.float()})
 
+    @override
     def draw(self, model: WorldModel) -> tuple[np.ndarray, list[list[str]]] | None:
-        """Vectors (n, L * A) and lines of metadata, the names of the columns first; None where z does not vary."""
         positions, values = self.sample.gather()
         if not values:
             return None
@@ -66,12 +67,12 @@ class EmbeddingVisualization(Visualization):
         lines = [list(columns), *(list(line) for line in zip(*columns.values(), strict=True))]
         return vectors, lines
 
+    @override
     def erase(self, logger: TensorBoardLogger) -> None:
-        """Makes the projector forget the points of an earlier pass."""
         Path(logger.log_dir, "projector_config.pbtxt").unlink(missing_ok=True)
 
+    @override
     def write(self, drawn: tuple[np.ndarray, list[list[str]]], logger: TensorBoardLogger, step: int) -> None:
-        """Writes the two tables and what tells the projector of them."""
         from tensorboard.plugins import projector
 
         vectors, lines = drawn

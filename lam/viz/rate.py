@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
+from typing_extensions import override
 
 from lam.evals.rate import Rate
 from lam.models.base import WorldModel
@@ -21,13 +22,13 @@ class RateVisualization(Visualization):
         super().__init__()
         self.rates: list[Rate] = []
 
+    @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Finds the evaluation."""
         super().setup(trainer, pl_module, stage)
         self.rates = callbacks_of(trainer, Rate)
 
+    @override
     def draw(self, model: WorldModel) -> bytes | None:
-        """A figure; None where no curve was measured."""
         results = [rate.results for rate in self.rates if rate.results.curves.get("points")]
         if not results:
             return None

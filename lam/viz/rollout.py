@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from typing_extensions import override
 
 from lam.models.base import WorldModel
 from lam.viz.base import Visualization
@@ -31,12 +32,12 @@ class RolloutVisualization(Visualization):
         super().__init__()
         self.num_clips = num_clips
 
+    @override
     def prepare(self, model: WorldModel) -> None:
-        """Asks for room in the clip buffer."""
         model.clip_buffer.require(self.num_clips)
 
+    @override
     def draw(self, model: WorldModel) -> bytes | None:
-        """One image a state."""
         clips = model.clip_buffer.clips(self.num_clips)
         if clips is None:
             return None

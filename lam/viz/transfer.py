@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.models.base import WorldModel
 from lam.viz.base import Visualization
@@ -47,12 +48,12 @@ class TransferVisualization(Visualization):
         self.max_states = max_states
         self.num_clips = num_clips
 
+    @override
     def prepare(self, model: WorldModel) -> None:
-        """Asks for room in the clip buffer."""
         model.clip_buffer.require(self.num_clips)
 
+    @override
     def draw(self, model: WorldModel) -> bytes | None:
-        """One block a pair."""
         clips = model.clip_buffer.clips(self.num_clips)
         if clips is None or len(torch.unique(clips.source)) < 2:
             return None

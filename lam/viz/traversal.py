@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
@@ -37,21 +38,21 @@ class TraversalVisualization(Visualization):
         self.max_clips = max_clips
         self.reset()
 
+    @override
     def prepare(self, model: WorldModel) -> None:
-        """Asks for room in the clip buffer."""
         model.clip_buffer.require(self.num_starts)
 
+    @override
     def reset(self) -> None:
-        """Forgets what was observed."""
         self.sample = ClipSample(self.max_clips)
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Keeps z."""
         if observation.bottleneck_output.codes is None:
             self.sample.add(observation.clip.position, {"z": observation.bottleneck_output.z.float()})
 
+    @override
     def draw(self, model: WorldModel) -> bytes | None:
-        """One row a direction, start frames beside one another."""
         _, values = self.sample.gather()
         clips = model.clip_buffer.clips(self.num_starts)
         if not values or clips is None:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.distributed import gather, gather_objects
 from lam.evals.base import Evaluation
@@ -26,15 +27,17 @@ class PairEvaluation(Evaluation):
         self.num_clips = num_clips
         self.batch = batch
 
+    @override
     def prepare(self, model: WorldModel) -> None:
-        """Asks for room in the clip buffer."""
         model.clip_buffer.require(self.num_clips)
 
+    @override
     def reset(self) -> None:
-        """The model empties the clip buffer itself."""
+        pass  # the model empties the clip buffer itself
 
+    @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """The model fills the clip buffer itself."""
+        pass  # the model fills the clip buffer itself
 
     @abstractmethod
     def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
