@@ -1,4 +1,4 @@
-"""E13, algebra: do latents add up along time, and does the way back undo the way there."""
+"""E13, algebra: do latents add up along time, and does the way back undo the way there?"""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from lam.runs.columns import Column
 
 
 class Algebra(PairEvaluation):
-    """Composes latents of a clip and compares with what the inverse model says of the composed movement.
+    """Compose latents of a clip and compare them with the latent that the inverse model infers of the composed movement.
 
-    z(a, b) is the latent after the bottleneck of the transition from state a to state b, less that of (a, a): a transition
+    z(a, b) is the latent, after the bottleneck, of the transition from state a to state b, less that of (a, a): a transition
     in which nothing happens is the origin.
 
     Keys: ``additivity``, mean |z(t, t+1) + z(t+1, t+2) - z(t, t+2)|² over the same with z(t, t+2) of another clip;
     ``reversibility``, mean |z(t, t+1) + z(t+1, t)|² over the same with z(t+1, t) of another clip: 0 where latents
-    compose like movements, 1 where no better than chance. ``cosine``, of past-to-current z(t-1, t) and future-to-current
-    z(t+1, t) as inferred, without the origin taken off (CoMo's measure; 1 where both copy the current state). Undefined keys
+    compose like movements, 1 by chance. ``cosine``, of past-to-current z(t-1, t) and future-to-current
+    z(t+1, t) as inferred, without subtracting the origin (CoMo's measure; 1 where both copy the current state). Undefined keys
     are left out: all where z never varies, the first and last for clips of two states. Numerators and denominators have
     values of single clips: ``additive``, ``additive_random``, ``reverse``, ``reverse_random``.
     """
@@ -62,16 +62,16 @@ class Algebra(PairEvaluation):
     )
 
     @override
-    def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
-        own = _Latents(model, clips.take(places, model.device))
-        other = _Latents(model, clips.take(clips.cross_source_pairs()[places], model.device))
+    def compare(self, model: WorldModel, clips: BufferedClips, indices: Tensor) -> dict[str, Tensor]:
+        own = _Latents(model, clips.take(indices, model.device))
+        other = _Latents(model, clips.take(clips.cross_source_pairs()[indices], model.device))
         found = {
-            "reverse": _square(own.there + own.back),
-            "reverse_random": _square(own.there + other.back),
+            "reverse": _square(own.forward + own.backward),
+            "reverse_random": _square(own.forward + other.backward),
         }
-        if own.far is not None and other.far is not None:
-            both = own.there[:, :-1] + own.there[:, 1:]
-            found |= {"additive": _square(both - own.far), "additive_random": _square(both - other.far)}
+        if own.two_steps is not None and other.two_steps is not None:
+            both = own.forward[:, :-1] + own.forward[:, 1:]
+            found |= {"additive": _square(both - own.two_steps), "additive_random": _square(both - other.two_steps)}
             found["cosine"] = F.cosine_similarity(own.from_past, own.from_future, dim=-1).mean(dim=1)
         return found
 
@@ -90,32 +90,32 @@ class Algebra(PairEvaluation):
 
 
 class _Latents:
-    """Flat latents of pairs of states of some clips; those in ``there``, ``back`` and ``far`` from their origin.
+    """Flat latents of pairs of states of some clips; those in ``forward``, ``backward`` and ``two_steps`` less their origin.
 
     Attributes:
-        there: From each state to the next, (b, T-1, L * A).
-        back: From each state to the one before, (b, T-1, L * A).
-        far: From each state to the one after the next, (b, T-2, L * A); None for clips of two states.
+        forward: From each state to the next, (b, T-1, L * A).
+        backward: From each state to the one before, (b, T-1, L * A).
+        two_steps: From each state to the one after the next, (b, T-2, L * A); None for clips of two states.
         from_past: From states 0..T-3 to the next, (b, T-2, L * A), as inferred.
         from_future: From states 2..T-1 to the one before, (b, T-2, L * A), as inferred.
     """
 
     def __init__(self, model: WorldModel, clips: BufferedClips) -> None:
         states = clips.states
-        still, there = _infer(model, states, states), clips.z.float().flatten(2)
-        back = _infer(model, states[:, 1:], states[:, :-1])
-        self.there, self.back = there - still[:, :-1], back - still[:, 1:]
-        self.from_past, self.from_future = there[:, :-1], back[:, 1:]
-        self.far = _infer(model, states[:, :-2], states[:, 2:]) - still[:, :-2] if states.shape[1] > 2 else None
+        origin, forward = _infer(model, states, states), clips.z.float().flatten(2)
+        backward = _infer(model, states[:, 1:], states[:, :-1])
+        self.forward, self.backward = forward - origin[:, :-1], backward - origin[:, 1:]
+        self.from_past, self.from_future = forward[:, :-1], backward[:, 1:]
+        self.two_steps = _infer(model, states[:, :-2], states[:, 2:]) - origin[:, :-2] if states.shape[1] > 2 else None
 
 
 def _infer(model: WorldModel, before: Tensor, after: Tensor) -> Tensor:
-    """Limited latents (b, t, L * A), flat, of pairs of states (b, t, N, D)."""
+    """Infer latents (b, t, L * A), flat, after the bottleneck, of pairs of states (b, t, N, D)."""
     pairs = torch.stack([before, after], dim=2).flatten(0, 1)  # (b * t, 2, N, D)
     z: Tensor = model.apply_bottleneck(model.infer(pairs)).z.float().flatten(1).unflatten(0, before.shape[:2])
     return z
 
 
-def _square(left: Tensor) -> Tensor:
-    """Mean squared length of vectors (b, t, d), (b,)."""
-    return left.square().sum(dim=2).mean(dim=1)
+def _square(vectors: Tensor) -> Tensor:
+    """Compute the mean squared length of vectors (b, t, d), (b,)."""
+    return vectors.square().sum(dim=2).mean(dim=1)

@@ -1,4 +1,4 @@
-"""Evaluations: callbacks that watch a validation pass and say what z carries, how much, and of what kind."""
+"""Evaluations: callbacks that observe a validation pass and measure what z carries, how much, and of what kind."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import lightning.pytorch as pl
 from torch import Tensor
 from typing_extensions import override
 
+from lam.data.clip import Clip
 from lam.models.base import Observation, WorldModel
 from lam.runs.columns import Column, Flag
 
 
 @dataclass
 class Results:
-    """What an evaluation found.
+    """Numbers that an evaluation computed.
 
     Attributes:
         metrics: Scalars by key; logged as ``eval/<name>/<key>`` and written to metrics.json.
         clips: Values of single clips by key: (positions (n,) int64, values (n,)); written to clips.parquet and used for
             intervals and paired tests.
-        curves: Lists of numbers by name, written to curves.json; ``seconds``, what the evaluation itself took on this process,
-            is added to them.
+        curves: Lists of numbers by name, written to curves.json; ``seconds``, the time that the evaluation itself took on this
+            process, is added to them.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -35,18 +36,17 @@ class Results:
 
 
 class Evaluation(pl.Callback, ABC):
-    """Watches a validation pass and computes numbers at its end; one subclass a file.
+    """Callback that observes a validation pass and computes numbers at its end; one subclass a file.
 
     Every rank observes its share; ``compute`` gathers what it needs (``lam.distributed.gather``) and must return the same
-    on all ranks. A subclass that needs the model itself (unrolling, peeking) gets it as ``model``, a
-    ``lam.models.base.WorldModel``; what it runs of it in ``compute`` it runs within ``self.autocast()``.
+    on all ranks. What a subclass runs of the model in ``compute`` it runs within ``self.autocast()``.
     """
 
     name: ClassVar[str]
     """Keys start with ``eval/<name>/``; unique among the evaluations of a run."""
 
     columns: ClassVar[tuple[Column, ...]] = ()
-    """Columns of the report's tables; ``table.csv`` has every number without being told."""
+    """Columns of the report's tables; ``table.csv`` has every number without a declaration."""
 
     flags: ClassVar[tuple[Flag, ...]] = ()
     """Warnings that the report names beside a row."""
@@ -61,18 +61,19 @@ class Evaluation(pl.Callback, ABC):
 
     @abstractmethod
     def reset(self) -> None:
-        """Forgets what was observed; called when a validation pass starts."""
+        """Forget what was observed; called when a validation pass starts."""
 
     @abstractmethod
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        """Takes in one validation batch. Keeps small CPU tensors, not states. Autocast is on where the run uses it."""
+        """Take in one validation batch. Keep small CPU tensors, not states. Autocast is on where the run uses it."""
 
     @abstractmethod
     def compute(self, model: WorldModel) -> Results:
-        """Numbers of the whole pass, the same on every rank."""
+        """Compute the numbers of the whole pass, the same on every rank."""
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # of two evaluations with one name Lightning would log the mean, without a warning
         names = [callback.name for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
         if names.count(self.name) > 1:
             raise ValueError(f"Two evaluations are called {self.name!r}. Remove one of them from trainer.callbacks.")
@@ -84,16 +85,16 @@ class Evaluation(pl.Callback, ABC):
         self._seconds = 0.0
         self.reset()
 
-    def on_validation_batch_end(
+    @override
+    def on_validation_batch_end(  # type: ignore[override]  # narrower than Lightning's
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
+        outputs: Observation,
+        batch: Clip,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Hands the batch to ``observe``, in the precision of the validation step."""
         start = time.perf_counter()
         with self.autocast():
             self.observe(outputs, as_world_model(pl_module))
@@ -101,7 +102,7 @@ class Evaluation(pl.Callback, ABC):
 
     @override
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking:
+        if trainer.sanity_checking:  # too short to compute anything from
             return
         start = time.perf_counter()
         self.results = self.compute(as_world_model(pl_module))
@@ -111,19 +112,19 @@ class Evaluation(pl.Callback, ABC):
             pl_module.log(f"eval/{self.name}/{key}", value, sync_dist=True)
 
     on_test_epoch_start = on_validation_epoch_start
-    on_test_batch_end = on_validation_batch_end
+    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]  # narrower than Lightning's
     on_test_epoch_end = on_validation_epoch_end
 
 
 def as_world_model(module: pl.LightningModule) -> WorldModel:
-    """Return the module that a trainer runs, as what evaluations require it to be.
+    """Check that the module of a trainer is what evaluations require, and return it.
 
     Raises:
         TypeError: It is not a ``WorldModel``.
     """
     if not isinstance(module, WorldModel):
         raise TypeError(
-            f"Evaluations watch a lam.models.base.WorldModel, got {type(module).__name__}. Derive it from WorldModel."
+            f"Evaluations require a lam.models.base.WorldModel, got {type(module).__name__}. Derive it from WorldModel."
         )
     return module
 

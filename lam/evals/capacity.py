@@ -1,7 +1,7 @@
 """E1, capacity: how well held-out video is predicted when the latent action has seen the answer.
 
-One-step and unrolled error, after section 4.1 of https://arxiv.org/abs/2601.05230. Errors of anchors and gap closed need
-several runs, so they are computed by the report.
+One-step and rolled-out error, after section 4.1 of https://arxiv.org/abs/2601.05230. The report
+computes what needs several runs: errors of reference rows and gap closed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from lam.runs.columns import Column
 
 
 class Capacity(Evaluation):
-    """Prediction error of held-out clips, all in units of the copy-last-state error.
+    """Measure the prediction error of held-out clips, in units of the copy-last-state error.
 
-    Keys: ``error``, mean over transitions; ``copy_error``, that nothing changes; ``unrolled@h``, error of the state h
-    steps after the first, predicted from the first state and inferred latents alone, predictions fed back. Curves:
-    ``unrolled`` and ``unrolled_copy`` (the first state stays) over the horizon. All keys have values of single clips.
+    Keys: ``error``, mean over transitions; ``copy_error``, error of predicting that nothing changes; ``unrolled@h``, error of
+    the state h steps after the first, predicted from the first state and inferred latents alone, predictions fed back.
+    Curves: ``unrolled`` and ``unrolled_copy`` (the first state stays) over the horizon. All keys have values of single clips.
     """
 
     name: ClassVar[str] = "capacity"

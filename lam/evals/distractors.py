@@ -1,4 +1,4 @@
-"""E6, distractors: what a linear latent action model of the same clips would carry, the answer known in closed form.
+"""E6, distractors: which factors a linear latent action model of the same clips would carry, known in closed form.
 
 The rest of E6 is E5 over the worlds of experiments/worlds/distractors-*.yaml: the gain of the action and of the distractor,
 drawn on the same axes. https://arxiv.org/abs/2506.15691 says why: without labels a latent of k numbers takes the k largest
@@ -13,7 +13,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
-from lam.evals.common.factors import Continuous, ground_truth_factors
+from lam.evals.common.factors import ContinuousFactor, ground_truth_factors
 from lam.evals.common.split import HOLD_BACK, Split, fit_half
 from lam.metrics.dimensionality import fit_linear_model
 from lam.metrics.probes import ridge
@@ -21,9 +21,9 @@ from lam.models.base import Observation, WorldModel
 
 
 class Distractors(Evaluation):
-    """Predicts continuous factors from the principal components of the state's change, with no model at all.
+    """Predict continuous factors from the principal components of the state's change, without the trained model.
 
-    Keys: ``linear_r2@<k>/<factor>``, R² by ridge regression of what k numbers tell, directions and regression fitted on half
+    Keys: ``linear_r2@<k>/<factor>``, R² by ridge regression from k numbers, directions and regression fitted on half
     of the sources and scored on the other half; they have values of single test clips, whose mean is the key. The same for
     all runs on the same states. Curves: ``variances``, the share of the change's variance along each direction.
 
@@ -66,14 +66,16 @@ class Distractors(Evaluation):
         if split.num_clips < HOLD_BACK or not len(split.test):
             return Results()
         labels = {name: value[ascending].flatten(0, 1) for name, value in clips.labels.items()}
-        factors = [factor for factor in ground_truth_factors(labels, split.order, split.test) if isinstance(factor, Continuous)]
+        factors = [
+            factor for factor in ground_truth_factors(labels, split.order, split.test) if isinstance(factor, ContinuousFactor)
+        ]
         linear = fit_linear_model(changes[split.order], max(self.sizes))
         total = changes[split.order].double().var(dim=0, correction=0).sum()
         results = Results(curves={"variances": (linear.variances / total).tolist()})
         for k in self.sizes:
             z = linear.latents(changes, k)
             for factor in factors:
-                rows = factor.contributions(ridge(z, factor.columns, split.order, split.test), split.test)
+                rows = factor.contributions(ridge(z, factor.targets, split.order, split.test), split.test)
                 of_clips = rows.view(len(split.test_clips), -1).sum(dim=1) * len(split.test_clips)
                 key = f"linear_r2@{k}/{factor.name}"
                 results.metrics[key] = rows.sum().item()

@@ -1,7 +1,7 @@
-"""E3, leakage: does z hand over the next state, or say what happened? Scene cuts tell.
+"""E3, leakage: does z hold the next state, or what happened? Measured at artificial scene cuts.
 
 After section 4.3 of https://arxiv.org/abs/2601.05230, which leaves open where the cut is and which transitions count. Here it
-is in the middle of the clip, and the transition across it and those after it are told apart.
+is in the middle of the clip, and the transition across it and those after it are measured separately.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from lam.runs.columns import Column, Flag
 
 
 class Leakage(PairEvaluation):
-    """Clips whose second half is that of a clip of another source, at the same times: how is the cut predicted?
+    """Measure how well a cut is predicted in clips whose second half is that of a clip of another source, at the same times.
 
-    What follows a cut cannot be told from what was before. A z that describes a movement is useless there and the error
-    jumps; if it does not, z holds the next state itself. **A jump is necessary, not sufficient**: a z that holds the next
-    state in part, or only for video like that it was trained on, jumps too. The ratio says little by itself, as loose
-    latents have the smaller denominator; compare ``cut`` between rows, and with that of the anchor ``none``.
+    What follows a cut cannot be predicted from what was before. A z that describes a movement is useless there and the error
+    jumps; if it does not, z holds the next state itself. **A jump is necessary, not sufficient**: it also occurs with a z
+    that holds the next state in part, or only for video like that it was trained on. The ratio means little by itself, as
+    unconstrained latents have the smaller denominator; compare ``cut`` between rows, and with the reference row ``none``.
 
     Keys: errors in units of the copy-last-state error, with values of single clips: ``uncut``, of the transition in the
     middle of the unmodified clip; ``cut``, of the same transition across the cut; ``after``, mean of those after it (left
-    out where clips end there); ``copy_cut``, that nothing changes at the cut. ``ratio`` = cut / uncut; ``share`` =
-    1 - cut / copy_cut, how much of the cut is predicted; ``copies``, 1 where that is more than half.
+    out where clips end there); ``copy_cut``, of predicting that nothing changes at the cut. ``ratio`` = cut / uncut;
+    ``share`` = 1 - cut / copy_cut, how much of the cut is predicted; ``copies``, 1 where that is more than half.
 
     Frames are cut, then encoded, so an encoder with a memory has seen the cut. States of a feature cache were encoded
     before: those after the cut carry what such an encoder remembers of their own clip.
@@ -70,9 +70,9 @@ class Leakage(PairEvaluation):
     )
 
     @override
-    def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
-        own = clips.take(places, model.device)
-        other = clips.take(clips.cross_source_pairs()[places], model.device)
+    def compare(self, model: WorldModel, clips: BufferedClips, indices: Tensor) -> dict[str, Tensor]:
+        own = clips.take(indices, model.device)
+        other = clips.take(clips.cross_source_pairs()[indices], model.device)
         kept = (own.z.shape[1] + 1) // 2  # states before the cut
         frames = kept * model.encoder.frames_per_state
         states = model.encoder(torch.cat([own.frames[:, :frames], other.frames[:, frames:]], dim=1))

@@ -1,7 +1,7 @@
-"""E7, motion: true transfer in a generated world. What one clip's z moves in another, in pixels.
+"""E7, motion: transfer in a generated world, the movement that one clip's z causes in another, in pixels.
 
-Made small from sections 5 and 6 of https://arxiv.org/abs/2601.05230, where transfer and locality are shown in pictures. Here
-the true movements are recorded.
+After sections 5 and 6 of https://arxiv.org/abs/2601.05230, where transfer and locality are shown in pictures. Here the true
+movements are recorded.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from lam.models.clip_buffer import BufferedClips
 from lam.runs.columns import Column
 
 PAN = "pan"
-BINS = 8
+NUM_BINS = 8
 """Points of the response over the distance, of equally many transitions."""
 
 
 class Motion(PairEvaluation):
-    """z of a transition of clip A is applied to the state of clip B at the same time: does B's agent move as A's did?
+    """Apply z of a transition of clip A to the state of clip B at the same time: does B's agent move as A's did?
 
-    Movements are over the ground: an agent's in the picture is its own minus the camera's, and both are measured in the
-    pictures of the state before and of the prediction (``lam.metrics.displacement``). The past of B and its own latents come
-    before, so only one z is foreign. Transitions after which B's agent would have left the picture are not counted.
+    Movements are relative to the background: an agent's in the picture is its own minus the camera's, and both are measured
+    in the pictures of the state before and of the prediction (``lam.metrics.displacement``). The past of B and its own latents
+    come before, so only one z is from another clip. Transitions after which B's agent would have left the picture are not
+    counted.
 
-    Keys, for each of ``agent``, ``agent2``, ... whose place is recorded (world dial ``locations``), and for ``pan``:
+    Keys, for each of ``agent``, ``agent2``, ... whose location is recorded (world parameter ``locations``), and for ``pan``:
     ``slope`` of induced on true movement, 1 where z means the same movement everywhere and 0 where it moves nothing;
     ``direction_error``, mean angle in degrees, where the true movement is a pixel or more; ``static``, root mean square of
-    what z of a pair of equal states moves, over that of the true movements, to be 0; ``self``, slope where z is applied
-    to its own state, the ceiling; ``measured``, slope of true pictures, the ruler's own. Of agents also ``slope_near`` and
-    ``slope_far``, B's agent nearer to where A's was than the median distance or farther, and ``locality``, their
-    difference. Values of single clips: ``response`` and ``displacement``, whose means have the slope as ratio. Curves:
-    ``response``, slopes over the distance.
+    the movement by z of a pair of equal states, over that of the true movements, 0 where such a z means no movement;
+    ``self``, slope where z is applied to its own state, the ceiling; ``measured``, slope of true pictures, which shows how
+    good the measurement is. Of agents also ``slope_near`` and ``slope_far``, B's agent nearer to where A's was than the median
+    distance or farther, and ``locality``, their difference. Values of single clips: ``response`` and ``displacement``, whose
+    means have the slope as ratio. Curves: ``response``, slopes over the distance.
 
-    Nothing is logged where movements and places are not recorded, and where pictures are not pixels.
+    Nothing is logged where movements and locations are not recorded, and where pictures are not pixels.
 
     Args:
         num_clips: Clips compared, at most.
@@ -89,113 +90,113 @@ class Motion(PairEvaluation):
         self.threshold = threshold
 
     @override
-    def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
-        a = clips.take(places, model.device)
-        b = clips.take(clips.cross_source_pairs()[places], model.device)
-        still = torch.stack([a.states[:, :-1]] * 2, dim=2).flatten(0, 1)
-        unmoved = model.apply_bottleneck(model.infer(still)).z.unflatten(0, a.z.shape[:2])[:, :, 0]
+    def compare(self, model: WorldModel, clips: BufferedClips, indices: Tensor) -> dict[str, Tensor]:
+        a = clips.take(indices, model.device)
+        b = clips.take(clips.cross_source_pairs()[indices], model.device)
+        equal = torch.stack([a.states[:, :-1]] * 2, dim=2).flatten(0, 1)
+        static = model.apply_bottleneck(model.infer(equal)).z.unflatten(0, a.z.shape[:2])[:, :, 0]
         predictions = {
-            "induced": (b, _replaced(model, b, a.z)),
-            "static": (b, _replaced(model, b, unmoved)),
+            "induced": (b, _predict_with(model, b, a.z)),
+            "static": (b, _predict_with(model, b, static)),
             "self": (a, model.predict(a.states[:, :-1], a.z)),
             "measured": (a, a.states[:, 1:]),
         }
         values: dict[str, Tensor] = {}
         for kind, (clip, after) in predictions.items():
             pictures = (model.encoder.to_image(states).float() for states in (clip.states[:, :-1], after))
-            with torch.autocast(after.device.type, enabled=False):  # parts of a pixel need all digits
-                moves = self._moves(clips, clip, *pictures)
-            values |= {f"{kind}/{thing}": move for thing, move in moves.items()}
-        pan = _vector(a, PAN) if PAN in things(clips) else 0.0
-        for thing in things(clips):
-            values[f"true/{thing}"] = _vector(a, thing)
-            if thing != PAN:
-                start = _place(b, thing)
-                margin, end = self.radius * clips.frames.shape[-1], start + _vector(a, thing) - pan
-                values[f"counted/{thing}"] = ((end > margin) & (end < clips.frames.shape[-1] - margin)).all(dim=-1)
-                values[f"distance/{thing}"] = (start - _place(a, thing)).norm(dim=-1)
+            with torch.autocast(after.device.type, enabled=False):  # fractions of a pixel need full precision
+                moves = self._measure_movements(clips, clip, *pictures)
+            values |= {f"{kind}/{name}": move for name, move in moves.items()}
+        pan = _movement(a, PAN) if PAN in moving_objects(clips) else 0.0
+        for name in moving_objects(clips):
+            values[f"true/{name}"] = _movement(a, name)
+            if name != PAN:
+                start = _location(b, name)
+                margin, end = self.radius * clips.frames.shape[-1], start + _movement(a, name) - pan
+                values[f"counted/{name}"] = ((end > margin) & (end < clips.frames.shape[-1] - margin)).all(dim=-1)
+                values[f"distance/{name}"] = (start - _location(a, name)).norm(dim=-1)
         return values
 
-    def _moves(self, clips: BufferedClips, clip: BufferedClips, before: Tensor, after: Tensor) -> dict[str, Tensor]:
-        """Movements over the ground, (b, T-1, 2), of everything that moves, between pictures (b, T-1, 3, h, w)."""
+    def _measure_movements(self, clips: BufferedClips, clip: BufferedClips, before: Tensor, after: Tensor) -> dict[str, Tensor]:
+        """Measure movements over the background, (b, T-1, 2), of each object, between pictures (b, T-1, 3, h, w)."""
         shape = before.shape[:2]
         before, after, size = before.flatten(0, 1), after.flatten(0, 1), before.shape[-1]
         found, pan = {}, torch.zeros(len(before), 2, device=before.device)
-        if PAN in things(clips):
-            pan = found[PAN] = -camera_shift(before, after, _reach(_vector(clips, PAN), size))
-        for thing in things(clips) - {PAN}:
-            furthest = _vector(clips, thing) - (_vector(clips, PAN) if PAN in found else 0)
-            center = _place(clip, thing).flatten(0, 1)
-            found[thing] = pan + body_shift(before, after, center, round(self.radius * size), _reach(furthest, size))
-        return {thing: move.unflatten(0, shape) for thing, move in found.items()}
+        if PAN in moving_objects(clips):
+            pan = found[PAN] = -camera_shift(before, after, _search_range(_movement(clips, PAN), size))
+        for name in moving_objects(clips) - {PAN}:
+            furthest = _movement(clips, name) - (_movement(clips, PAN) if PAN in found else 0)
+            center = _location(clip, name).flatten(0, 1)
+            found[name] = pan + body_shift(before, after, center, round(self.radius * size), _search_range(furthest, size))
+        return {name: move.unflatten(0, shape) for name, move in found.items()}
 
     @override
     def compute(self, model: WorldModel) -> Results:
         clips, results = model.clip_buffer.clips(self.num_clips), Results()
-        if clips is None or not model.encoder.shows_pixels or not things(clips):
+        if clips is None or not model.encoder.shows_pixels or not moving_objects(clips):
             return results
         positions, values = self.values(model)
-        for thing in sorted(things(clips)) if values else []:
+        for name in sorted(moving_objects(clips)) if values else []:
             kinds = ("true", "induced", "static", "self", "measured")
-            true, induced, static, own, measured = (values[f"{kind}/{thing}"] for kind in kinds)
-            counted = values[f"counted/{thing}"].bool() if thing != PAN else torch.ones_like(true[..., 0]).bool()
-            moved, meant = induced[counted], true[counted]
+            true, induced, static, own, measured = (values[f"{kind}/{name}"] for kind in kinds)
+            counted = values[f"counted/{name}"].bool() if name != PAN else torch.ones_like(true[..., 0]).bool()
+            moved, intended = induced[counted], true[counted]
             found = {
-                "slope": regression_slope(moved, meant),
-                "direction_error": direction_error(moved, meant, self.threshold),
+                "slope": regression_slope(moved, intended),
+                "direction_error": direction_error(moved, intended, self.threshold),
                 "static": (static.square().sum() / true.square().sum()).sqrt().item() if true.any() else None,
                 "self": regression_slope(own.flatten(0, 1), true.flatten(0, 1)),
                 "measured": regression_slope(measured.flatten(0, 1), true.flatten(0, 1)),
             }
-            if thing != PAN:
-                distance = values[f"distance/{thing}"][counted]
+            if name != PAN:
+                distance = values[f"distance/{name}"][counted]
                 near, far = distance <= distance.median(), distance > distance.median()
                 found |= {
-                    "slope_near": regression_slope(moved[near], meant[near]),
-                    "slope_far": regression_slope(moved[far], meant[far]),
+                    "slope_near": regression_slope(moved[near], intended[near]),
+                    "slope_far": regression_slope(moved[far], intended[far]),
                 }
                 if None not in (found["slope_near"], found["slope_far"]):
                     found["locality"] = found["slope_near"] - found["slope_far"]  # type: ignore[operator]
-                results.curves[f"response/{thing}"] = _over_distance(moved, meant, distance)
-            results.metrics |= {f"{key}/{thing}": value for key, value in found.items() if value is not None}
-            results.clips[f"response/{thing}"] = positions, ((induced * true).sum(dim=-1) * counted).mean(dim=1)
-            results.clips[f"displacement/{thing}"] = positions, (true.square().sum(dim=-1) * counted).mean(dim=1)
+                results.curves[f"response/{name}"] = _slope_by_distance(moved, intended, distance)
+            results.metrics |= {f"{key}/{name}": value for key, value in found.items() if value is not None}
+            results.clips[f"response/{name}"] = positions, ((induced * true).sum(dim=-1) * counted).mean(dim=1)
+            results.clips[f"displacement/{name}"] = positions, (true.square().sum(dim=-1) * counted).mean(dim=1)
         return results
 
 
-def things(clips: BufferedClips) -> set[str]:
-    """What moves and can be measured: the camera, and agents whose places are recorded."""
+def moving_objects(clips: BufferedClips) -> set[str]:
+    """Return what moves and can be measured: the camera, and agents whose locations are recorded."""
     moving = {name.removesuffix("_dx") for name in clips.labels if name.endswith("_dx")}
     return {name for name in moving if name == PAN or (name.startswith("agent") and f"{name}_x" in clips.labels)}
 
 
-def _vector(clips: BufferedClips, thing: str) -> Tensor:
-    """Recorded movements over the ground, (n, T-1, 2)."""
-    return torch.stack([clips.labels[f"{thing}_dx"], clips.labels[f"{thing}_dy"]], dim=-1)
+def _movement(clips: BufferedClips, name: str) -> Tensor:
+    """Return recorded movements over the background, (n, T-1, 2)."""
+    return torch.stack([clips.labels[f"{name}_dx"], clips.labels[f"{name}_dy"]], dim=-1)
 
 
-def _place(clips: BufferedClips, thing: str) -> Tensor:
-    """Recorded places in the picture before each step, (n, T-1, 2)."""
-    return torch.stack([clips.labels[f"{thing}_x"], clips.labels[f"{thing}_y"]], dim=-1)
+def _location(clips: BufferedClips, name: str) -> Tensor:
+    """Return recorded locations in the picture before each step, (n, T-1, 2)."""
+    return torch.stack([clips.labels[f"{name}_x"], clips.labels[f"{name}_y"]], dim=-1)
 
 
-def _reach(moves: Tensor, size: int) -> int:
-    """How far to look: as far as anything moved in these clips and two pixels more."""
+def _search_range(moves: Tensor, size: int) -> int:
+    """Return how far to search: as far as anything moved in these clips and two pixels more."""
     return min(math.ceil(moves.abs().max().item()) + 2, size // 3)
 
 
-def _replaced(model: WorldModel, clip: BufferedClips, z: Tensor) -> Tensor:
-    """Predictions of states 1..T-1 of a clip, one foreign latent at a time after the clip's own, (b, T-1, N, D)."""
+def _predict_with(model: WorldModel, clip: BufferedClips, z: Tensor) -> Tensor:
+    """Predict states 1..T-1 of a clip, (b, T-1, N, D), each with one given latent after the clip's own."""
     steps = range(z.shape[1])
     latents = (torch.cat([clip.z[:, :t], z[:, t : t + 1]], dim=1) for t in steps)
     pairs = zip(steps, latents, strict=True)
     return torch.cat([model.predict(clip.states[:, : t + 1], latent)[:, -1:] for t, latent in pairs], dim=1)
 
 
-def _over_distance(induced: Tensor, true: Tensor, distance: Tensor) -> dict[str, list[float]]:
-    """Slopes in groups of transitions (n, 2) by distance (n,), and the mean distance of each."""
+def _slope_by_distance(induced: Tensor, true: Tensor, distance: Tensor) -> dict[str, list[float]]:
+    """Compute slopes in groups of transitions (n, 2) by distance (n,), and the mean distance of each."""
     curve: dict[str, list[float]] = {"distance": [], "slope": []}
-    for group in distance.argsort(stable=True).chunk(BINS):
+    for group in distance.argsort(stable=True).chunk(NUM_BINS):
         response = regression_slope(induced[group], true[group])
         if response is not None:
             curve["distance"].append(distance[group].mean().item())

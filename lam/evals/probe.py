@@ -1,7 +1,7 @@
-"""E5, probe: which ground-truth factors can be read from z, beyond what one state already tells.
+"""E5, probe: which ground-truth factors can be predicted from z, beyond what one state already tells.
 
-A probe number alone is worth nothing: where the action is a function of the state, z predicts it by copying the state.
-So the gain over the state comes first, and controls say what the number would be if z carried nothing, or everything.
+The score of a probe alone means nothing: where the action is a function of the state, z predicts it by copying the state.
+So the gain over the state comes first, and controls show what the score would be if z carried nothing, or everything.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.factors import ground_truth_factors
-from lam.evals.common.probe_fits import ProbeFits, ProbeScores, inputs
+from lam.evals.common.probe_fits import ProbeFits, ProbeScores, probe_inputs
 from lam.evals.common.split import HOLD_BACK, Split, fit_half, fit_values
 from lam.metrics.dimensionality import count_sketch
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample, source_ids
 from lam.runs.columns import Column
 
-SKETCH = 256
-"""Width to which states are cut by a fixed random map before they are kept."""
+SKETCH_DIM = 256
+"""Width to which states are projected by a fixed random map before they are kept."""
 
 LABEL = "label/"
 T = TypeVar("T")
 
 
 class Probe(Evaluation):
-    """Predicts ground-truth factors from z and from controls; fitted on half of the sources, scored on the other half.
+    """Predict ground-truth factors from z and from controls, fitted on half of the sources and scored on the other half.
 
     Sources, sorted by the hash of their name, go to the two halves in turn. Probes are linear (ridge regression) or
     nonlinear (a small network on top of ridge regression). The score is R² for continuous factors (of a field of more than
@@ -47,7 +47,7 @@ class Probe(Evaluation):
 
     Where a domain is recorded the linear scores and the gain come once more as ``<kind>_transferred``, fitted on clips of
     some bodies, cameras or scenes and tested on clips of others, by the same split of sources: what still holds there does
-    not depend on the looks of the place.
+    not depend on appearance.
 
     There are no keys where clips have no labels or come from too few sources; a factor that does not vary has none.
 
@@ -103,14 +103,14 @@ class Probe(Evaluation):
 
     @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        clip, states, limited = observation.clip, observation.states, observation.bottleneck_output
+        clip, states, output = observation.clip, observation.states, observation.bottleneck_output
         labels = clip.labels(model.encoder.frames_per_state)
         if not labels:
             return
-        sketch = count_sketch(states.float().flatten(2).flatten(0, 1), SKETCH).unflatten(0, states.shape[:2])
-        values = {"state": sketch, "z": limited.z.float().flatten(2), "source": source_ids(clip.source)}
-        if limited.codes is not None:
-            values["codes"] = limited.codes
+        sketch = count_sketch(states.float().flatten(2).flatten(0, 1), SKETCH_DIM).unflatten(0, states.shape[:2])
+        values = {"state": sketch, "z": output.z.float().flatten(2), "source": source_ids(clip.source)}
+        if output.codes is not None:
+            values["codes"] = output.codes
         self.sample.add(clip.position, values | {LABEL + name: value for name, value in labels.items()})
 
     @override
@@ -138,19 +138,19 @@ class Probe(Evaluation):
     def _scores(
         self, positions: Tensor, values: dict[str, Tensor], labels: dict[str, Tensor], fit: Tensor, test: Tensor
     ) -> ProbeScores | None:
-        """Fitted probes of some clips, (n,) bool, to be scored on others, (n,) bool; None where there is too little."""
+        """Fit probes on some clips, (n,) bool, to be scored on others, (n,) bool; None where there are too few."""
         split = Split(positions, fit, test, values["z"].shape[1])
         if split.num_clips < HOLD_BACK or not len(split.test):
             return None
         factors = ground_truth_factors({name: value.flatten(0, 1) for name, value in labels.items()}, split.order, split.test)
         if not factors:
             return None
-        kinds = inputs(values["state"], values["z"], split.order, self.components)
+        kinds = probe_inputs(values["state"], values["z"], split.order, self.components)
         budgets: list[int | None] = [budget for budget in self.budgets if budget < len(split.order)]
         return ProbeScores(ProbeFits(kinds, split, factors, [*budgets, None]), positions[split.test_clips])
 
     def _transferred(self, positions: Tensor, values: dict[str, Tensor], labels: dict[str, Tensor], name: str) -> Results:
-        """Linear scores and gains on bodies, cameras or scenes that were not fitted on."""
+        """Compute linear scores and gains on bodies, cameras or scenes that were not fitted on."""
         domain = labels[name][:, 0]
         if (labels[name] != domain[:, None]).any():
             raise ValueError(
@@ -167,7 +167,7 @@ class Probe(Evaluation):
 
 
 def _renamed(found: dict[str, T]) -> dict[str, T]:
-    """Linear scores and gains, ``<kind>_transferred...`` for ``<kind>...``."""
+    """Rename linear scores and gains from ``<kind>...`` to ``<kind>_transferred...``."""
     return {
         key.replace(kind, f"{kind}_transferred", 1): value
         for key, value in found.items()

@@ -1,8 +1,8 @@
 """E2, rate: bits a transition, by the bottleneck's own account and as the forward model uses them.
 
 The own account is the capacity of codes, the entropy of those used, or the divergence of a posterior; families without a
-finite rate have none. What the forward model uses is measured the same way for every family: z is coded, and the prediction
-with what was decoded says whether anything was lost.
+finite rate have none. The bits that the forward model uses are measured the same way for every family: z is coded, and the
+prediction from the decoded z shows whether anything was lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
-from lam.evals.common.rate_distortion import Point, Trial, discrete_bits, rate_error_points, sampled_error
+from lam.evals.common.rate_distortion import ClipPredictor, RatePoint, discrete_bits, rate_error_points, sampled_error
 from lam.evals.common.split import fit_half
 from lam.metrics.operational import operational_bits
 from lam.models.base import Observation, WorldModel
@@ -24,17 +24,17 @@ from lam.models.clip_buffer import BufferedClips, ClipSample, source_ids
 from lam.runs.columns import Column
 
 RISES = (1, 5, 10)
-"""Rises of the error, in percent of what z closes, at which bits are told."""
+"""Rises of the error, in percent of what z closes, at which bits are reported."""
 
-MAX_TRIED = 512
+MAX_CODED = 512
 """Transitions, at most, that are predicted from coded latents."""
 
-MAX_SENSED = 256
-"""Transitions, at most, that tell the sensitivity."""
+MAX_SENSITIVITY = 256
+"""Transitions, at most, from which the sensitivity of predictions to z is estimated."""
 
 
 class Rate(Evaluation):
-    """Capacity, nominal and operational bits of a transition.
+    """Measure capacity, nominal and operational bits of a transition.
 
     Keys of discrete latents: ``bits_capacity``, log2 of the number of code tuples; ``bits_nominal``, plug-in entropy of
     the held-out tuples, which cannot exceed ``bits_limit``, log2 of the number of transitions; ``bits_coded``, mean length
@@ -45,7 +45,7 @@ class Rate(Evaluation):
     with z drawn from the posterior, which is what these bits pay for.
 
     Operational bits: z, all L A numbers of a transition at once and each transition by itself, is coded in several ways, by
-    coders fitted on one half of the sources, and the clips of the other half are predicted from what was decoded. Coders are
+    coders fitted on one half of the sources, and the clips of the other half are predicted from the decoded z. Coders are
     ``mean`` (its mean, 0 bits), ``scalar`` (rounding after the transform of covariance times sensitivity), ``vector``
     (entropy-constrained clustering) and ``code`` (``bits_coded``, at no loss). Curve ``points``: coder, bits, error, and rise
     of the error, of each; ``point/<i>/bits`` and ``point/<i>/error`` are the i-th's values of single clips, ``unquantized`` the
@@ -61,7 +61,7 @@ class Rate(Evaluation):
 
     Args:
         num_clips: Buffered clips, at most: of one half up to 512 transitions are coded and predicted, of the other up to
-            256 tell the sensitivity.
+            256 give the sensitivity.
         max_clips: Clips, at most, from which come, by half, the latents that coders are fitted on.
         batch: Clips at a time.
     """
@@ -97,16 +97,16 @@ class Rate(Evaluation):
 
     @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        limited, clip = observation.bottleneck_output, observation.clip
+        output, clip = observation.bottleneck_output, observation.clip
         values = {"source": source_ids(clip.source)}
-        if limited.rate_bits is not None:
-            values["bits"] = limited.rate_bits.double()
-            if limited.codes is None:
+        if output.rate_bits is not None:
+            values["bits"] = output.rate_bits.double()
+            if output.codes is None:
                 values["error_sampled"] = sampled_error(observation, model).double().mean(dim=1)
             else:
-                values["codes"] = limited.codes
+                values["codes"] = output.codes
         self.sample.add(clip.position, values)
-        self.latents.add(clip.position, {"z": limited.z.float().flatten(2)})
+        self.latents.add(clip.position, {"z": output.z.float().flatten(2)})
 
     @override
     def compute(self, model: WorldModel) -> Results:
@@ -129,23 +129,23 @@ class Rate(Evaluation):
     def _operational(
         self, model: WorldModel, for_fitting: Tensor, latents: tuple[Tensor, dict[str, Tensor]], results: Results
     ) -> None:
-        """Adds rate-error points, of coders fitted on the clips at some positions, to the results."""
+        """Add rate-error points, of coders fitted on the clips at some positions, to the results."""
         clips = model.clip_buffer.clips(self.num_clips)
         if clips is None:
             return
         fit = torch.isin(clips.position, for_fitting)
         if fit.all() or not fit.any():
             return
-        known, new = (clips.take(_some(of, clips, most)) for of, most in ((fit, MAX_SENSED), (~fit, MAX_TRIED)))
-        gradients = Trial(model, known, self.batch, self.autocast).gradients()
-        trial = Trial(model, new, self.batch, self.autocast)
-        unquantized = trial.error(trial.clips.z)
+        known, new = (clips.take(_first_chosen(of, clips, most)) for of, most in ((fit, MAX_SENSITIVITY), (~fit, MAX_CODED)))
+        gradients = ClipPredictor(model, known, self.batch, self.autocast).gradients()
+        predictor = ClipPredictor(model, new, self.batch, self.autocast)
+        unquantized = predictor.error(predictor.clips.z)
         z = latents[1]["z"][torch.isin(latents[0], for_fitting)].flatten(0, 1)
-        points = list(rate_error_points(trial, z, gradients, unquantized))
-        position = trial.clips.position
+        points = list(rate_error_points(predictor, z, gradients, unquantized))
+        position = predictor.clips.position
         if "bits_coded" in results.clips:
             coded, bits_coded = results.clips["bits_coded"]
-            points.append(Point("code", bits_coded[torch.isin(coded, position)], unquantized))
+            points.append(RatePoint("code", bits_coded[torch.isin(coded, position)], unquantized))
         results.clips["unquantized"] = (position, unquantized)
         for i, point in enumerate(points):
             results.clips |= {f"point/{i:02}/bits": (position, point.bits), f"point/{i:02}/error": (position, point.error)}
@@ -161,7 +161,7 @@ class Rate(Evaluation):
                 results.metrics[f"bits_own@{rise}"] = needed
 
 
-def _some(chosen: Tensor, clips: BufferedClips, transitions: int) -> Tensor:
-    """Places of the first of the chosen clips, (n,) bool, by position; so many transitions at most, but two clips at least."""
-    places = chosen.nonzero()[: max(2, transitions // clips.z.shape[1]), 0]
-    return places[clips.position[places].argsort()]
+def _first_chosen(chosen: Tensor, clips: BufferedClips, transitions: int) -> Tensor:
+    """Return indices of the first chosen clips, (n,) bool, by position: so many transitions at most, two clips at least."""
+    indices = chosen.nonzero()[: max(2, transitions // clips.z.shape[1]), 0]
+    return indices[clips.position[indices].argsort()]

@@ -1,4 +1,4 @@
-"""E9, rollout: whole clips unrolled with inferred latents, for seconds, in states and in pixels.
+"""E9, rollout: whole clips rolled out with inferred latents, for seconds, measured in states and in pixels.
 
 After section 4.2 of https://arxiv.org/abs/2601.05230, which shows pictures; here they are also measured.
 """
@@ -19,14 +19,14 @@ from lam.runs.columns import Column
 
 
 class Rollout(Evaluation):
-    """Clips predicted from their first state and inferred latents alone, beside the first state standing still.
+    """Predict clips from their first state and inferred latents alone, and compare with repeating the first state.
 
     Keys, all with values of single clips: ``error@h``, error of the state h steps after the first in units of the
-    copy-last-state error (what ``capacity`` calls unrolled), and ``copy@h``; where the encoder's pictures are pixels also,
+    copy-last-state error (``unrolled@h`` of ``capacity``), and ``copy@h``; where the encoder's pictures are pixels also,
     of some clips, means over horizons of ``psnr`` in decibels and ``ssim``, of ``psnr_copy`` and ``ssim_copy`` (not of
-    pictures smaller than the window of SSIM), and of ``lpips`` and ``lpips_copy`` where asked for. Truth is what the encoder
-    shows of the true states, so what it loses counts neither for nor against the prediction; all have 8 bits a color.
-    ``seconds``, how long clips are. Curves: all of these over the horizon, and ``horizon``, the horizon in seconds.
+    pictures smaller than the window of SSIM), and of ``lpips`` and ``lpips_copy`` where asked for. The true picture is
+    the encoder's of the true state, so what the encoder loses counts neither for nor against the prediction; all have 8
+    bits a color. ``seconds``, duration of clips. Curves: all of these over the horizon, and ``horizon``, in seconds.
 
     Args:
         num_clips: Clips whose pictures are compared, at most.
@@ -80,9 +80,9 @@ class Rollout(Evaluation):
             self.pictures.add(observation.clip.position, pictures)
 
     def _compare(self, predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
-        """Measures (n, T-1) of predicted pictures (n, T-1, 3, h, w), given all true ones (n, T, 3, h, w), uint8."""
+        """Measure the similarity (n, T-1) of predicted pictures (n, T-1, 3, h, w) to true ones (n, T, 3, h, w), uint8."""
         predicted, true = predicted / 255, true / 255
-        still, true = true[:, :1].expand_as(predicted), true[:, 1:]
+        copied, true = true[:, :1].expand_as(predicted), true[:, 1:]
         measures = {"psnr": psnr}
         if min(true.shape[-2:]) >= SSIM_WINDOW:
             measures["ssim"] = ssim
@@ -92,7 +92,7 @@ class Rollout(Evaluation):
         return {
             name + suffix: measure(shown.flatten(0, 1), true.flatten(0, 1)).reshape(shape).double()
             for name, measure in measures.items()
-            for suffix, shown in (("", predicted), ("_copy", still))
+            for suffix, shown in (("", predicted), ("_copy", copied))
         }
 
     @override

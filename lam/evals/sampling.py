@@ -1,4 +1,4 @@
-"""E12, sampling: is the prior usable, that is, can its draws be told from inferred latents."""
+"""E12, sampling: is the prior usable, that is, can its samples be told from inferred latents?"""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lam.runs.columns import Column
 
 
 class Sampling(Evaluation):
-    """Trains a classifier to tell latents drawn from the posterior from latents drawn from the prior.
+    """Train a classifier to tell latents sampled from the posterior from latents sampled from the prior.
 
     The classifier (ridge regression and a small network on z and its squares) is fitted on half of the sources and scored on
     the other half, then the other way round. What a prior is: N(0, I) for Gaussian, unconstrained and residual latents,
     codes drawn evenly from those in use, Langevin dynamics on the energy of sparse latents (``sample_prior`` of each
     bottleneck).
 
-    Keys: ``auc``, chance that a posterior draw looks more inferred than a prior draw: 0.5 where they cannot be told apart,
+    Keys: ``auc``, chance that a posterior sample looks more inferred than a prior sample: 0.5 where they cannot be told apart,
     1 where always; ``auc_halves``, the control, the same between latents of two random halves of the clips, about 0.5. The
     first has values of single clips. No keys for fewer than two sources a half.
 

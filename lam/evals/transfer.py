@@ -1,4 +1,4 @@
-"""E4, transfer: does z mean the same in another clip? The cycle test, with the controls that it needs.
+"""E4, transfer: does z mean the same in another clip? The cycle test with its controls.
 
 The cycle is section 4.4 of https://arxiv.org/abs/2601.05230; floor, random latents and retention are not there, and without
 them the ratio cannot tell latents that transfer well from latents that are ignored or that copy.
@@ -21,16 +21,16 @@ from lam.runs.columns import Column, Flag
 
 
 class Transfer(PairEvaluation):
-    """Latents of clip A drive a clip B of another source; what B did is inferred and drives A again.
+    """Drive clip B of another source with the latents of clip A, infer them again from what B did, and drive A with those.
 
-    Keys: errors of A unrolled from its first state, in units of the copy-last-state error, mean over horizons:
+    Keys: errors of A rolled out from its first state, in units of the copy-last-state error, mean over horizons:
     ``original``, with its own latents; ``cycle``, with latents inferred from B as A's latents drove it; ``floor``, the same
     with B = A; ``random``, with latents of a third clip. ``retention`` is the share of states of B as it was driven that
     lie nearer to B's true states than to A's: a z that holds whole states turns B into A, which makes a perfect cycle, and
     only this shows it. All five have values of single clips. ``ratio`` = cycle / original, of means. ``normalized`` =
-    (cycle - floor) / (random - floor): 0 where meaning survives the journey, 1 where nothing does; left out unless
-    random - floor is above 0 by its 95 % interval over clips. ``ignored``, 1 where that interval holds 0: which latents
-    drive a clip makes no difference, the ratio means nothing and the row must not be ranked by it.
+    (cycle - floor) / (random - floor): 0 where the meaning is kept, 1 where all of it is lost; left out unless
+    random - floor is above 0 by its 95 % interval over clips. ``ignored``, 1 where that interval holds 0: it makes no
+    difference which latents drive a clip, the ratio means nothing and the row must not be ranked by it.
 
     Args:
         num_clips: Clips compared, at most.
@@ -82,22 +82,22 @@ class Transfer(PairEvaluation):
     )
 
     @override
-    def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
-        a = clips.take(places, model.device)
-        b = clips.take(clips.cross_source_pairs()[places], model.device)
-        third = clips.take(clips.cross_source_pairs(2)[places], model.device)
+    def compare(self, model: WorldModel, clips: BufferedClips, indices: Tensor) -> dict[str, Tensor]:
+        a = clips.take(indices, model.device)
+        b = clips.take(clips.cross_source_pairs()[indices], model.device)
+        third = clips.take(clips.cross_source_pairs(2)[indices], model.device)
         first, true = a.states[:, :1], a.states[:, 1:]
 
-        def again(start: Tensor, driven: Tensor) -> Tensor:
-            """A unrolled with the latents of what it or another clip was driven to."""
+        def reinferred(start: Tensor, driven: Tensor) -> Tensor:
+            """Roll A out with latents inferred again from a clip that latents drove."""
             return model.rollout(first, model.apply_bottleneck(model.infer(torch.cat([start, driven], dim=1))).z)
 
         original = model.rollout(first, a.z)
         driven = model.rollout(b.states[:, :1], a.z)
         predictions = {
             "original": original,
-            "cycle": again(b.states[:, :1], driven),
-            "floor": again(first, original),
+            "cycle": reinferred(b.states[:, :1], driven),
+            "floor": reinferred(first, original),
             "random": model.rollout(first, third.z),
         }
         errors = {name: model.error(predicted, true).mean(dim=1) for name, predicted in predictions.items()}

@@ -1,4 +1,4 @@
-"""E8, usage: is the latent alive, and how much of it is used."""
+"""E8, usage: does the latent vary, and how much of it is used?"""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lam.runs.columns import Column, Flag
 
 
 class Usage(Evaluation):
-    """Health of z, its L tokens joined to one vector a transition.
+    """Measure how z varies, its L tokens joined to one vector a transition.
 
-    Keys: ``active_dimensions``, coordinates whose standard deviation exceeds a share of z's root mean square, z drawn from
+    Keys: ``active_dimensions``, coordinates whose standard deviation exceeds a share of z's root mean square, z sampled from
     its posterior where there is one, so that neither a small scale nor a posterior of noise misleads; ``effective_rank`` and
     ``participation_ratio``; ``norm`` and ``std``, means over transitions and coordinates; ``collapsed``, 1 where z says
     nothing (no active dimension; for discrete latents a perplexity below 1.1). Discrete latents also: ``perplexity`` of
@@ -59,13 +59,13 @@ class Usage(Evaluation):
 
     @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        limited = observation.bottleneck_output
-        drawn = model.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z.double()
-        values = {"z": limited.z.float().flatten(2), "square": drawn.square().mean(dim=(1, 2, 3))}
-        if limited.codes is not None and limited.rate_bits is not None:
-            values |= {"codes": limited.codes, "bits": limited.rate_bits.double()}
-        if limited.rate_bits_each is not None:
-            values["kl"] = limited.rate_bits_each.flatten(2).mean(dim=1)
+        output = observation.bottleneck_output
+        sampled = model.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z.double()
+        values = {"z": output.z.float().flatten(2), "square": sampled.square().mean(dim=(1, 2, 3))}
+        if output.codes is not None and output.rate_bits is not None:
+            values |= {"codes": output.codes, "bits": output.rate_bits.double()}
+        if output.rate_bits_each is not None:
+            values["kl"] = output.rate_bits_each.flatten(2).mean(dim=1)
         self.sample.add(observation.clip.position, values)
 
     @override
@@ -95,7 +95,7 @@ class Usage(Evaluation):
 
 
 def _codes(codes: Tensor, bits: float) -> dict[str, float]:
-    """Usage of codes (n, C), tuples of which have a capacity of so many bits."""
+    """Measure the usage of codes (n, C), tuples of which have a capacity of so many bits."""
     columns = codes.unbind(dim=1)
     num_codes = round(2 ** (bits / len(columns)))
     return {

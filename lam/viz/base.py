@@ -1,4 +1,4 @@
-"""Boards: pictures of what a model does, made at the end of a validation pass, for people to look at."""
+"""Visualizations: pictures of the states that a model predicts, drawn at the end of a validation pass."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HINT = "Click on the picture, or check 'Show actual image size', to see it in fu
 
 
 class Visualization(Evaluation):
-    """Draws one picture at the end of a validation pass; one subclass a file.
+    """Evaluation that draws one picture at the end of a validation pass instead of computing numbers; one subclass a file.
 
-    The picture goes to TensorBoard under the board's name, ``boards/<what>``, and to the run's folder as
-    ``boards/<what>.png`` (``.gif`` where it moves), where the report finds it. A board that has nothing to show writes
-    nothing and removes what an earlier pass left. It is drawn when all evaluations have computed, so the order of callbacks
+    The picture goes to TensorBoard under its name, ``boards/<what>``, and to the run's folder as ``boards/<what>.png``
+    (``.gif`` where it moves), where the report finds it. A visualization that has nothing to show writes nothing and removes
+    what an earlier pass left. It is drawn when all evaluations have computed, so the order of callbacks
     does not matter. Without TensorBoard, and in ``lam test``, which sees other data, nothing is drawn.
     """
 
@@ -37,11 +37,11 @@ class Visualization(Evaluation):
 
     @override
     def reset(self) -> None:
-        pass  # forgets what was observed; the clip buffer, which is all that most boards use, is emptied by the model
+        pass  # most draw clips of the clip buffer, which the model empties and fills
 
     @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        pass  # takes in one validation batch; the clip buffer is filled by the model
+        pass
 
     @override
     def compute(self, model: WorldModel) -> Results:
@@ -49,24 +49,24 @@ class Visualization(Evaluation):
 
     @abstractmethod
     def draw(self, model: WorldModel) -> Any:
-        """What ``write`` writes, or None where there is nothing to show; called on all processes.
+        """Draw what ``write`` writes, or return None where there is nothing to show; called on all processes.
 
         What it runs of the model it runs within ``self.autocast()``.
         """
 
     def write(self, drawn: Any, logger: TensorBoardLogger, step: int) -> None:
-        """Writes the file of a picture, as it is, to the run's folder and to TensorBoard."""
+        """Write the file of a picture, as it is, to the run's folder and to TensorBoard."""
         path = self.path(logger)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(drawn)
         add_file(logger, self.name, drawn, step, inspect.cleandoc(type(self).__doc__ or "").split("\n\nArgs:")[0])
 
     def erase(self, logger: TensorBoardLogger) -> None:
-        """Removes from the run's folder what an earlier pass wrote there."""
+        """Remove from the run's folder what an earlier pass wrote there."""
         self.path(logger).unlink(missing_ok=True)
 
     def path(self, logger: TensorBoardLogger) -> Path:
-        """The file in the run's folder."""
+        """Return the path of the file in the run's folder."""
         return Path(logger.log_dir, f"{self.name}.{self.suffix}")
 
     @override
@@ -76,7 +76,7 @@ class Visualization(Evaluation):
 
     @override
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._loaded_step = checkpoint["global_step"]
+        self._loaded_step = checkpoint["global_step"]  # in ``validate`` the trainer's own step is 0
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -97,13 +97,13 @@ Kind = TypeVar("Kind")
 
 
 def callbacks_of(trainer: pl.Trainer, kind: type[Kind]) -> list[Kind]:
-    """Callbacks of a kind that run in the same trainer."""
+    """Return the callbacks of a kind that run in the same trainer."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it, undeclared
     return [callback for callback in callbacks if isinstance(callback, kind)]
 
 
 def add_file(logger: TensorBoardLogger, tag: str, file: bytes, step: int, description: str) -> None:
-    """Hands a PNG or GIF file to TensorBoard, which shows both; its own video summary writes nothing without moviepy 1."""
+    """Write a PNG or GIF file to TensorBoard, which shows both; its own video summary writes nothing without moviepy 1."""
     from PIL import Image
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 

@@ -1,4 +1,4 @@
-"""The canvas: pictures enlarged, captioned and laid side by side, as files that a browser shows.
+"""Canvas: pictures enlarged, captioned and laid side by side, as files that a browser shows.
 
 An image here is an array (height, width, 3) of uint8.
 """
@@ -16,26 +16,26 @@ from torch import Tensor
 CELL = 112
 """Pixels that a picture is enlarged to, at least."""
 GAP = 4
-TEXT = 20
-"""Height of letters, in pixels; boards are up to WIDTH pixels wide and shown smaller than that."""
+FONT_SIZE = 20
+"""Font size, in pixels; visualizations are up to WIDTH pixels wide and shown smaller than that."""
 WIDTH = 1600
 WHITE = 255
 
 
 def enlarge(pictures: Tensor, cell: int = CELL) -> np.ndarray:
-    """Pictures (..., 3, h, w) in [0, 1] as images (..., H, W, 3), each pixel repeated until no side is below ``cell``."""
+    """Turn pictures (..., 3, h, w) in [0, 1] into images (..., H, W, 3), pixels repeated until no side is below ``cell``."""
     factor = -(-cell // min(pictures.shape[-2:]))
     bytes_ = (pictures.float().clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
     return bytes_.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
-def change(after: Tensor, before: Tensor, gain: float = 2.0) -> Tensor:
-    """Signed difference of pictures, in [0, 1]: gray is no difference, brighter is more, darker is less."""
+def signed_difference(after: Tensor, before: Tensor, gain: float = 2.0) -> Tensor:
+    """Compute the signed difference of pictures, in [0, 1]: gray is no difference, brighter is more, darker is less."""
     return (0.5 + gain / 2 * (after.float().clamp(0, 1) - before.float().clamp(0, 1))).clamp(0, 1)
 
 
-def caption(text: str, width: int, size: int = TEXT, bold: bool = False) -> np.ndarray:
-    """Black text on white, as wide as asked for, broken into lines where it is wider."""
+def caption(text: str, width: int, size: int = FONT_SIZE, bold: bool = False) -> np.ndarray:
+    """Draw black text on white, as wide as asked for, broken into lines where it is wider."""
     from PIL import Image, ImageDraw
 
     font = _font(size)
@@ -59,19 +59,19 @@ def caption(text: str, width: int, size: int = TEXT, bold: bool = False) -> np.n
 
 @cache
 def _font(size: int) -> Any:
-    """Pillow's own font; reading it takes longer than writing with it."""
+    """Load Pillow's own font, which takes longer than drawing with it."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)
 
 
 def blank(height: int, width: int) -> np.ndarray:
-    """White."""
+    """Return a white image."""
     return np.full((height, width, 3), WHITE, np.uint8)
 
 
 def hstack(*images: np.ndarray, gap: int = GAP) -> np.ndarray:
-    """Images from left to right, their tops level."""
+    """Lay images from left to right, their tops level."""
     height = max(len(image) for image in images)
     parts: list[np.ndarray] = []
     for image in images:
@@ -80,7 +80,7 @@ def hstack(*images: np.ndarray, gap: int = GAP) -> np.ndarray:
 
 
 def vstack(*images: np.ndarray, gap: int = GAP) -> np.ndarray:
-    """Images from top to bottom, their left sides level."""
+    """Lay images from top to bottom, their left sides level."""
     width = max(image.shape[1] for image in images)
     parts: list[np.ndarray] = []
     for image in images:
@@ -88,20 +88,20 @@ def vstack(*images: np.ndarray, gap: int = GAP) -> np.ndarray:
     return np.concatenate(parts[:-1], axis=0)
 
 
-def flow(images: Sequence[np.ndarray], gap: int, width: int = WIDTH) -> np.ndarray:
-    """Images of one width in lines, equally many a line, no line wider than asked for."""
+def wrap(images: Sequence[np.ndarray], gap: int, width: int = WIDTH) -> np.ndarray:
+    """Lay images of one width in lines, equally many a line, no line wider than asked for."""
     each = max(1, (width + gap) // (images[0].shape[1] + gap))
     each = -(-len(images) // -(-len(images) // each))
     return vstack(*(hstack(*images[start : start + each], gap=gap) for start in range(0, len(images), each)), gap=gap)
 
 
 def pad(image: np.ndarray, margin: int = 2 * GAP) -> np.ndarray:
-    """The image with white around it."""
+    """Add a white margin to an image."""
     return np.pad(image, ((margin, margin), (margin, margin), (0, 0)), constant_values=WHITE)
 
 
 def png(image: np.ndarray) -> bytes:
-    """A PNG file."""
+    """Encode an image as a PNG file."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -110,10 +110,10 @@ def png(image: np.ndarray) -> bytes:
 
 
 def gif(images: Sequence[np.ndarray], seconds: Sequence[float]) -> bytes:
-    """An animated GIF file that repeats for ever, each image shown for so many seconds.
+    """Encode images as an animated GIF file that repeats forever, each image shown for so many seconds.
 
-    All images share one palette, or still parts would flicker. It covers rare colors, which are those of what moves, then
-    moves to where most pixels are, which keeps gray gray. There is no dither, which looks like noise of the model.
+    All images share one palette, or static parts would flicker. It covers rare colors, which are those of what moves, then
+    is fitted to where most pixels are, which keeps gray gray. There is no dithering, which looks like noise of the model.
     """
     from PIL import Image
 
@@ -127,7 +127,7 @@ def gif(images: Sequence[np.ndarray], seconds: Sequence[float]) -> bytes:
 
 
 def axes(title: str, across: str, up: str) -> Any:
-    """Axes of a new figure for ``figure_png``."""
+    """Make the axes of a new figure for ``figure_png``."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5))
@@ -141,12 +141,12 @@ def axes(title: str, across: str, up: str) -> Any:
 
 
 def figure_png(figure: Any) -> bytes:
-    """A matplotlib figure as a PNG file."""
+    """Encode a matplotlib figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 
 
-def spread(count: int, most: int) -> list[int]:
-    """At most so many of the numbers below ``count``, the first and the last among them, evenly spread."""
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """Choose at most so many of the numbers below ``count``, evenly spaced, the first and the last among them."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})

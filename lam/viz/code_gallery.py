@@ -1,4 +1,4 @@
-"""The code gallery: what each code does to the same start frames."""
+"""Code gallery: the effect of each code on the same start frames."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lam.metrics.entropy import symbols
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.viz.base import Visualization
-from lam.viz.canvas import GAP, blank, caption, change, enlarge, hstack, pad, png, vstack
+from lam.viz.canvas import GAP, blank, caption, enlarge, hstack, pad, png, signed_difference, vstack
 
 COLUMNS = 11
 
 
 class CodeGalleryVisualization(Visualization):
-    """One step from a few start frames with each of the most frequent codes; of discrete latents only.
+    """Draw one step from a few start frames with each of the most frequent codes; of discrete latents only.
 
-    Below each prediction stands its signed difference to the start frame, twice as strong: gray is no change. The z of a code
+    Below each prediction is its signed difference to the start frame, twice as strong: gray is no change. The z of a code
     is that of the first transition in which the code, a whole tuple where several make a latent, was observed.
 
     Args:
@@ -58,7 +58,7 @@ class CodeGalleryVisualization(Visualization):
         clips = model.clip_buffer.clips(self.num_starts)
         if not values or clips is None:
             return None
-        tuples, z, shares = ranked(values["codes"].flatten(0, 1), values["z"].flatten(0, 1))
+        tuples, z, shares = rank_codes(values["codes"].flatten(0, 1), values["z"].flatten(0, 1))
         z = z[: self.num_codes].to(model.device)
         starts = clips.states[:, :1].to(model.device)
         with self.autocast():
@@ -67,7 +67,7 @@ class CodeGalleryVisualization(Visualization):
             )
         after = model.encoder.to_image(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(z)))
         before = model.encoder.to_image(starts)  # (S, 1, 3, h, w)
-        images, changes, first = enlarge(after), enlarge(change(after, before)), enlarge(before[:, 0])
+        images, changes, first = enlarge(after), enlarge(signed_difference(after, before)), enlarge(before[:, 0])
         width = first.shape[2]
         blocks = []
         for start in range(0, len(z), COLUMNS):
@@ -83,12 +83,12 @@ class CodeGalleryVisualization(Visualization):
 
 
 def _name(code: Tensor) -> str:
-    """What a code tuple (C,) is called."""
+    """Return the label of a code tuple (C,)."""
     return f"code {code.item()}" if len(code) == 1 else ", ".join(str(each) for each in code.tolist())
 
 
-def ranked(codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor, list[float]]:
-    """Distinct code tuples (k, C), most frequent first, the z (k, ...) each first came with, and shares of all transitions.
+def rank_codes(codes: Tensor, z: Tensor) -> tuple[Tensor, Tensor, list[float]]:
+    """Rank distinct code tuples (k, C), most frequent first, with the first z (k, ...) of each and shares of all transitions.
 
     Args:
         codes: Codes of n transitions, (n, C).

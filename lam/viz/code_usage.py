@@ -1,4 +1,4 @@
-"""The code usage board: how often each code occurs."""
+"""Code usage: how often each code occurs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lam.viz.canvas import axes, figure_png
 
 
 class CodeUsageVisualization(Visualization):
-    """Shares of all transitions that the codes take, most frequent first; of discrete latents only.
+    """Draw the share of all transitions that each code takes, most frequent first; of discrete latents only.
 
     A code is a whole tuple where several codes make a latent.
 
@@ -38,9 +38,9 @@ class CodeUsageVisualization(Visualization):
 
     @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
-        limited = observation.bottleneck_output
-        if limited.codes is not None and limited.rate_bits is not None:
-            self.sample.add(observation.clip.position, {"codes": limited.codes, "bits": limited.rate_bits.double()})
+        output = observation.bottleneck_output
+        if output.codes is not None and output.rate_bits is not None:
+            self.sample.add(observation.clip.position, {"codes": output.codes, "bits": output.rate_bits.double()})
 
     @override
     def draw(self, model: WorldModel) -> bytes | None:
@@ -48,10 +48,10 @@ class CodeUsageVisualization(Visualization):
         if not values:
             return None
         codes = values["codes"].flatten(0, 1)
-        share = shares(codes)
+        share = code_shares(codes)
         bits = values["bits"].mean().item()
         effective = perplexity(symbols(codes))
-        title = f"{len(share)} of {count(bits)} codes occur in {len(codes)} transitions; perplexity {effective:.1f}"
+        title = f"{len(share)} of {format_count(bits)} codes occur in {len(codes)} transitions; perplexity {effective:.1f}"
         plot = axes(title, "codes that occur, most frequent first", "% of transitions")
         plot.stairs(100 * share, np.arange(len(share) + 1) + 0.5, fill=True)
         plot.axhline(100 / len(share), color="black", linestyle="--", linewidth=1, label="all that occur equally often")
@@ -60,13 +60,13 @@ class CodeUsageVisualization(Visualization):
         return figure_png(plot.figure)
 
 
-def shares(codes: Tensor) -> np.ndarray:
-    """Share of each distinct code tuple, (k,), largest first, of codes (n, C)."""
+def code_shares(codes: Tensor) -> np.ndarray:
+    """Compute the share of each distinct code tuple, (k,), largest first, of codes (n, C)."""
     counts = torch.unique(codes, dim=0, return_counts=True)[1]
     found: np.ndarray = (counts.sort(descending=True).values.double() / len(codes)).numpy()
     return found
 
 
-def count(bits: float) -> str:
-    """Number of codes that so many bits can tell apart."""
+def format_count(bits: float) -> str:
+    """Format the number of codes that so many bits can distinguish."""
     return str(round(2**bits)) if bits < 20 else f"2^{bits:.0f}"

@@ -1,4 +1,4 @@
-"""The embedding board: latents in TensorBoard's projector, colored by their ground-truth factors."""
+"""Embedding: latents in TensorBoard's projector, colored by their ground-truth factors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lam.viz.base import Visualization
 
 
 class EmbeddingVisualization(Visualization):
-    """Fills the tab PROJECTOR with z of single transitions, their clip, source and ground-truth factors beside them.
+    """Fill the tab PROJECTOR with z of single transitions, their clip, source and ground-truth factors beside them.
 
     The tab shows one set of points a run: that of the last pass, in ``boards/embedding/``.  The summary writer's own
     ``add_embedding`` would keep one for each pass and show the first.
@@ -40,7 +40,7 @@ class EmbeddingVisualization(Visualization):
     @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
         labels = observation.clip.labels(model.encoder.frames_per_state)
-        values = {f"cause/{name}": value for name, value in labels.items()}
+        values = {f"factor/{name}": value for name, value in labels.items()}
         self.sample.add(observation.clip.position, values | {"z": observation.bottleneck_output.z.float()})
 
     @override
@@ -63,7 +63,7 @@ class EmbeddingVisualization(Visualization):
             "step": [str(each) for each in step.tolist()],
         }
         for name, value in values.items():
-            columns |= _columns(name.removeprefix("cause/"), value[clip, step])
+            columns |= _columns(name.removeprefix("factor/"), value[clip, step])
         lines = [list(columns), *(list(line) for line in zip(*columns.values(), strict=True))]
         return vectors, lines
 
@@ -88,7 +88,7 @@ class EmbeddingVisualization(Visualization):
 
 
 def _columns(name: str, value: Tensor) -> dict[str, list[str]]:
-    """One column for each number of a factor (n, ...)."""
+    """Make one column for each number of a factor (n, ...)."""
     value = value.flatten(1) if value.ndim > 1 else value[:, None]
     names = [name] if value.shape[1] == 1 else [f"{name}_{k}" for k in range(value.shape[1])]
     return {name: [f"{number:.4g}" for number in column.tolist()] for name, column in zip(names, value.T, strict=True)}

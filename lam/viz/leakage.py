@@ -1,4 +1,4 @@
-"""The leakage board: predictions across an artificial cut, after figure 6 of https://arxiv.org/abs/2601.05230."""
+"""Leakage: predictions across an artificial cut, after figure 6 of https://arxiv.org/abs/2601.05230."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ COLUMNS = (
 
 
 class LeakageVisualization(Visualization):
-    """Clip A goes on as clip B in mid-clip; a latent that cannot copy the future fails to predict what comes then.
+    """Draw predictions of clips A that continue as clip B in mid-clip; latents that cannot copy the future fail there.
 
-    Below each prediction stand its error and that of predicting no change, both at the cut alone. Where all clips come from
+    Below each prediction are its error and that of predicting no change, both at the cut alone. Where all clips come from
     one source there is nothing to cut to.
 
     Args:

@@ -1,4 +1,4 @@
-"""The prediction board: what was, what came, and what the model says would come."""
+"""Prediction: the state before, the true next state, and the predicted one."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing_extensions import override
 
 from lam.models.base import WorldModel
 from lam.viz.base import Visualization
-from lam.viz.canvas import caption, change, enlarge, hstack, pad, png, vstack
+from lam.viz.canvas import caption, enlarge, hstack, pad, png, signed_difference, vstack
 
 COLUMNS = ("before", "came (true)", "predicted", "predicted - true, x2", "true - before, x2")
 
 
 class PredictionVisualization(Visualization):
-    """The last transition of a few clips, one a row, each with its error and that of predicting no change.
+    """Draw the last transition of a few clips, one a row, each with its error and that of predicting no change.
 
-    Differences are signed: gray is none, brighter is more, darker is less. Pictures are the encoder's view of its states.
+    Differences are signed: gray is none, brighter is more, darker is less. Pictures are what the encoder makes of its states.
 
     Args:
         num_clips: Rows.
@@ -44,7 +44,7 @@ class PredictionVisualization(Visualization):
             errors, copies = (model.error(guess, clips.states[:, 1:])[:, -1] for guess in (predicted, clips.states[:, :-1]))
         last = torch.stack([clips.states[:, -2], clips.states[:, -1], predicted[:, -1].to(clips.states.dtype)], dim=1)
         before, came, guess = model.encoder.to_image(last).unbind(dim=1)
-        columns = torch.stack([before, came, guess, change(guess, came), change(came, before)], dim=1)
+        columns = torch.stack([before, came, guess, signed_difference(guess, came), signed_difference(came, before)], dim=1)
         rows = [list(row) for row in enlarge(columns, 144)]
         width = rows[0][0].shape[1]
         head = hstack(*(caption(text, width, bold=True) for text in COLUMNS))

@@ -1,4 +1,4 @@
-"""The rate board: prediction error against the bits that a quantized z costs."""
+"""Rate: prediction error over the bits that a quantized z costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lam.viz.canvas import axes, figure_png
 
 
 class RateVisualization(Visualization):
-    """The rate-error curve that the evaluation ``Rate`` measured in the same pass, one line a coder."""
+    """Draw the rate-error curve that the evaluation ``Rate`` measured in the same pass, one line a coder."""
 
     name: ClassVar[str] = "boards/rate"
 
@@ -48,6 +48,6 @@ class RateVisualization(Visualization):
 
 
 def by_coder(points: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """(bits, error) of each coder's points in order of bits; coders in the order in which they come."""
+    """Group points by coder: (bits, error) in order of bits, coders in the order of their first points."""
     coders = dict.fromkeys(point["coder"] for point in points)
     return {coder: sorted((p["bits"], p["error"]) for p in points if p["coder"] == coder) for coder in coders}

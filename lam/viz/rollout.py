@@ -1,4 +1,4 @@
-"""The rollout board: clips and what the model makes of their first state, as moving pictures."""
+"""Rollout: clips, and predictions from their first state alone, animated."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing_extensions import override
 
 from lam.models.base import WorldModel
 from lam.viz.base import Visualization
-from lam.viz.canvas import caption, change, enlarge, gif, hstack, pad, vstack
+from lam.viz.canvas import caption, enlarge, gif, hstack, pad, signed_difference, vstack
 
 SECONDS = 0.4
-"""Each state is shown for so long; the last one twice as long."""
+"""Time for which each state is shown; the last one twice as long."""
 
 
 class RolloutVisualization(Visualization):
-    """An animated picture of a few clips side by side: true, unrolled with inferred latents, and their difference.
+    """Animate a few clips side by side: true, rolled out with inferred latents, and their difference.
 
-    The prediction starts from the first true state and never sees another one. Below each clip stands its error at the state
+    The prediction starts from the first true state and never sees another one. Below each clip is its error at the state
     that is shown.
 
     Args:
@@ -50,7 +50,7 @@ class RolloutVisualization(Visualization):
         rows = {
             "true": enlarge(true, 144),
             "predicted": enlarge(predicted, 144),
-            "predicted - true, x2": enlarge(change(predicted, true), 144),
+            "predicted - true, x2": enlarge(signed_difference(predicted, true), 144),
         }
         num_states, width = states.shape[1], rows["true"].shape[3]
         images = []

@@ -1,4 +1,4 @@
-"""The traversal board: what moves when a continuous latent moves along the directions in which it varies most."""
+"""Traversal: predictions as a continuous latent moves along the directions in which it varies most."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing_extensions import override
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.viz.base import Visualization
-from lam.viz.canvas import CELL, GAP, caption, change, enlarge, hstack, pad, png, vstack
+from lam.viz.canvas import CELL, GAP, caption, enlarge, hstack, pad, png, signed_difference, vstack
 
 STEPS = (-2, -1, 0, 1, 2)
 """Standard deviations from the mean."""
 
 
 class TraversalVisualization(Visualization):
-    """One step from the same start frames with z at -2 to 2 standard deviations along its principal directions.
+    """Draw one step from the same start frames with z at -2 to 2 standard deviations along its principal directions.
 
     Of continuous latents that vary only. The L tokens of a transition are joined to one vector. To the right of each row
-    stands what the step does: the signed difference of both ends of the row, gray where there is none.
+    is the effect of the direction: the signed difference of both ends of the row, gray where there is none.
 
     Args:
         num_directions: Directions shown, at most; largest variance first.
@@ -58,21 +58,21 @@ class TraversalVisualization(Visualization):
         if not values or clips is None:
             return None
         z = values["z"].flatten(0, 1)  # (n, L, A)
-        mean, moves, shares = directions(z.flatten(1), self.num_directions)
-        if not len(moves):
+        mean, scaled, shares = principal_directions(z.flatten(1), self.num_directions)
+        if not len(scaled):
             return None
-        path = mean + torch.tensor(STEPS, dtype=z.dtype)[:, None] * moves[:, None]  # (k, 5, L * A)
+        path = mean + torch.tensor(STEPS, dtype=z.dtype)[:, None] * scaled[:, None]  # (k, 5, L * A)
         path = path.flatten(0, 1).unflatten(1, z.shape[1:]).to(model.device)
         starts = clips.states[:, :1].to(model.device)
         with self.autocast():
             predicted = model.predict(
                 starts.repeat_interleave(len(path), dim=0), path.repeat(len(starts), 1, 1)[:, None].to(starts.dtype)
             )
-        after = model.encoder.to_image(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(moves), len(STEPS)))
+        after = model.encoder.to_image(predicted.to(starts.dtype))[:, 0].unflatten(0, (len(starts), len(scaled), len(STEPS)))
         first = enlarge(model.encoder.to_image(starts)[:, 0])
-        images, ends = enlarge(after), enlarge(change(after[:, :, -1], after[:, :, 0], gain=1.0))
+        images, ends = enlarge(after), enlarge(signed_difference(after[:, :, -1], after[:, :, 0], gain=1.0))
         width = first.shape[2]
-        heads = [hstack(*(caption(text, width) for text in _heads())) for _ in first]
+        heads = [hstack(*(caption(text, width) for text in _headings())) for _ in first]
         rows = [hstack(caption("", CELL), *heads, gap=6 * GAP)]
         for k, share in enumerate(shares):
             parts = [hstack(first[s], *images[s, k], ends[s, k]) for s in range(len(first))]
@@ -80,13 +80,13 @@ class TraversalVisualization(Visualization):
         return png(pad(vstack(*rows)))
 
 
-def _heads() -> list[str]:
-    """What the columns are."""
+def _headings() -> list[str]:
+    """Return the headings of the columns."""
     return ["start frame", *(f"{step:+d} sd" if step else "mean z" for step in STEPS), "+2 sd minus\n-2 sd"]
 
 
-def directions(z: Tensor, most: int) -> tuple[Tensor, Tensor, list[float]]:
-    """Mean (A,), principal directions (k, A), as long as the standard deviation along them, and their shares of the variance.
+def principal_directions(z: Tensor, most: int) -> tuple[Tensor, Tensor, list[float]]:
+    """Compute the mean (A,), principal directions (k, A) times standard deviations, and their shares of the variance.
 
     Each points to where its largest entry is positive. Directions without variance are left out.
 
@@ -101,5 +101,5 @@ def directions(z: Tensor, most: int) -> tuple[Tensor, Tensor, list[float]]:
     kept[most:] = False
     vectors = vectors[kept]
     vectors = vectors * vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True)).sign()
-    moves = variances[kept].sqrt()[:, None] * vectors
-    return z.mean(dim=0), moves.to(z.dtype), (variances[kept] / variances.sum()).tolist()
+    scaled = variances[kept].sqrt()[:, None] * vectors
+    return z.mean(dim=0), scaled.to(z.dtype), (variances[kept] / variances.sum()).tolist()

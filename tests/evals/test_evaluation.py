@@ -46,10 +46,10 @@ class Precision(Capacity):
 
     name = "precision"
 
-    def observe(self, observation, module):
+    def observe(self, observation, model):
         self.observing = torch.is_autocast_enabled("cpu")
 
-    def compute(self, module):
+    def compute(self, model):
         self.computing = torch.is_autocast_enabled("cpu")
         return Results()
 

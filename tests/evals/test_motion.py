@@ -162,8 +162,8 @@ def test_a_latent_that_always_moves_is_caught_by_static_pairs(clip):
 class Recorder(Motion):
     """Also keeps what was found for each transition."""
 
-    def values(self, module):
-        self.found = super().values(module)
+    def values(self, model):
+        self.found = super().values(model)
         return self.found
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lam.evals import Probe
-from lam.evals.common.factors import Continuous, Discrete, ground_truth_factors
+from lam.evals.common.factors import ContinuousFactor, DiscreteFactor, ground_truth_factors
 from lam.evals.common.probe_fits import CONTROLS
 from tests.evals.toy import ToyModel, clips, evaluate, observed, part
 
@@ -154,17 +154,17 @@ def test_discrete_causes_are_answered_by_risen_odds_not_by_the_majority():
     # class 1 has frequency 0.1; where its probability is 0.3 it is the better answer under balanced accuracy
     values = torch.tensor([0] * 90 + [1] * 10)
     everywhere = torch.arange(100)
-    factor = Discrete("flag", values, everywhere)
+    factor = DiscreteFactor("flag", values, everywhere)
     hinted = torch.zeros(100, dtype=torch.bool)
     hinted[:21] = hinted[-9:] = True  # 9 of 30 are of class 1
-    expected = torch.where(hinted[:, None], factor.columns[hinted].mean(dim=0), factor.columns[~hinted].mean(dim=0))
+    expected = torch.where(hinted[:, None], factor.targets[hinted].mean(dim=0), factor.targets[~hinted].mean(dim=0))
     score = factor.contributions(expected, everywhere).sum()
     assert score.item() == pytest.approx((69 / 90 + 9 / 10) / 2)
     assert factor.constant_contributions(everywhere).sum().item() == pytest.approx(0.5)
 
 
 def test_constant_answer_of_a_continuous_cause_has_r2_zero():
-    factor = Continuous("dx", normal(30, 1), torch.arange(20))
+    factor = ContinuousFactor("dx", normal(30, 1), torch.arange(20))
     assert factor.constant_contributions(torch.arange(20, 30)).sum().item() == pytest.approx(0, abs=1e-9)
 
 
@@ -183,9 +183,9 @@ def test_causes_that_do_not_vary_in_fitting_or_testing_are_skipped():
 def test_a_field_of_numbers_is_one_cause_with_their_mean_score():
     field = normal(12, 20)
     (factor,) = ground_truth_factors({"flicker": field}, torch.arange(6), torch.arange(6, 12))
-    predicted = factor.columns[6:] + 0.3
+    predicted = factor.targets[6:] + 0.3
     single = [
-        Continuous("one", field[:, [i]], torch.arange(6)).contributions(predicted[:, [i]], torch.arange(6, 12)).sum()
+        ContinuousFactor("one", field[:, [i]], torch.arange(6)).contributions(predicted[:, [i]], torch.arange(6, 12)).sum()
         for i in range(20)
     ]
     assert factor.name == "flicker"

@@ -5,7 +5,21 @@ import pytest
 import torch
 from PIL import Image
 
-from lam.viz.canvas import CELL, GAP, blank, caption, change, enlarge, flow, gif, hstack, pad, png, spread, vstack
+from lam.viz.canvas import (
+    CELL,
+    GAP,
+    blank,
+    caption,
+    enlarge,
+    evenly_spaced,
+    gif,
+    hstack,
+    pad,
+    png,
+    signed_difference,
+    vstack,
+    wrap,
+)
 
 
 def test_small_pictures_are_enlarged_without_blur():
@@ -20,8 +34,8 @@ def test_small_pictures_are_enlarged_without_blur():
 
 def test_change_is_signed_around_gray():
     before, after = torch.tensor([0.5, 0.5, 0.2, 1.0, 0.0]), torch.tensor([0.5, 0.6, 0.1, 0.0, 1.0])
-    torch.testing.assert_close(change(after, before), torch.tensor([0.5, 0.6, 0.4, 0.0, 1.0]))
-    torch.testing.assert_close(change(after, before, gain=1.0), torch.tensor([0.5, 0.55, 0.45, 0.0, 1.0]))
+    torch.testing.assert_close(signed_difference(after, before), torch.tensor([0.5, 0.6, 0.4, 0.0, 1.0]))
+    torch.testing.assert_close(signed_difference(after, before, gain=1.0), torch.tensor([0.5, 0.55, 0.45, 0.0, 1.0]))
 
 
 def ink(image: np.ndarray) -> np.ndarray:
@@ -67,7 +81,7 @@ def test_images_of_different_sizes_are_laid_side_by_side_and_on_top_of_one_anoth
 def test_strips_flow_in_lines_of_equal_length(width, lines):
     strips = [blank(10, 100)] * 6
     per_line = 6 // lines
-    assert flow(strips, gap=20, width=width).shape == (lines * 10 + (lines - 1) * 20, per_line * 100 + (per_line - 1) * 20, 3)
+    assert wrap(strips, gap=20, width=width).shape == (lines * 10 + (lines - 1) * 20, per_line * 100 + (per_line - 1) * 20, 3)
 
 
 def test_png_keeps_every_pixel():
@@ -88,6 +102,6 @@ def test_gif_moves_at_the_pace_asked_for_and_repeats():
 
 
 def test_few_of_many_include_the_ends():
-    assert spread(8, 5) == [0, 2, 4, 5, 7]
-    assert spread(2, 5) == [0, 1]
-    assert spread(5, 5) == [0, 1, 2, 3, 4]
+    assert evenly_spaced(8, 5) == [0, 2, 4, 5, 7]
+    assert evenly_spaced(2, 5) == [0, 1]
+    assert evenly_spaced(5, 5) == [0, 1, 2, 3, 4]

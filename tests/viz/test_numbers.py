@@ -1,4 +1,4 @@
-"""What boards write beside pictures, against the formula written out for the toy model, whose latents add up."""
+"""What visualizations write beside pictures, against the formula written out for the toy model, whose latents add up."""
 
 import numpy as np
 import pytest
@@ -112,22 +112,22 @@ def test_transfer(monkeypatch, tmp_path, model):
 
 def test_pairs_show_each_clip_once(tmp_path, monkeypatch, model):
     seen = {}
-    monkeypatch.setattr(transfer, "strips", lambda module, a, b, c: seen.update(a=a, b=b, c=c) or original(module, a, b, c))
+    monkeypatch.setattr(transfer, "filmstrips", lambda model, a, b, c: seen.update(a=a, b=b, c=c) or original(model, a, b, c))
     validate(tmp_path, TransferVisualization(), model=model)
     z = torch.cat([seen["a"][1], seen["b"][1], seen["c"]])
     assert len(torch.unique(z, dim=0)) == len(z) == 12
 
 
-original = transfer.strips
+original = transfer.filmstrips
 
 
 def test_codes_are_ranked_with_the_z_they_first_came_with():
     codes = torch.tensor([[3, 1], [0, 0], [3, 1], [2, 2], [0, 0], [3, 1]])
-    tuples, z, shares = code_gallery.ranked(codes, torch.arange(6)[:, None])
+    tuples, z, shares = code_gallery.rank_codes(codes, torch.arange(6)[:, None])
     assert tuples.tolist() == [[3, 1], [0, 0], [2, 2]]
     assert z.flatten().tolist() == [0, 1, 3]
     assert shares == pytest.approx([1 / 2, 1 / 3, 1 / 6])
-    assert code_usage.shares(codes).tolist() == pytest.approx(shares)
+    assert code_usage.code_shares(codes).tolist() == pytest.approx(shares)
 
 
 def test_gallery_and_usage_say_how_often_each_code_occurs(monkeypatch, tmp_path):
@@ -158,7 +158,7 @@ def test_the_gallery_predicts_with_the_code_that_it_names(tmp_path):
     model.predict = predict
     starts = model.clip_buffer.clips(2).states[:, :1]
     codes = torch.cat([model.validation_step(batch).bottleneck_output.codes for batch in batches()]).flatten(0, 1)
-    tuples, _, _ = code_gallery.ranked(codes, codes)
+    tuples, _, _ = code_gallery.rank_codes(codes, codes)
     assert torch.equal(asked["states"], starts.repeat_interleave(4, dim=0))
     torch.testing.assert_close(asked["z"], (0.2 * tuples[:4] - 0.1)[:, None, None].repeat(2, 1, 1, 1))
 
@@ -168,7 +168,7 @@ def test_directions_are_those_of_scikit_learn():
 
     mixing = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
     z = torch.randn(400, 5, generator=torch.Generator().manual_seed(1)) @ mixing + 3
-    mean, moves, shares = traversal.directions(z, 3)
+    mean, moves, shares = traversal.principal_directions(z, 3)
     pca = PCA(3).fit(z.double().numpy())
     np.testing.assert_allclose(mean, pca.mean_, rtol=1e-5)
     np.testing.assert_allclose(shares, pca.explained_variance_ratio_, rtol=1e-5)
@@ -179,9 +179,9 @@ def test_directions_are_those_of_scikit_learn():
 
 def test_directions_without_variance_are_left_out():
     z = torch.zeros(50, 4)
-    assert traversal.directions(z, 3)[1].shape == (0, 4)
+    assert traversal.principal_directions(z, 3)[1].shape == (0, 4)
     z[:, 2] = torch.linspace(-1, 1, 50)
-    _, moves, shares = traversal.directions(z + 1, 3)
+    _, moves, shares = traversal.principal_directions(z + 1, 3)
     assert shares == pytest.approx([1.0])
     torch.testing.assert_close(moves, torch.tensor([[0, 0, z[:, 2].std(correction=0).item(), 0]]))
 
@@ -207,7 +207,7 @@ def test_rate_points_are_joined_coder_by_coder():
     assert rate.by_coder(points) == {"b": [(1, 0.5), (2, 0.1)], "a": [(3, 0.2)]}
 
 
-def test_the_projector_finds_latents_and_causes_of_each_transition(tmp_path):
+def test_the_projector_finds_latents_and_factors_of_each_transition(tmp_path):
     model = Model()
     validate(tmp_path, EmbeddingVisualization(num_points=25), model=model)
     (points,) = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig()).embeddings

@@ -1,4 +1,4 @@
-"""Boards in a validation pass: each writes its tag and its file, or nothing where there is nothing to show."""
+"""Visualizations in a validation pass: each writes its tag and its file, or nothing where there is nothing to show."""
 
 import io
 
@@ -20,7 +20,7 @@ ALWAYS = {"boards/prediction", "boards/rollout", "boards/transfer", "boards/leak
 class Curve(Rate):
     """Has measured a curve."""
 
-    def compute(self, module):
+    def compute(self, model):
         points = [{"coder": "scalar", "bits": bits, "rise": 0.0, "error": 1 / (1 + bits)} for bits in (0.0, 2.0, 1.0)]
         return Results(curves={"points": points}, clips={"unquantized": (torch.arange(2), torch.tensor([0.2, 0.4]))})
 
@@ -36,8 +36,9 @@ class Curve(Rate):
     ids=["continuous", "discrete", "none"],
 )
 def test_tags_and_files_of_each_kind_of_latent(bottleneck, tags, frames, tmp_path):
-    boards = [board() for board in CATALOG]
-    trainer = validate(tmp_path, *boards, Curve(), model=Model(bottleneck), data=batches(frames=frames))  # Rate comes last
+    visualizations = [each() for each in CATALOG]
+    last = Curve()  # the order of callbacks does not matter
+    trainer = validate(tmp_path, *visualizations, last, model=Model(bottleneck), data=batches(frames=frames))
     shown = images(trainer)
     assert set(shown) == tags
     written = {f"boards/{path.stem}": path for path in tmp_path.glob("boards/*.*")}
@@ -53,21 +54,21 @@ def test_tags_and_files_of_each_kind_of_latent(bottleneck, tags, frames, tmp_pat
         if tag == "boards/rollout":
             assert picture.n_frames == frames
     assert (tmp_path / "projector_config.pbtxt").exists() == (not isinstance(bottleneck, Mute))
-    for board in boards:
-        assert board.results.curves["seconds"] > 0
-        assert board.results.metrics == {}
+    for each in visualizations:
+        assert each.results.curves["seconds"] > 0
+        assert each.results.metrics == {}
 
 
 def test_a_single_source_has_no_pairs_and_no_rate_no_curve(tmp_path):
     data = batches(sources=["one"] * 40)
-    trainer = validate(tmp_path, *(board() for board in CATALOG), model=Model(), data=data)
+    trainer = validate(tmp_path, *(each() for each in CATALOG), model=Model(), data=data)
     assert set(images(trainer)) == {"boards/prediction", "boards/rollout", "boards/traversal"}
 
 
 def test_what_an_earlier_pass_showed_goes_when_there_is_nothing_to_show_any_more(tmp_path):
-    validate(tmp_path, *(board() for board in CATALOG), model=Model(Signs(3, 1)))
+    validate(tmp_path, *(each() for each in CATALOG), model=Model(Signs(3, 1)))
     assert (tmp_path / "boards" / "code_usage.png").exists()
-    validate(tmp_path, *(board() for board in CATALOG), model=Model(Mute(3, 1)))
+    validate(tmp_path, *(each() for each in CATALOG), model=Model(Mute(3, 1)))
     assert {path.name for path in tmp_path.glob("boards/*.*")} == {
         "prediction.png",
         "rollout.gif",
@@ -90,7 +91,7 @@ class TestModel(Model):
     on_test_epoch_start = Model.on_validation_epoch_start
 
 
-def test_other_data_leave_the_boards_of_the_run_alone(tmp_path):
+def test_other_data_leave_the_pictures_of_the_run_alone(tmp_path):
     validate(tmp_path, PredictionVisualization(), EmbeddingVisualization(), model=TestModel(), method="test")
     assert not (tmp_path / "boards").exists() and not (tmp_path / "projector_config.pbtxt").exists()
 
@@ -98,30 +99,30 @@ def test_other_data_leave_the_boards_of_the_run_alone(tmp_path):
 class Precise(PredictionVisualization):
     """Notes in which precision the model is asked and whether gradients are off."""
 
-    def draw(self, module):
-        infer, self.found = module.predict, []
-        module.predict = lambda *args: (
+    def draw(self, model):
+        infer, self.found = model.predict, []
+        model.predict = lambda *args: (
             self.found.append((torch.is_autocast_enabled("cpu"), torch.is_inference_mode_enabled())) or infer(*args)
         )
-        drawn = super().draw(module)
-        del module.predict
+        drawn = super().draw(model)
+        del model.predict
         return drawn
 
 
 def test_the_model_is_asked_in_the_precision_of_the_run(tmp_path):
-    board = Precise()
-    validate(tmp_path, board, precision="bf16-mixed")
-    assert board.found == [(True, True)]
+    visualization = Precise()
+    validate(tmp_path, visualization, precision="bf16-mixed")
+    assert visualization.found == [(True, True)]
 
 
-def test_all_boards_work_in_mixed_precision(tmp_path):
-    validate(tmp_path, *(board() for board in CATALOG), Curve(), precision="bf16-mixed")
-    validate(tmp_path, *(board() for board in CATALOG), Curve(), model=Model(Signs(3, 1)), precision="bf16-mixed")
+def test_all_visualizations_work_in_mixed_precision(tmp_path):
+    validate(tmp_path, *(each() for each in CATALOG), Curve(), precision="bf16-mixed")
+    validate(tmp_path, *(each() for each in CATALOG), Curve(), model=Model(Signs(3, 1)), precision="bf16-mixed")
 
 
 def test_two_passes_draw_the_same(tmp_path):
     for name in ("one", "other"):
-        validate(tmp_path / name, *(board() for board in CATALOG), Curve())
+        validate(tmp_path / name, *(each() for each in CATALOG), Curve())
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one" / "boards").rglob("*.*"))
     assert len(files) == 8
     for file in files:
@@ -129,25 +130,25 @@ def test_two_passes_draw_the_same(tmp_path):
 
 
 def drawn(share: slice | None = None) -> dict:
-    """What boards draw when this process sees a share of the clips."""
+    """What visualizations draw when this process sees a share of the clips."""
     import torch.distributed as dist
 
     from tests.viz.toy import batches
 
     found = {}
     for kind in (ToyBottleneck, Signs):
-        model, boards = Model(kind(3, 1)).eval(), [board() for board in CATALOG if board is not EmbeddingVisualization]
-        for board in boards:
-            board.prepare(model)
+        model, visualizations = Model(kind(3, 1)).eval(), [each() for each in CATALOG if each is not EmbeddingVisualization]
+        for each in visualizations:
+            each.prepare(model)
         model.on_validation_epoch_start()
         turn = dist.get_rank() if dist.is_initialized() else 0
         count = dist.get_world_size() if dist.is_initialized() else 1
         with torch.inference_mode():
             for batch in list(batches(48))[turn::count]:
                 observation = model.validation_step(batch)
-                for board in boards:
-                    board.observe(observation, model)
-            found[kind.__name__] = {board.name: board.draw(model) for board in boards}
+                for each in visualizations:
+                    each.observe(observation, model)
+            found[kind.__name__] = {each.name: each.draw(model) for each in visualizations}
     return found
 
 
@@ -158,9 +159,9 @@ def test_two_processes_draw_what_one_draws(tmp_path):
 
 
 def test_the_step_is_that_of_the_weights(tmp_path):
-    board = RolloutVisualization()
-    trainer = validate(tmp_path, board)
-    board.on_load_checkpoint(trainer, trainer.lightning_module, {"global_step": 250})
+    visualization = RolloutVisualization()
+    trainer = validate(tmp_path, visualization)
+    visualization.on_load_checkpoint(trainer, trainer.lightning_module, {"global_step": 250})
     trainer.validate(Model(), batches(), verbose=False)
     assert [event.step for event in images(trainer)["boards/rollout"]] == [0, 250]
 
@@ -168,6 +169,6 @@ def test_the_step_is_that_of_the_weights(tmp_path):
 def test_rate_curves_of_an_earlier_pass_are_not_shown(tmp_path):
     rate = Curve()
     trainer = validate(tmp_path, RateVisualization(), rate)
-    rate.compute = lambda module: Results()
+    rate.compute = lambda model: Results()
     trainer.validate(Model(), batches(), verbose=False)
     assert len(images(trainer)["boards/rate"]) == 1

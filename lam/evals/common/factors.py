@@ -1,4 +1,4 @@
-"""A ground-truth factor, as something that probes predict and are scored on."""
+"""Ground-truth factors as targets of probes, and the scores of their predictions."""
 
 from __future__ import annotations
 
@@ -6,48 +6,49 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lam.metrics.scores import balanced_accuracy_contributions, r2_contributions, recall_weights
 
-MANY = 16
+MAX_COMPONENTS = 16
 """A continuous factor with more components is a field (the brightness of every patch), scored as one."""
 
 
 class GroundTruthFactor(ABC):
-    """One ground-truth factor of n transitions.
+    """Ground-truth factor of n transitions.
 
     Attributes:
         name: Its name in keys.
-        score: What its probes are scored by, in keys: ``r2`` or ``accuracy``.
-        columns: What a probe should say about each transition, (n, q) float32, about standardized.
+        score: Name of its score in keys: ``r2`` or ``accuracy``.
+        targets: Targets of a probe at each transition, (n, q) float32, about standardized.
     """
 
     score: str
 
-    def __init__(self, name: str, columns: Tensor) -> None:
+    def __init__(self, name: str, targets: Tensor) -> None:
         self.name = name
-        self.columns = columns.float()
+        self.targets = targets.float()
 
     @abstractmethod
     def contributions(self, predicted: Tensor, test: Tensor) -> Tensor:
-        """What each test row (m,) adds to the score, (m,), of predicted columns (m, q)."""
+        """Compute what each test row (m,) adds to the score, (m,), of predicted targets (m, q)."""
 
     @abstractmethod
     def constant_contributions(self, test: Tensor) -> Tensor:
-        """What each test row adds to the score of the best answer that is always the same, (m,)."""
+        """Compute what each test row adds to the score of the best constant prediction, (m,)."""
 
     @abstractmethod
     def bins(self) -> Tensor:
-        """The factor as few symbols, (n,) int64."""
+        """Return the factor as few symbols, (n,) int64."""
 
 
-class Continuous(GroundTruthFactor):
-    """One number or a field of numbers, scored by R², of a field the mean R² of its numbers.
+class ContinuousFactor(GroundTruthFactor):
+    """Factor of one number or a field of numbers, scored by R², of a field the mean R² of its numbers.
 
     Args:
         name: Its name in keys.
         values: The numbers at each transition, (n, q), each varying among those for fitting and among those for testing.
-        fit: Places of the transitions for fitting, which fix location and scale.
+        fit: Indices of the transitions for fitting, which fix location and scale.
     """
 
     score = "r2"
@@ -56,31 +57,32 @@ class Continuous(GroundTruthFactor):
         known = values[fit].double()
         super().__init__(name, (values.double() - known.mean(dim=0)) / known.std(dim=0, correction=0))
 
+    @override
     def contributions(self, predicted: Tensor, test: Tensor) -> Tensor:
-        """Adds up to R²."""
-        return r2_contributions(predicted, self.columns[test])
+        return r2_contributions(predicted, self.targets[test])
 
+    @override
     def constant_contributions(self, test: Tensor) -> Tensor:
-        """The mean of the test rows has R² 0."""
-        target = self.columns[test].double()
+        target = self.targets[test].double()  # whose mean has R² 0
         return r2_contributions(target.mean(dim=0).expand_as(target), target)
 
+    @override
     def bins(self) -> Tensor:
-        """Eight bins of equal counts, fewer where values repeat; of a field by the mean of its numbers."""
-        values = self.columns.mean(dim=1)
+        # eight of equal counts, fewer where values repeat; of a field by the mean of its numbers
+        values = self.targets.mean(dim=1)
         return torch.bucketize(values, torch.quantile(values, torch.linspace(0, 1, 9)[1:-1]).unique())
 
 
-class Discrete(GroundTruthFactor):
-    """One of several classes, scored by balanced accuracy, the mean recall over the classes that occur.
+class DiscreteFactor(GroundTruthFactor):
+    """Factor of several classes, scored by balanced accuracy, the mean recall over the classes that occur.
 
-    The columns are the classes seen in fitting, 1 / frequency - 1 where a transition is of the class, else -1: what least
-    squares says is then largest for the class whose odds rose most, which is the best answer for this score.
+    The targets are the classes seen in fitting, 1 / frequency - 1 where a transition is of the class, else -1: the least
+    squares prediction is then largest for the class whose odds rose most, which is the best answer for this score.
 
     Args:
         name: Its name in keys.
         values: The class at each transition, (n,) int64.
-        fit: Places of the transitions for fitting.
+        fit: Indices of the transitions for fitting.
     """
 
     score = "accuracy"
@@ -92,40 +94,42 @@ class Discrete(GroundTruthFactor):
         columns = (values[:, None] == self.classes) / frequency - 1
         super().__init__(name, columns / columns[fit].std(correction=0))
 
+    @override
     def contributions(self, predicted: Tensor, test: Tensor) -> Tensor:
-        """Adds up to the balanced accuracy."""
         return balanced_accuracy_contributions(self.classes[predicted.argmax(dim=1)], self.values[test])
 
+    @override
     def constant_contributions(self, test: Tensor) -> Tensor:
-        """Any one class is right for one of the k classes: 1/k."""
-        target = self.values[test]
+        target = self.values[test]  # any one of k classes has balanced accuracy 1/k
         return recall_weights(target) / len(torch.unique(target))
 
+    @override
     def bins(self) -> Tensor:
-        """The classes themselves."""
         return self.values
 
 
 def ground_truth_factors(labels: dict[str, Tensor], fit: Tensor, test: Tensor) -> list[GroundTruthFactor]:
-    """The factors that vary both in fitting and in testing, in the order of their names.
+    """Make factors of the labels that vary both in fitting and in testing, in the order of their names.
 
     Args:
-        labels: Labels by name, (n, ...). Integers are discrete factors. Floating point is continuous; of up to ``MANY``
-            components each is a factor, ``<name>_<component>``.
-        fit: Places of the transitions for fitting.
-        test: Places of the transitions for testing.
+        labels: Labels by name, (n, ...). Integers are discrete factors. Floating point is continuous; of up to
+            ``MAX_COMPONENTS`` components each is a factor, ``<name>_<component>``.
+        fit: Indices of the transitions for fitting.
+        test: Indices of the transitions for testing.
     """
     factors: list[GroundTruthFactor] = []
     for name, values in sorted(labels.items()):
         flat = values.flatten(1) if values.ndim > 1 else values[:, None]
         varies = (flat[fit] != flat[fit[0]]).any(dim=0) & (flat[test] != flat[test[0]]).any(dim=0)
-        if values.is_floating_point() and flat.shape[1] > MANY:
-            factors += [Continuous(name, flat[:, varies], fit)] if varies.any() else []
+        if values.is_floating_point() and flat.shape[1] > MAX_COMPONENTS:
+            factors += [ContinuousFactor(name, flat[:, varies], fit)] if varies.any() else []
             continue
         for component in varies.nonzero()[:, 0].tolist():
             full = name if flat.shape[1] == 1 else f"{name}_{component}"
             column = flat[:, component]
             factors.append(
-                Continuous(full, column[:, None], fit) if values.is_floating_point() else Discrete(full, column, fit)
+                ContinuousFactor(full, column[:, None], fit)
+                if values.is_floating_point()
+                else DiscreteFactor(full, column, fit)
             )
     return factors

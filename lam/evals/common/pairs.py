@@ -1,4 +1,4 @@
-"""Evaluations that put two clips together: what one's latents do to the other."""
+"""Evaluations of pairs of clips: the effect of one clip's latents on another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lam.models.clip_buffer import BufferedClips
 
 
 class PairEvaluation(Evaluation):
-    """Compares clips of the clip buffer with others of the clip buffer; each process deals with its share.
+    """Compare clips of the clip buffer with others of the clip buffer; each process computes a part.
 
     Args:
         num_clips: Clips compared, at most.
@@ -40,24 +40,26 @@ class PairEvaluation(Evaluation):
         pass  # the model fills the clip buffer itself
 
     @abstractmethod
-    def compare(self, model: WorldModel, clips: BufferedClips, places: Tensor) -> dict[str, Tensor]:
-        """Values (b, ...) of the clips at some places (b,) of the clip buffer, by name, the same names every time."""
+    def compare(self, model: WorldModel, clips: BufferedClips, indices: Tensor) -> dict[str, Tensor]:
+        """Compute values (b, ...) of the clips at some indices (b,) of the clip buffer, by name, the same names every time."""
 
     def values(self, model: WorldModel) -> tuple[Tensor, dict[str, Tensor]]:
-        """Positions (n,) in ascending order and values (n, ...) of all clips; empty where clips have no cross_source_pairs."""
+        """Return positions (n,) in ascending order and values (n, ...) of all clips; empty where all are of one source."""
         clips = model.clip_buffer.clips(self.num_clips)
         if clips is None or len(torch.unique(clips.source)) < 2:
             return torch.empty(0, dtype=torch.int64), {}
         rows: list[dict[str, Tensor]] = []
         with self.autocast():
-            for places in clips.local_indices(self.batch):
-                found = self.compare(model, clips, places)
-                rows.append({"": clips.position[places], **{name: value.double().cpu() for name, value in found.items()}})
+            for indices in clips.local_indices(self.batch):
+                found = self.compare(model, clips, indices)
+                rows.append(
+                    {"position": clips.position[indices], **{name: value.double().cpu() for name, value in found.items()}}
+                )
         own = {name: torch.cat([row[name] for row in rows]) for name in rows[0]} if rows else {}
-        position, *columns = gather(own.pop("", torch.empty(0, dtype=torch.int64)), *own.values())
+        position, *columns = gather(own.pop("position", torch.empty(0, dtype=torch.int64)), *own.values())
         return position, dict(zip(self.names(own), columns, strict=True))
 
     @staticmethod
     def names(own: dict[str, Tensor]) -> list[str]:
-        """Names of the values; a process without a share learns them from the others."""
+        """Return the names of the values; a process without clips learns them from the others."""
         return next(names for names in gather_objects(list(own)) if names)

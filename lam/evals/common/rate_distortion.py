@@ -18,20 +18,20 @@ from lam.metrics.quantization import fit_codebooks, fit_transform, quantize_scal
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import BufferedClips
 
-PROBES = 4
-"""Random projections of a clip's predictions whose gradients tell the sensitivity."""
+NUM_PROJECTIONS = 4
+"""Random projections of a clip's predictions whose gradients give the sensitivity."""
 
-FINER = 2 ** (1 / 3)
+STEP_RATIO = 2 ** (1 / 3)
 """Ratio of a step of the scalar quantizer to the next: a third of a bit a component. The chord between two points is then no
 more than 0.02 bit a component above the curve through them."""
 
-RUNGS = 30
-"""Steps at most."""
+MAX_STEPS = 30
+"""Steps of the scalar quantizer at most."""
 
-NO_LOSS = 1e-3
+NEGLIGIBLE = 1e-3
 """Rise of the error, as a share of what z closes, at which no finer step is tried."""
 
-WEIGHTS = [2.0**-i for i in range(9, -2, -1)]
+BIT_PRICES = [2.0**-i for i in range(9, -2, -1)]
 """Prices of a bit in the vector quantizer, as shares of the variance."""
 
 MAX_CODES = 1024
@@ -39,8 +39,8 @@ MAX_CODES = 1024
 
 
 @dataclass
-class Point:
-    """One way of coding z.
+class RatePoint:
+    """Bits and error of one way of coding z.
 
     Attributes:
         coder: ``mean``, ``scalar``, ``vector`` or ``code``.
@@ -53,12 +53,12 @@ class Point:
     error: Tensor
 
 
-class Trial:
-    """Predicts clips of the clip buffer with other latents than their own, or asks how much each number of theirs matters.
+class ClipPredictor:
+    """Predict clips of the clip buffer with other latents than their own, or differentiate predictions by their latents.
 
     Args:
         model: The model.
-        clips: The clips, the same on every process; each process deals with its share.
+        clips: Clips, the same on every process; each process predicts a part.
         batch: Clips at a time.
         autocast: Makes the context of the run's precision.
     """
@@ -72,59 +72,59 @@ class Trial:
         self.autocast = autocast
 
     def error(self, z: Tensor) -> Tensor:
-        """Mean error of each clip, (n,), with latents (n (T-1), L A) of all its transitions and the true states before each."""
+        """Compute the mean error of each clip, (n,), with latents (n (T-1), L A) and the true states before each."""
         z = z.view_as(self.clips.z).to(self.clips.z.dtype)
         found = [torch.empty(0, dtype=torch.float64)]
         with self.autocast():
-            for places in self.clips.local_indices(self.batch):
-                states, given = (x[places].to(self.model.device) for x in (self.clips.states, z))
+            for indices in self.clips.local_indices(self.batch):
+                states, given = (x[indices].to(self.model.device) for x in (self.clips.states, z))
                 error = self.model.error(self.model.predict(states[:, :-1], given), states[:, 1:])
                 found.append(error.double().mean(dim=1).cpu())
         return self._gather(found)
 
     def gradients(self) -> Tensor:
-        """Gradients (m, L A) of random projections of a clip's predictions, one for each of its transitions."""
-        found = [torch.empty(0, self.clips.z.shape[1], PROBES, self.clips.z[0, 0].numel())]
+        """Compute gradients (m, L A) of random projections of a clip's predictions, one for each of its transitions."""
+        found = [torch.empty(0, self.clips.z.shape[1], NUM_PROJECTIONS, self.clips.z[0, 0].numel())]
         # validation runs in inference mode, whose tensors have no gradients: hence the clones
         with torch.inference_mode(False), torch.enable_grad(), self.autocast():
-            for places in self.clips.local_indices(self.batch):
-                states, z = (x[places].clone().to(self.model.device) for x in (self.clips.states, self.clips.z))
+            for indices in self.clips.local_indices(self.batch):
+                states, z = (x[indices].clone().to(self.model.device) for x in (self.clips.states, self.clips.z))
                 predicted = self.model.predict(states[:, :-1], z.requires_grad_())
-                noise = [_probes(seed, predicted.shape[1:]) for seed in self.clips.position[places].tolist()]
-                probes = torch.stack(noise, dim=1).to(predicted)
-                rows = [torch.autograd.grad(predicted, z, probe, retain_graph=True)[0] for probe in probes]
+                noise = [_projections(seed, predicted.shape[1:]) for seed in self.clips.position[indices].tolist()]
+                projections = torch.stack(noise, dim=1).to(predicted)
+                rows = [torch.autograd.grad(predicted, z, projection, retain_graph=True)[0] for projection in projections]
                 found.append(torch.stack(rows, dim=2).flatten(3).float().cpu())
         return self._gather(found).flatten(0, 2)
 
     def _gather(self, found: list[Tensor]) -> Tensor:
-        """Values (n, ...) of all clips from those of this process, in the order of the clips."""
+        """Gather values (n, ...) of all clips from those of each process, in the order of the clips."""
         return gather(torch.cat([*self.clips.local_indices(self.batch)] or [torch.arange(0)]), torch.cat(found))[1]
 
 
-def _probes(seed: int, shape: torch.Size) -> Tensor:
-    """Standard normal noise (PROBES, *shape) that belongs to a clip."""
-    return torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(seed))
+def _projections(seed: int, shape: torch.Size) -> Tensor:
+    """Draw standard normal noise (NUM_PROJECTIONS, *shape) that belongs to a clip."""
+    return torch.randn(NUM_PROJECTIONS, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def rate_error_points(trial: Trial, fit: Tensor, gradients: Tensor, unquantized: Tensor) -> Iterator[Point]:
-    """Points of coders fitted on the latents of other sources.
+def rate_error_points(predictor: ClipPredictor, fit: Tensor, gradients: Tensor, unquantized: Tensor) -> Iterator[RatePoint]:
+    """Measure rate-error points of coders fitted on the latents of other sources.
 
-    z replaced by its mean; then a scalar quantizer from coarse to fine, until next to nothing is lost; then a vector
+    z replaced by its mean; then a scalar quantizer from coarse to fine, until the loss is negligible; then a vector
     quantizer from fine to coarse. Those that decode z as the point before are left out.
 
     Args:
-        trial: The clips that are coded.
+        predictor: Clips that are coded.
         fit: Latents that coders are fitted on, (n, L A).
         gradients: Gradients of predictions, (m, L A), for the sensitivity.
         unquantized: Error of each coded clip with z as it is, (n,).
     """
     transform = fit_transform(fit, gradients)
-    known, new = transform.components(fit), transform.components(trial.clips.z.flatten(2).flatten(0, 1))
+    known, new = transform.components(fit), transform.components(predictor.clips.z.flatten(2).flatten(0, 1))
     variance = known.square().sum(dim=1).mean()
     decoded = torch.zeros_like(new)
 
     def differs(components: Tensor) -> bool:
-        """Whether something is decoded otherwise than at the last point."""
+        """Tell whether something is decoded otherwise than at the last point."""
         nonlocal decoded
         loss = (components - new).square().sum(dim=1).mean()
         change = (loss - (decoded - new).square().sum(dim=1).mean()).abs()
@@ -133,23 +133,23 @@ def rate_error_points(trial: Trial, fit: Tensor, gradients: Tensor, unquantized:
         decoded = components
         return True
 
-    def point(coder: str, bits: Tensor, z: Tensor) -> Point:
-        return Point(coder, bits.double().view(len(unquantized), -1).mean(dim=1), trial.error(z))
+    def point(coder: str, bits: Tensor, z: Tensor) -> RatePoint:
+        return RatePoint(coder, bits.double().view(len(unquantized), -1).mean(dim=1), predictor.error(z))
 
-    free = point("mean", new.new_zeros(len(new)), transform.mean.expand(len(new), -1))
-    yield free
+    mean = point("mean", new.new_zeros(len(new)), transform.mean.expand(len(new), -1))
+    yield mean
     if not known.shape[1]:
         return
-    enough = unquantized.mean() + NO_LOSS * (free.error - unquantized).mean()
+    acceptable = unquantized.mean() + NEGLIGIBLE * (mean.error - unquantized).mean()
     widest = 4 * known.std(dim=0).max().item()
-    for rung in range(RUNGS):
-        bits, components = quantize_scalars(known, new, widest / FINER**rung)
+    for i in range(MAX_STEPS):
+        bits, components = quantize_scalars(known, new, widest / STEP_RATIO**i)
         if differs(components):
             scalar = point("scalar", bits, transform.latents(components))
             yield scalar
-            if scalar.error.mean() <= enough:
+            if scalar.error.mean() <= acceptable:
                 break
-    books = fit_codebooks(known.float(), [w * variance.item() for w in WEIGHTS], max(1, min(MAX_CODES, len(known) // 4)))
+    books = fit_codebooks(known.float(), [w * variance.item() for w in BIT_PRICES], max(1, min(MAX_CODES, len(known) // 4)))
     for book in books:
         codes = book.assign(new.float())
         if differs(book.codes[codes].double()):
@@ -158,13 +158,13 @@ def rate_error_points(trial: Trial, fit: Tensor, gradients: Tensor, unquantized:
 
 
 def sampled_error(observation: Observation, model: WorldModel) -> Tensor:
-    """Error (B, T-1) with a z that is drawn, each clip's noise a function of its position."""
+    """Compute the error (B, T-1) with a sampled z, each clip's noise a function of its position."""
     z = model.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z
     return model.error(model.predict(observation.states[:, :-1], z), observation.states[:, 1:])
 
 
 def discrete_bits(positions: Tensor, codes: Tensor, bits: Tensor, fit: Tensor) -> Results:
-    """Bits of codes (n, T-1, C) of n clips, with bits (n, T-1) their capacity and fit (n,) the clips for fitting."""
+    """Measure bits of codes (n, T-1, C) of n clips, with bits (n, T-1) their capacity and fit (n,) the clips for fitting."""
     tuples = symbols(codes.flatten(0, 1)).view(codes.shape[:2])
     capacity = bits.mean().item()
     results = Results(
@@ -186,6 +186,6 @@ def discrete_bits(positions: Tensor, codes: Tensor, bits: Tensor, fit: Tensor) -
 
 
 def _held_out(symbols: Tensor, fit: Tensor, alphabet_bits: float) -> Tensor:
-    """Mean code length of each clip that is not for fitting; symbols (n, T-1), fit (n,)."""
+    """Compute the mean code length of each clip that is not for fitting; symbols (n, T-1), fit (n,)."""
     lengths = code_lengths(symbols[fit].flatten(), symbols[~fit].flatten(), alphabet_bits)
     return lengths.view(-1, symbols.shape[1]).mean(dim=1)

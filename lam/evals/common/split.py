@@ -1,4 +1,4 @@
-"""Which clips an evaluation fits on and which it tests on; no video or episode is on both sides."""
+"""Split of clips into those that an evaluation fits on and those that it tests on, by video or episode."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ HOLD_BACK = 4
 
 
 def fit_half(sources: Tensor) -> Tensor:
-    """Which clips, (n,) bool, are for fitting; the others are for testing, and no source is on both sides.
+    """Choose the clips for fitting, (n,) bool; the others are for testing, and no source is on both sides.
 
     The sources, sorted by the hash of their name, go to the two sides in turn.
 
     Args:
         sources: Source of each clip as ``source_ids`` gives it, (n,).
     """
-    place: Tensor = torch.unique(sources, return_inverse=True)[1]
-    return place % 2 == 0
+    index: Tensor = torch.unique(sources, return_inverse=True)[1]
+    return index % 2 == 0
 
 
 def fit_values(domain: Tensor) -> Tensor:
-    """Which clips, (n,) bool, show a body, camera or scene to fit on; the others show one to test transfer on.
+    """Choose the clips, (n,) bool, of bodies, cameras or scenes to fit on; the others are for testing transfer.
 
     The values that occur go to the two sides in turn.
 
     Args:
-        domain: Which body, camera or scene each clip shows, (n,) int64.
+        domain: Body, camera or scene that each clip shows, (n,) int64.
     """
-    place: Tensor = torch.unique(domain, return_inverse=True)[1]
-    return place % 2 == 0
+    index: Tensor = torch.unique(domain, return_inverse=True)[1]
+    return index % 2 == 0
 
 
 class Split:
-    """The transitions of n clips, for fitting and for testing; a place is clip * (T-1) + transition.
+    """Transitions of n clips for fitting and for testing; the index of one is clip * (T-1) + transition.
 
     Attributes:
         test_clips: Clips for testing, ascending.
-        test: Places of their transitions, clip by clip.
-        order: Places of the transitions for fitting, in the order in which they are labeled: one of every clip before a
+        test: Indices of their transitions, clip by clip.
+        order: Indices of the transitions for fitting, in the order in which they are labeled: one of every clip before a
             second one of any, clips in an arbitrary order that their positions fix.
         num_clips: Number of clips for fitting.
 
     Args:
         positions: Position of each clip, (n,).
-        fit: Which clips are for fitting, (n,) bool.
-        test: Which are for testing, (n,) bool.
+        fit: Clips for fitting, (n,) bool.
+        test: Clips for testing, (n,) bool.
         transitions: Transitions of a clip, T-1.
     """
 
@@ -64,7 +64,7 @@ class Split:
         self.test = (self.test_clips[:, None] * transitions + torch.arange(transitions)).flatten()
 
     def labels(self, budget: int | None = None) -> LabelSplit:
-        """The first labels, or all, those of every fourth clip held back."""
+        """Return the first labels, or all, those of every fourth clip held back."""
         order = self.order[:budget]
         held = torch.arange(len(order)) % self.num_clips % HOLD_BACK == HOLD_BACK - 1
         return LabelSplit(order[~held], order[held])

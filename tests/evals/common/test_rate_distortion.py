@@ -43,7 +43,7 @@ def own(results) -> list[float]:
 @pytest.fixture
 def all_tried(monkeypatch):
     """Compares with theory, without the chance of few clips."""
-    monkeypatch.setattr("lam.evals.rate.MAX_TRIED", 10**9)
+    monkeypatch.setattr("lam.evals.rate.MAX_CODED", 10**9)
 
 
 def assert_near_rate_distortion(results, moved: torch.Tensor):
