@@ -28,12 +28,12 @@ class ColorGrid(Encoder):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Encode frames (B, F, 3, H, W) uint8 into states (B, T, N, D) with F = T."""
-        colors = F.avg_pool2d(frames.flatten(0, 1) / 127.5 - 1, self.block)
-        return colors.flatten(2).mT.unflatten(0, frames.shape[:2])
+        colors: Tensor = F.avg_pool2d(frames.flatten(0, 1) / 127.5 - 1, self.block)
+        return colors.flatten(2).transpose(1, 2).unflatten(0, frames.shape[:2])
 
     def to_image(self, states: Tensor) -> Tensor:
         """Show states (B, T, N, D) as pictures (B, T, 3, H, W) in [0, 1]."""
-        pictures = states.mT.unflatten(-1, self.grid) / 2 + 0.5
+        pictures = states.transpose(-1, -2).unflatten(-1, self.grid) / 2 + 0.5
         return pictures.repeat_interleave(self.block, -1).repeat_interleave(self.block, -2).clamp(0, 1)
 
 

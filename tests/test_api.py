@@ -92,6 +92,17 @@ def test_weights_are_checked_by_their_hash(folder, tmp_path):
         lam.load(changed)
 
 
+def test_a_run_of_an_earlier_release_loads(folder, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(folder, old)
+    (old / "checkpoints" / "last.sha256").unlink()
+    config = (old / "config.yaml").read_text()
+    assert "lam.models.inverse.ChannelPair" in config
+    (old / "config.yaml").write_text(config.replace("lam.models.", "lam."))
+    clip = video(3, 16, 16, 3)
+    assert torch.equal(lam.load(old).label(clip).z, lam.load(folder).label(clip).z)
+
+
 def test_loading_says_what_is_missing(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere"):
         lam.load(tmp_path / "nowhere")
