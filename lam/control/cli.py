@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import yaml
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 import lam.control.closed_loop
@@ -15,9 +17,10 @@ import lam.control.viz
 import lam.viz  # noqa: F401  evaluations and visualizations are imported so that their short names work in YAML
 from lam.control.training import ControlledModel
 from lam.runs.base import RunCLI
-from lam.runs.cli import digest, filter_known_warnings
+from lam.runs.cli import filter_known_warnings
 from lam.runs.errors import SettingsError
-from lam.runs.results import Provenance, code_revision, read_provenance, write_results
+from lam.runs.provenance import Provenance, changed, code_revision, digest, read_provenance, short
+from lam.runs.results import write_results
 
 
 class ControlCLI(RunCLI):
@@ -47,20 +50,9 @@ class ControlCLI(RunCLI):
         return f"{self.run_directory} already holds controllers. Remove it, or give another --model.labeled_clips."
 
     def provenance(self) -> Provenance:
-        """What makes these heads: the world model and the settings of their training."""
-        world = read_provenance(Path(self.settings["model"]["run"]) / "trained.json")
-        if world is None:
-            raise SettingsError(
-                f"{self.settings['model']['run']} has no trained.json that can be read: it is not a finished run."
-            )
-        model = {key: value for key, value in self.settings["model"].as_dict().items() if key != "run"}
-        trainer = {key: self.settings["trainer"][key] for key in ("max_steps", "precision", "gradient_clip_val")}
-        return dataclasses.replace(
-            world,
-            config_hash=digest(world.config_hash, model, trainer, self.settings["seed_everything"]),
-            evaluation_hash=digest([callback.as_dict() for callback in self.settings["trainer"]["callbacks"]]),
-            code_revision=code_revision(),
-        )
+        """Return what makes these heads, before they are made."""
+        text = self._parser(self.subcommand).dump(self.settings, skip_none=False)
+        return control_provenance(yaml.safe_load(text), "", code_revision())
 
     def after_fit(self) -> None:
         """Save the last step and validate."""
@@ -71,6 +63,31 @@ class ControlCLI(RunCLI):
     def after_validate(self) -> None:
         """Write what the evaluations found."""
         write_results(self.run_directory, self.trainer, self.provenance(), finished=True)
+
+
+def control_provenance(settings: dict[str, Any], data_hash: str, revision: str) -> Provenance:
+    """Return what makes heads: the world model, whose data are theirs, and the settings of their training.
+
+    Args:
+        settings: All settings, as config.yaml holds them.
+        data_hash: Not used: the world model says it.
+        revision: Revision of the code.
+
+    Raises:
+        SettingsError: The world model's run is not finished.
+    """
+    run_folder = settings["model"]["run"]
+    world = read_provenance(Path(run_folder) / "trained.json")
+    if world is None:
+        raise SettingsError(f"{run_folder} has no trained.json that can be read: it is not a finished run.")
+    model = changed({key: value for key, value in settings["model"].items() if key != "run"}, ControlledModel)
+    trainer = changed({key: settings["trainer"][key] for key in ("max_steps", "precision", "gradient_clip_val")}, Trainer)
+    return dataclasses.replace(
+        world,
+        config_hash=digest(world.config_hash, model, trainer, int(settings["seed_everything"])),
+        evaluation_hash=digest(short(settings["trainer"]["callbacks"])),
+        code_revision=revision,
+    )
 
 
 def _budget_folder(labeled_clips: int) -> str:

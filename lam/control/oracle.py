@@ -24,7 +24,8 @@ from lam.data.mixture import open_index
 from lam.data.schema import ActionStatistics
 from lam.evals.base import Results
 from lam.models.base import WorldModel
-from lam.runs.results import code_revision, read_provenance, write_evaluations, write_numbers
+from lam.runs.provenance import code_revision, read_provenance
+from lam.runs.results import write_evaluations, write_numbers
 from lam.runs.upgrade import upgrade
 
 UNITS = "all"

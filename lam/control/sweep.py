@@ -11,11 +11,12 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lam.control.cli import ControlCLI, run
-from lam.runs.results import read_provenance, timing_summary
-from lam.runs.sweep import NothingToTrainError, RunSpec, StepProgress, rows_of, rows_parser, sweep
+from lam.control.cli import ControlCLI, control_provenance, run
+from lam.runs.pool import StepProgress, work
+from lam.runs.provenance import read_provenance
+from lam.runs.results import timing_summary
+from lam.runs.sweep import QUIET, NeededCLI, RunSpec, RunStatus, rows_of, rows_parser
 
 
 @dataclass(frozen=True)
@@ -53,32 +54,31 @@ class Controllers:
         ]
 
 
-class SweepControlCLI(ControlCLI):
+class SweepControlCLI(NeededCLI, ControlCLI):
     """A fit that knows whether it is needed; heads train in seconds, so what was begun or is stale is made anew."""
 
     def before_instantiate_classes(self) -> None:
-        """Decides by comparing today's provenance with what lies in the folder."""
+        """Compare today's provenance with what lies in the folder."""
         if self.subcommand == "fit":
-            done, today = read_provenance(self.run_directory / "run.json"), self.provenance()
-            if done and done.same_weights(today):
-                raise NothingToTrainError(self.run_directory, finished=done.evaluation_hash == today.evaluation_hash)
+            done = read_provenance(self.run_directory / "run.json", control_provenance)
+            self.status = RunStatus.of(done, self.provenance())
+            if self.status is not RunStatus.TO_TRAIN:
+                return
             if self.run_directory.exists():
                 shutil.rmtree(self.run_directory)
         super().before_instantiate_classes()
 
 
 def make_controllers(one: Controllers, extra: tuple[str, ...] = ()) -> str:
-    """Trains and evaluates heads, as far as that is not done yet; returns what was done."""
-    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
-    try:
-        cli = run(["fit", *one.arguments(*extra)], SweepControlCLI, callbacks=[StepProgress()], **quiet)
-    except NothingToTrainError as found:
-        if found.finished:
-            return "up to date"
-        checkpoint = found.folder / "checkpoints" / "last.ckpt"
-        cli = run(["validate", *one.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **quiet)
-        return f"validated again. {timing_summary(cli.trainer)}"
-    return f"trained. {timing_summary(cli.trainer)}"
+    """Train and evaluate heads, as far as that is not done yet, and return what was done."""
+    cli = run(["fit", *one.arguments(*extra)], SweepControlCLI, callbacks=[StepProgress()], **QUIET)
+    if cli.status is RunStatus.FINISHED:
+        return "up to date"
+    if cli.status is RunStatus.TO_TRAIN:
+        return f"trained. {timing_summary(cli.trainer)}"
+    checkpoint = cli.run_directory / cli.result
+    cli = run(["validate", *one.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **QUIET)
+    return f"validated again. {timing_summary(cli.trainer)}"
 
 
 def main(arguments: list[str]) -> None:
@@ -91,6 +91,6 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--labels", nargs="+", type=int, default=[256], help="budgets of labeled clips")
     options, extra = parser.parse_known_args(arguments)
     asked = [Controllers(row, labels) for labels in options.labels for row in rows_of(options)]
-    failed = sweep(asked, tuple(extra), options.jobs, make_controllers)
+    failed = work(asked, tuple(extra), options.jobs, make_controllers)
     if failed:
         sys.exit("lam: error: failed, left out of the table: " + ", ".join(f"{one.name}, seed {one.seed}" for one in failed))

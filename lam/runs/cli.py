@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import warnings
 from typing import Any
@@ -21,26 +19,8 @@ from lam.runs.base import RunCLI
 from lam.runs.errors import SettingsError
 from lam.runs.load import write_checksum
 from lam.runs.predictions import LatentWriter
-from lam.runs.results import (
-    Provenance,
-    code_revision,
-    read_provenance,
-    split_name,
-    timing_summary,
-    write_metrics,
-    write_results,
-)
-
-HASHED_TRAINER_KEYS = (
-    *("precision", "max_steps", "max_epochs", "max_time", "accumulate_grad_batches"),
-    *("gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches", "overfit_batches"),
-)
-"""Trainer settings that change what a run learns; the rest changes only how fast, where and how loudly."""
-
-
-FAMILY_KEYS = ("bottleneck", "inverse_model", "forward_model")
-"""Settings of the model that a family's overlay may set; all others must be equal in the rows of one table."""
-
+from lam.runs.provenance import Provenance, code_revision, provenance_of, read_provenance
+from lam.runs.results import timing_summary, write_metrics, write_results
 
 CHECKPOINT_DEFAULTS = {"filename": "last", "every_n_train_steps": 1000, "save_top_k": 1, "enable_version_counter": False}
 """What ``--checkpoint.*`` are unless they are set: the last state, written again every thousand steps."""
@@ -60,27 +40,9 @@ class LamCLI(RunCLI):
         parser.set_defaults({f"checkpoint.{key}": value for key, value in CHECKPOINT_DEFAULTS.items()})
 
     def provenance(self, data_hash: str) -> Provenance:
-        """What makes this run, before it is made."""
-        setting, family, knob = split_name(self.settings["name"])
-        text = self._parser(self.subcommand).dump(self.settings, skip_link_targets=False, skip_none=False)
-        settings = yaml.safe_load(text)
-        data, model = settings["data"], settings["model"]
-        windows = data.pop("val_windows")
-        for key in ("shards", "num_workers", "predict_split", "damaged_share", "decoder", "cache", "cache_gib", "labels"):
-            data.pop(key)  # the data's hash stands for the shards, the inverse model for the labels
-        trainer = {key: settings["trainer"][key] for key in HASHED_TRAINER_KEYS}
-        shared = {key: value for key, value in model.items() if key not in FAMILY_KEYS}
-        return Provenance(
-            setting=setting,
-            family=family,
-            knob=knob,
-            seed=int(settings["seed_everything"]),
-            config_hash=digest(model, data, trainer, settings["seed_everything"]),
-            shared_hash=digest(shared, data | {"seed": None}, trainer),
-            evaluation_hash=digest(settings["trainer"]["callbacks"], windows),
-            data_hash=data_hash,
-            code_revision=code_revision(),
-        )
+        """Return what makes this run, before it is made."""
+        text = self._parser(self.subcommand).dump(self.settings, skip_none=False)
+        return provenance_of(yaml.safe_load(text), data_hash, code_revision())
 
     def before_fit(self) -> None:
         """Notes what this run is, so that a killed one can be told from a stale one."""
@@ -114,11 +76,6 @@ class LamCLI(RunCLI):
         """Writes the numbers of a pass over other data beside the run's own, named after that data's folder."""
         if self.trainer.is_global_zero:
             write_metrics(self.run_directory / f"test-{self.datamodule.index.name}.json", self.trainer)
-
-
-def digest(*parts: Any) -> str:
-    """Short hash of settings."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def run(args: ArgsType = None, cli_class: type[LamCLI] = LamCLI, **trainer_defaults: Any) -> LamCLI:

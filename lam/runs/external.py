@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lam.models.external import Adapter, ExternalModel
-from lam.runs.cli import LamCLI, digest, filter_known_warnings, run
+from lam.runs.cli import LamCLI, filter_known_warnings, run
 from lam.runs.errors import SettingsError
-from lam.runs.results import Provenance, write_results
+from lam.runs.results import write_results
 
 
 class ExternalCLI(LamCLI):
@@ -38,11 +37,6 @@ class ExternalCLI(LamCLI):
         super().instantiate_classes()
         adapter = self.config_init[str(self.subcommand)]["adapter"]
         self.model = ExternalModel(adapter, self.model.encoder, self.model.distance)
-
-    def provenance(self, data_hash: str) -> Provenance:
-        """What makes this row: the setting and the adapter with its arguments."""
-        ours = super().provenance(data_hash)
-        return dataclasses.replace(ours, config_hash=digest(ours.config_hash, self.settings["adapter"].as_dict()))
 
     def after_validate(self) -> None:
         """Writes the row and its settings."""

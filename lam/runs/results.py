@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +11,7 @@ from torch import Tensor
 
 from lam.models.base import WorldModel
 from lam.runs.columns import Declaring, declared
+from lam.runs.provenance import Provenance, write_json
 
 SHOWN = (
     *("eval/capacity/error", "eval/rate/bits_nominal", "eval/rate/bits_own@5", "eval/usage/codes_used"),
@@ -38,58 +35,6 @@ class Evaluated(Declaring, Protocol):
     def results(self) -> Findings:
         """Numbers of the last pass."""
         ...
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Settings, data and code that made a run, as hashes; a run whose hashes differ from today's settings is stale.
-
-    Attributes:
-        setting: First part of the run's name.
-        family: Bottleneck family, from the run's name.
-        knob: The knob's value as it was typed, empty where there is none.
-        seed: Seed of weights, order of data and noise.
-        config_hash: Hash of the settings that shape the weights.
-        shared_hash: Hash of those that all rows of a table must share: all but the seed and what a family brings.
-        evaluation_hash: Hash of the evaluations' settings; when only this changed, a run is validated again, not trained.
-        data_hash: Hash of the training data's index.
-        code_revision: Revision of the checkout; recorded, never a reason to train again.
-    """
-
-    setting: str
-    family: str
-    knob: str
-    seed: int
-    config_hash: str
-    shared_hash: str
-    evaluation_hash: str
-    data_hash: str
-    code_revision: str
-
-    def same_weights(self, other: Provenance) -> bool:
-        """Tell whether both would train to the same weights, by settings and data."""
-        return (self.config_hash, self.data_hash) == (other.config_hash, other.data_hash)
-
-    def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        _write(path, asdict(self))
-
-
-def split_name(name: str) -> tuple[str, str, str]:
-    """Split setting, family and knob of a run's name ``<setting>/<family>@<knob>``."""
-    setting, _, row = name.rpartition("/")
-    family, _, knob = row.partition("@")
-    return setting, family, knob
-
-
-def code_revision() -> str:
-    """Return a short hash of the checked-out revision, or "unknown" outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # no git on this machine
-        return "unknown"
-    return result.stdout.strip() or "unknown"
 
 
 def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance, finished: bool) -> None:
@@ -120,7 +65,7 @@ def write_evaluations(folder: Path, evaluations: Sequence[Evaluated], val_clip_s
         evaluations: Evaluations after a pass.
         val_clip_sources: Name and source of the clip at each position.
     """
-    _write(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
+    write_json(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
     _write_clips(folder / "clips.parquet", evaluations, val_clip_sources)
     declared(evaluations).write(folder)
 
@@ -139,29 +84,14 @@ def write_metrics(path: Path, trainer: pl.Trainer) -> dict[str, float]:
 
 def write_numbers(path: Path, metrics: dict[str, float]) -> dict[str, float]:
     """Write metrics by key, and return them."""
-    _write(path, metrics)
+    write_json(path, metrics)
     return metrics
-
-
-def read_provenance(path: Path) -> Provenance | None:
-    """Read a run.json or started.json; None where there is none that can be read."""
-    try:
-        return Provenance(**json.loads(path.read_text()))
-    except (FileNotFoundError, TypeError, json.JSONDecodeError):  # nothing there, other fields, or cut off while written
-        return None
 
 
 def _evaluations(trainer: pl.Trainer) -> list[Evaluated]:
     """Return the evaluations among the callbacks of a trainer."""
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
     return [callback for callback in callbacks if isinstance(callback, Evaluated)]
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    os.replace(part, path)
 
 
 def _write_clips(path: Path, evaluations: Sequence[Evaluated], val_clip_sources: dict[int, tuple[str, str]]) -> None:

@@ -94,9 +94,9 @@ def new_class_path(path: str) -> str:
 def _move_checkpoint(settings: dict[str, Any]) -> None:
     """Take the ``ModelCheckpoint`` out of the callbacks, where it stood before it had a key of its own."""
     trainer = settings.get("trainer")
-    callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
-    if not isinstance(callbacks, list) or "checkpoint" in settings:
+    if not isinstance(trainer, dict) or "checkpoint" in settings or not isinstance(trainer.get("callbacks"), list):
         return
+    callbacks = trainer["callbacks"]
     found = [item for item in callbacks if isinstance(item, dict) and item.get("class_path") in (CHECKPOINT, "ModelCheckpoint")]
     if found:
         trainer["callbacks"] = [item for item in callbacks if item is not found[0]]

@@ -86,7 +86,8 @@ def test_a_setting_or_a_family_that_does_not_exist(mistake, monkeypatch):
 
 
 def test_the_base_after_the_setting_is_warned_of(mistake, shards, tmp_path, capsys):
-    base, demo, *rest = arguments(shards, tmp_path)
+    demo, *rest = arguments(shards, tmp_path)
+    base = f"--config={EXPERIMENTS / 'base.yaml'}"
     with pytest.raises(SystemExit):
         lam.cli.main(["fit", demo, base, *rest, "--model.nonsense=1"])
     warning, error = capsys.readouterr().err.splitlines()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lam.runs.sweep import RunSpec, sweep, train_row
+from lam.runs.pool import work
+from lam.runs.sweep import RunSpec, train_row
 from tests.tiny import EXPERIMENTS, KillAtStep3, KilledError, arguments, make_world
 
 STEPS = 3
@@ -105,7 +106,7 @@ def test_a_killed_row_goes_on_from_its_checkpoint(shards, tmp_path, monkeypatch)
 @pytest.mark.slow
 def test_rows_side_by_side_and_one_that_fails(shards, tmp_path, capfd):
     rows = [RunSpec.parse("demo", text, 0) for text in ("none", "noisy:beta@-1", "identity")]
-    failed = sweep(rows, extra(shards, tmp_path), 2, train_row)
+    failed = work(rows, extra(shards, tmp_path), 2, train_row)
     assert failed == [rows[1]]
     assert "beta is -1.0, expected 0 or more" in capfd.readouterr().err
     for name in ("none", "identity"):

@@ -1,0 +1,195 @@
+"""What made a run: its settings, its data and the code, as hashes that tell whether it is still what one would make today."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lam.runs.upgrade import upgrade
+
+HASH_VERSION = 2
+"""How settings are hashed: 2 hashes those that differ from their defaults, and classes by their names without modules."""
+
+HASHED_TRAINER_KEYS = (
+    *("precision", "max_steps", "max_epochs", "max_time", "accumulate_grad_batches"),
+    *("gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches", "overfit_batches"),
+)
+"""Trainer settings that change what a run learns; the rest changes only how fast, where and how loudly."""
+
+FAMILY_KEYS = ("bottleneck", "inverse_model", "forward_model")
+"""Settings of the model that a family's overlay may set; all others must be equal in the rows of one table."""
+
+UNHASHED_DATA_KEYS = (
+    *("shards", "seed", "num_workers", "predict_split", "damaged_share", "decoder", "cache", "cache_gib", "labels"),
+    "val_windows",
+)
+"""Settings of the data that other hashes stand for (the data's own, the seed, the inverse model), or that change no weight."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Settings, data and code that made a run, as hashes; a run whose hashes differ from today's settings is stale.
+
+    Attributes:
+        setting: First part of the run's name.
+        family: Bottleneck family, from the run's name.
+        knob: The knob's value as it was typed, empty where there is none.
+        seed: Seed of weights, order of data and noise.
+        config_hash: Hash of the settings that shape the weights.
+        shared_hash: Hash of those that all rows of a table must share: all but the seed and what a family brings.
+        evaluation_hash: Hash of the evaluations' settings; when only this changed, a run is validated again, not trained.
+        data_hash: Hash of the training data's index.
+        code_revision: Revision of the checkout; recorded, never a reason to train again.
+        hash_version: How the settings were hashed.
+    """
+
+    setting: str
+    family: str
+    knob: str
+    seed: int
+    config_hash: str
+    shared_hash: str
+    evaluation_hash: str
+    data_hash: str
+    code_revision: str
+    hash_version: int = 1
+
+    def same_weights(self, other: Provenance) -> bool:
+        """Return whether both would train to the same weights, as far as settings and data tell."""
+        return (self.config_hash, self.data_hash) == (other.config_hash, other.data_hash)
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        write_json(path, asdict(self))
+
+
+def provenance_of(settings: dict[str, Any], data_hash: str, revision: str) -> Provenance:
+    """Return what makes a run of a world model.
+
+    Args:
+        settings: All settings of the run, as config.yaml holds them.
+        data_hash: Hash of the data's index.
+        revision: Revision of the code.
+    """
+    from lightning.pytorch import Trainer
+
+    from lam.data.datamodule import ClipDataModule
+    from lam.models.latent_action import LatentActionModel
+
+    setting, family, knob = split_name(settings["name"])
+    model = changed(settings["model"], LatentActionModel)
+    data = changed({key: value for key, value in settings["data"].items() if key not in UNHASHED_DATA_KEYS}, ClipDataModule)
+    trainer = changed({key: settings["trainer"][key] for key in HASHED_TRAINER_KEYS}, Trainer)
+    shared = {key: value for key, value in model.items() if key not in FAMILY_KEYS}
+    seed = int(settings["seed_everything"])
+    adapter = [short(settings["adapter"])] if "adapter" in settings else []
+    return Provenance(
+        setting=setting,
+        family=family,
+        knob=knob,
+        seed=seed,
+        config_hash=digest(model, data, trainer, seed, *adapter),
+        shared_hash=digest(shared, data, trainer),
+        evaluation_hash=digest(short(settings["trainer"]["callbacks"]), settings["data"]["val_windows"]),
+        data_hash=data_hash,
+        code_revision=revision,
+        hash_version=HASH_VERSION,
+    )
+
+
+def read_provenance(
+    path: Path, recompute: Callable[[dict[str, Any], str, str], Provenance] = provenance_of
+) -> Provenance | None:
+    """Return what a run.json or started.json says, or None where there is none that can be read.
+
+    Hashes of earlier releases are made anew from the config.yaml beside it, so that no finished run is stale for them.
+
+    Args:
+        path: The file.
+        recompute: Makes provenance of settings, the data's hash and the code's revision.
+    """
+    try:
+        found = Provenance(**json.loads(path.read_text()))
+    except (FileNotFoundError, TypeError, json.JSONDecodeError):  # nothing there, other fields, or cut off while written
+        return None
+    config = path.parent / "config.yaml"
+    if found.hash_version == HASH_VERSION or not config.exists():
+        return found
+    again = recompute(upgrade(yaml.safe_load(config.read_text())), found.data_hash, found.code_revision)
+    # a row may have been moved to another name
+    return replace(again, setting=found.setting, family=found.family, knob=found.knob, seed=found.seed)
+
+
+def renew_hashes(folder: Path) -> None:
+    """Write files of earlier releases in a run's folder with hashes of today, for tables of old and new rows."""
+    for path in (folder / name for name in ("started.json", "trained.json", "run.json")):
+        if path.exists() and json.loads(path.read_text()).get("hash_version") != HASH_VERSION:
+            found = read_provenance(path)
+            if found is not None:
+                found.write(path)
+
+
+def changed(settings: dict[str, Any], owner: Callable[..., Any]) -> dict[str, Any]:
+    """Return the settings of a class that differ from its defaults, so that a new argument changes no hash."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(owner).parameters.items()}
+    return {
+        key: short(value)
+        for key, value in settings.items()
+        if key not in defaults or json.dumps(value, default=str) != json.dumps(defaults[key], default=str)
+    }
+
+
+def short(value: Any) -> Any:
+    """Return settings with classes by their names alone, so that moving a class changes no hash."""
+    if isinstance(value, list):
+        return [short(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if not isinstance(value.get("class_path"), str):
+        return {key: short(item) for key, item in value.items()}
+    module, _, name = value["class_path"].rpartition(".")
+    rest = {**value.get("init_args", {}), **value.get("dict_kwargs", {})}
+    try:
+        owner = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):  # a class from elsewhere that is not here now: its defaults are unknown
+        return {"class": name, **short(rest)}
+    return {"class": name, **changed(rest, owner)}
+
+
+def digest(*parts: Any) -> str:
+    """Return a short hash of settings."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def split_name(name: str) -> tuple[str, str, str]:
+    """Return setting, family and knob of a run's name ``<setting>/<family>@<knob>``."""
+    setting, _, row = name.rpartition("/")
+    family, _, knob = row.partition("@")
+    return setting, family, knob
+
+
+def code_revision() -> str:
+    """Return the short hash of the checked-out revision, or "unknown" outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git on this machine
+        return "unknown"
+    return result.stdout.strip() or "unknown"
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    os.replace(part, path)
