@@ -11,7 +11,7 @@ from lam.data.schema import Storage
 
 @dataclass(frozen=True)
 class PreparationOptions:
-    """How recordings become samples.
+    """Options of how recordings become samples.
 
     Args:
         size: Height and width of the frames, pixels.
@@ -39,7 +39,7 @@ class PreparationOptions:
     duplicates_below: float = 0.0
 
     def __post_init__(self) -> None:
-        """Checks the values."""
+        """Check the values."""
         if self.size < 8 or self.min_frames < 2 or not 0 < self.max_seconds < math.inf:
             raise ValueError(
                 f"--size is {self.size}, expected 8 or more; --min_frames is {self.min_frames}, expected 2 or more; "
@@ -56,7 +56,7 @@ class PreparationOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """How the set is split and stored.
+    """Options of how the set is split and stored.
 
     Args:
         val_share: Share of the sources that go to validation, by their size in bytes, at least one; a source or episode is

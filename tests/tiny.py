@@ -19,7 +19,7 @@ WORLDS = sorted(path.stem for path in (EXPERIMENTS / "worlds").glob("*.yaml"))
 def world_settings(name: str) -> WorldSettings:
     """Return the parameters of a world of the benchmark."""
     values = yaml.safe_load((EXPERIMENTS / "worlds" / f"{name}.yaml").read_text())
-    return WorldSettings(**{dial: value for dial, value in values.items() if dial in WorldParameters.__annotations__})
+    return WorldSettings(**{name: value for name, value in values.items() if name in WorldParameters.__annotations__})
 
 
 def make_world(folder: Path, seed: int = 0, size: int = 16) -> Path:

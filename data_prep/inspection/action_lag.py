@@ -28,7 +28,7 @@ _OUTLIER = 4.0  # standard deviations at which both sides are clipped: one jolt 
 
 
 class LagVerdict(str, Enum):
-    """What is known of the lag."""
+    """How sure the lag is."""
 
     few = "too few rows"
     none = "no relation found"
@@ -38,7 +38,7 @@ class LagVerdict(str, Enum):
 
 @dataclass(frozen=True)
 class ActionLag:
-    """How actions and image motion go together.
+    """Lag between actions and image motion, and how well they go together at each lag.
 
     Attributes:
         verdict: What is known.
@@ -66,7 +66,7 @@ class ActionLag:
 def measure_lag(
     motions: Sequence[np.ndarray], actions: Sequence[np.ndarray], sources: Sequence[str], seed: int = 0
 ) -> ActionLag:
-    """Finds the lag at which actions go best with image motion.
+    """Find the lag at which actions go best with image motion.
 
     Args:
         motions: Motion features of each recording, (frames - 1, M); row i is from frame i to i + 1.
@@ -101,7 +101,7 @@ def measure_lag(
 
 
 def _with_verdict(found: ActionLag, scores: np.ndarray, numbers: np.ndarray) -> ActionLag:
-    """Adds what resampled scores (1 + resamples, L, numbers) say; the first are those of all rows."""
+    """Add what resampled scores (1 + resamples, L, numbers) say; the first are those of all rows."""
     best = scores[0].argmax(axis=0)
     sure = np.quantile(scores[1:, best, np.arange(len(numbers))], 0.005, axis=0) > _SHOWS
     if not sure.any():
@@ -124,16 +124,17 @@ def _with_verdict(found: ActionLag, scores: np.ndarray, numbers: np.ndarray) -> 
 
 
 def standardize(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows of all recordings with each recording's mean taken out, of unit variance, outliers clipped; 0 where constant."""
+    """Return rows of all recordings, each recording's mean taken out, of unit variance, outliers clipped; 0 where constant."""
     rows = np.concatenate([part - part.mean(axis=0) for part in parts]).astype(np.float64)
     spread = rows.std(axis=0)
     largest = np.max([np.abs(part).max(axis=0) for part in parts], axis=0)
     spread[spread <= 1e-6 * largest] = np.inf  # rounding
-    return np.clip(rows / spread, -_OUTLIER, _OUTLIER)
+    clipped: np.ndarray = np.clip(rows / spread, -_OUTLIER, _OUTLIER)
+    return clipped
 
 
 def predict_held_out(seen: np.ndarray, wanted: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Each row of ``wanted`` predicted from ``seen`` by ridge regressions on other groups, in five folds."""
+    """Predict each row of ``wanted`` from ``seen`` by ridge regressions on other groups, in five folds."""
     predicted = np.empty_like(wanted)
     for train, test in GroupKFold(min(5, len(np.unique(groups)))).split(seen, groups=groups):
         model = RidgeCV(_ALPHAS, alpha_per_target=True).fit(seen[train], wanted[train])
@@ -142,7 +143,7 @@ def predict_held_out(seen: np.ndarray, wanted: np.ndarray, groups: np.ndarray) -
 
 
 def bootstrap_r2(errors: np.ndarray, totals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """R² of all stretches, then of resamples of them with replacement, (1 + resamples, L, U).
+    """Return R² of all stretches, then of resamples of them with replacement, (1 + resamples, L, U).
 
     Args:
         errors: Squared errors of each stretch, (L, stretches, U).
@@ -152,11 +153,12 @@ def bootstrap_r2(errors: np.ndarray, totals: np.ndarray, rng: np.random.Generato
     count = len(totals)
     weights = np.concatenate([np.ones((1, count)), rng.multinomial(count, np.full(count, 1 / count), _RESAMPLES)])
     floor = 1e-3 * totals.sum(axis=0)  # a rare event may be missing from a bootstrap_r2
-    return 1 - np.einsum("rs,lsu->rlu", weights, errors) / np.maximum(weights @ totals, floor)[:, None]
+    r2: np.ndarray = 1 - np.einsum("rs,lsu->rlu", weights, errors) / np.maximum(weights @ totals, floor)[:, None]
+    return r2
 
 
 def _number_stretches(sources: Sequence[str], rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of all recordings the number of its source and of its stretch of time in it."""
+    """Return for each row of all recordings the number of its source and of its stretch of time in it."""
     if not rows:
         return np.empty(0, int), np.empty(0, int)
     source = np.unique(np.repeat(sources, [len(each) for each in rows]), return_inverse=True)[1]
@@ -166,21 +168,22 @@ def _number_stretches(sources: Sequence[str], rows: Sequence[np.ndarray]) -> tup
 
 
 def _sum_by(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Sums of rows (rows, U) by group, (groups, U)."""
+    """Return sums of rows (rows, U) by group, (groups, U)."""
     sums = np.zeros((groups.max() + 1, values.shape[1]))
     np.add.at(sums, groups, values)
     return sums
 
 
 def lag_targets(rows: np.ndarray, fields: Sequence[ActionField]) -> np.ndarray:
-    """Actions as they can be compared with motion: of absolute targets, the change from the row before."""
+    """Return actions as they can be compared with motion: of absolute targets, the change from the row before."""
     absolute = np.array([each.aggregation == "last" for each in fields for _ in range(each.dim)])
     finite = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float64)
-    return np.where(absolute, np.diff(finite, axis=0, prepend=finite[:1]), finite)
+    targets: np.ndarray = np.where(absolute, np.diff(finite, axis=0, prepend=finite[:1]), finite)
+    return targets
 
 
 def format_lag(lag: ActionLag, options: Mapping[str, object], zeros_first: bool) -> list[str]:
-    """How many frames after its row an action shows in the pictures, and which options would align them.
+    """Say how many frames after its row an action shows in the images, and which options would align them.
 
     Args:
         lag: What was measured.
@@ -209,7 +212,7 @@ def format_lag(lag: ActionLag, options: Mapping[str, object], zeros_first: bool)
 
 
 def suggest_options(lag: ActionLag, options: Mapping[str, object]) -> str:
-    """What a clear lag means and which options of the source take it away."""
+    """Say what a clear lag means and which options of the source take it away."""
     given = options.get("lag")
     if lag.low <= 0 <= lag.high and (lag.lag == 0 or lag.low < lag.high):
         near = "aligned" if lag.low == lag.high else f"aligned to within {_frames(0, max(-lag.low, lag.high))}"
@@ -230,5 +233,5 @@ def _shows(lag: ActionLag) -> str:
 
 
 def _frames(low: int, high: int) -> str:
-    """A range of numbers of frames."""
+    """Return a range of numbers of frames."""
     return f"{low} to {high} frames" if 0 < low < high else f"{high} frame{'s' if high != 1 else ''}"

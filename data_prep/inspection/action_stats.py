@@ -16,7 +16,7 @@ _SELDOM, _OFTEN, _NEARLY_ALWAYS = 0.001, 0.25, 0.95  # shares of rows outside -1
 
 @dataclass(frozen=True)
 class ActionDimension:
-    """How one number of an action is distributed.
+    """Distribution of one number of an action.
 
     Attributes:
         name: Its field, and its place in it where it has several.
@@ -46,12 +46,12 @@ class ActionDimension:
 
     @property
     def constant(self) -> bool:
-        """Whether it never changes."""
+        """Return whether it never changes."""
         return self.distinct <= 1
 
 
 def describe_dimensions(fields: Sequence[ActionField], rows: np.ndarray) -> list[ActionDimension]:
-    """Describes each number of actions (rows, U)."""
+    """Describe each number of actions (rows, U)."""
     names = [(f"{each.name}[{i}]" if each.dim > 1 else each.name, each.aggregation) for each in fields for i in range(each.dim)]
     return [_describe(name, how, rows[:, i].astype(np.float64)) for i, (name, how) in enumerate(names)]
 
@@ -78,7 +78,7 @@ def _describe(name: str, aggregation: Aggregation, values: np.ndarray) -> Action
 
 
 def find_anomalies(numbers: Sequence[ActionDimension], actions: Sequence[np.ndarray]) -> list[str]:
-    """What looks like a mistake, a sentence each.
+    """Return what looks like a mistake, a sentence each.
 
     Args:
         numbers: The numbers of an action.
@@ -110,7 +110,7 @@ def find_anomalies(numbers: Sequence[ActionDimension], actions: Sequence[np.ndar
 
 
 def _looks_unclipped(number: ActionDimension) -> bool:
-    """Whether a program may have forgotten to clip: seldom outside -1 to 1, or often on both sides, as outputs of a policy.
+    """Return whether clipping may have been forgotten: seldom outside -1 to 1, or often on both sides, as a policy's outputs.
 
     Policies of the Distracting Control Suite are outside in 83 to 90 % of their numbers. Of targets 1 is no limit: they may be
     angles; nor of what is nearly always larger.
@@ -120,7 +120,7 @@ def _looks_unclipped(number: ActionDimension) -> bool:
 
 
 def _names(some: Sequence[ActionDimension], numbers: Sequence[ActionDimension]) -> str:
-    """Names of some of the numbers; a field all of whose numbers are among them is named once."""
+    """Name some of the numbers; a field all of whose numbers are among them is named once."""
     fields = [each.name.split("[")[0] for each in numbers]
     names = [each.name.split("[")[0] for each in some]
     whole = {name for name in names if names.count(name) == fields.count(name)}
@@ -128,6 +128,6 @@ def _names(some: Sequence[ActionDimension], numbers: Sequence[ActionDimension]) 
 
 
 def starts_at_zero(actions: Sequence[np.ndarray]) -> bool:
-    """Whether all of several recordings begin with a row of zeros that is not just the first of a rest."""
+    """Return whether all of several recordings begin with a row of zeros that is not just the first of a rest."""
     begins = np.array([rows[:2].any(axis=1) for rows in actions if len(rows) > 1]).reshape(-1, 2)
     return len(begins) > 1 and not begins[:, 0].any() and bool(begins[:, 1].mean() > 0.5)

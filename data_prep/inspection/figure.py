@@ -39,7 +39,7 @@ _WIDTH = 11.0  # inches
 def draw_inspection(
     path: Path, name: str, seen: Sequence[RecordingPreview], numbers: Sequence[ActionDimension] | None, lag: ActionLag | None
 ) -> Path:
-    """Draws what was seen of a source.
+    """Draw what was seen of a source.
 
     Args:
         path: File to write.
@@ -72,7 +72,7 @@ def draw_inspection(
 
 
 def _which(numbers: Sequence[ActionDimension], lag: ActionLag) -> list[int]:
-    """The numbers to draw: those that go with motion first, constant ones last."""
+    """Return the numbers to draw: those that go with motion first, constant ones last."""
     order = sorted(range(len(numbers)), key=lambda i: (not lag.visible[i], numbers[i].constant, i))
     return sorted(order[:_NUMBERS])
 
@@ -82,7 +82,7 @@ def _with_actions(seen: Sequence[RecordingPreview]) -> list[RecordingPreview]:
 
 
 def _draw_strips(part: SubFigure, name: str, strips: Sequence[RecordingPreview]) -> None:
-    """A row of frames for each of some recordings."""
+    """Draw a row of frames for each of some recordings."""
     part.suptitle(f"{name}: frames of {len(strips)} recordings, evenly spread over what was read", fontsize=10)
     axes = part.subplots(len(strips), 1, squeeze=False)[:, 0]
     for axis, strip in zip(axes, strips, strict=True):
@@ -96,7 +96,7 @@ def _draw_strips(part: SubFigure, name: str, strips: Sequence[RecordingPreview])
 def _draw_actions(
     part: SubFigure, acted: Sequence[RecordingPreview], numbers: Sequence[ActionDimension], shown: Sequence[int]
 ) -> None:
-    """Each number over time in the longest recording, and its histogram in all."""
+    """Draw each number over time in the longest recording, and its histogram in all."""
     longest = max(acted, key=lambda each: len(each.times))
     rows, times = longest.actions, longest.times
     assert rows is not None
@@ -120,7 +120,7 @@ def _draw_actions(
 
 
 def _draw_lag(axis: Axes, numbers: Sequence[ActionDimension] | None, lag: ActionLag | None) -> None:
-    """Held-out R² of actions from image motion over the lag."""
+    """Draw held-out R² of actions from image motion over the lag."""
     axis.set_title("actions predicted from image motion", fontsize=9, loc="left")
     if numbers is None or lag is None or np.isnan(lag.r2).all():
         axis.set_axis_off()
@@ -140,7 +140,7 @@ def _draw_lag(axis: Axes, numbers: Sequence[ActionDimension] | None, lag: Action
 
 
 def _draw_intervals(axis: Axes, seen: Sequence[RecordingPreview]) -> None:
-    """Times between frames."""
+    """Draw a histogram of the times between frames."""
     gaps = np.concatenate([np.diff(each.times) for each in seen])
     axis.set_title("intervals between frames", fontsize=9, loc="left")
     if not len(gaps):

@@ -22,7 +22,7 @@ _FLAT = 1e-4  # mean squared gradient of a cell below which its flow counts as n
 
 @dataclass(frozen=True)
 class FilteredImage:
-    """A gray picture, made ready to be compared with its neighbors.
+    """Gray image, made ready to be compared with its neighbors.
 
     Attributes:
         smooth: The picture blurred, (H, W).
@@ -34,18 +34,18 @@ class FilteredImage:
 
     @classmethod
     def of(cls, gray: np.ndarray) -> FilteredImage:
-        """Makes a picture (H, W), levels 0 to 1, ready."""
+        """Make an image (H, W), levels 0 to 1, ready."""
         return cls(gaussian_filter(gray, _BLUR), np.fft.rfft2((gray - gray.mean()) * _window(*gray.shape)))
 
 
 @functools.cache
 def _window(height: int, width: int) -> np.ndarray:
-    """Fades a picture out towards its borders, where what comes in and goes out would look like motion."""
+    """Return weights that fade an image out towards its borders, where what comes in and goes out would look like motion."""
     return np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1]).astype(np.float32)
 
 
 def gray_thumbnail(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
-    """A frame in gray, (H, W) float32 of levels 0 to 1, at most 64 pixels wide."""
+    """Return a frame in gray, (H, W) float32 of levels 0 to 1, at most 64 pixels wide."""
     width = min(_WIDTH, frame.width)
     height = max(round(frame.height * width / frame.width), 8)
     small = reformatter.reformat(frame, width, height, format="gray", interpolation=Interpolation.AREA, threads=1)
@@ -53,7 +53,7 @@ def gray_thumbnail(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.nd
 
 
 def motion(before: FilteredImage, after: FilteredImage) -> np.ndarray:
-    """Motion between two pictures: shift x, y; then flow x, flow y and mean absolute difference of each cell, grid by grid."""
+    """Return motion between two images: shift x, y; then flow x, y and mean absolute difference of each cell, grid by grid."""
     x, y = shift(before.spectrum, after.spectrum, before.smooth.shape)
     gradient_y, gradient_x = np.gradient((before.smooth + after.smooth) / 2)
     change = after.smooth - before.smooth
@@ -68,7 +68,7 @@ def motion(before: FilteredImage, after: FilteredImage) -> np.ndarray:
 
 
 def shift(before: np.ndarray, after: np.ndarray, shape: tuple[int, int]) -> tuple[float, float]:
-    """How far a picture moved to the right and down, pixels, at most a quarter of its sides, by phase correlation.
+    """Return how far a picture moved to the right and down, pixels, at most a quarter of its sides, by phase correlation.
 
     Kuglin and Hines, 1975: the phases of the cross spectrum are those of the shift. Weak frequencies, which are noise, count
     less. The peak is refined by a parabola.
@@ -88,7 +88,7 @@ def shift(before: np.ndarray, after: np.ndarray, shape: tuple[int, int]) -> tupl
 
 
 def _peak(values: np.ndarray, at: int) -> float:
-    """Where a parabola through the largest of some values and its neighbors peaks, from there."""
+    """Return where a parabola through the largest of some values and its neighbors peaks, from there."""
     if not 0 < at < len(values) - 1:
         return 0.0
     left, middle, right = values[at - 1 : at + 2]
@@ -97,7 +97,7 @@ def _peak(values: np.ndarray, at: int) -> float:
 
 
 def flow(xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, xt: np.ndarray, yt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least-squares flow to the right and down, pixels, from mean products of gradients (x, y) and change (t) of each cell.
+    """Return least-squares flow to the right and down, pixels, from a cell's mean products of gradients (x, y) and change (t).
 
     Lucas and Kanade, 1981. Cells without structure have none.
     """
@@ -107,7 +107,7 @@ def flow(xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, xt: np.ndarray, yt: np.
 
 
 def cell_means(maps: np.ndarray, cells: int) -> np.ndarray:
-    """Mean of each cell of a grid on maps (..., H, W), (..., cells, cells)."""
+    """Return the mean of each cell of a grid on maps (..., H, W), (..., cells, cells)."""
     edges_y, edges_x = (np.arange(cells + 1) * side // cells for side in maps.shape[-2:])
     sums = np.add.reduceat(np.add.reduceat(maps, edges_y[:-1], axis=-2), edges_x[:-1], axis=-1)
     return sums / np.outer(np.diff(edges_y), np.diff(edges_x))

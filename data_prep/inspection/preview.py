@@ -1,4 +1,4 @@
-"""Glances: some recordings of a source, read to see what it holds."""
+"""Previews: the beginnings of some recordings of a source, read to see what it holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PICTURES, _PICTURE_HEIGHT = 7, 96
 
 @dataclass(frozen=True)
 class RecordingPreview:
-    """What was seen of a recording.
+    """First frames and actions of a recording, reduced to what an inspection needs.
 
     Attributes:
         name: The recording.
@@ -48,7 +48,7 @@ class RecordingPreview:
 def preview_recordings(
     source: Source, listed: Sequence[Recording], recordings: int, frames: int
 ) -> tuple[list[RecordingPreview], list[tuple[str, str]]]:
-    """Reads some of the listed recordings, evenly spread.
+    """Read some of the listed recordings, evenly spread.
 
     Args:
         source: The source.
@@ -71,7 +71,7 @@ def preview_recordings(
 
 
 def preview_recording(source: Source, recording: Recording, frames: int) -> RecordingPreview:
-    """Reads the first frames of a recording.
+    """Read the first frames of a recording.
 
     Raises:
         ValueError: It has no frames.
@@ -113,14 +113,14 @@ def preview_recording(source: Source, recording: Recording, frames: int) -> Reco
 
 @dataclass
 class _EvenFrames:
-    """Keeps evenly spread pictures of a stream whose length is not known."""
+    """Evenly spread images of a stream whose length is not known."""
 
     every: int = 1
     count: int = 0
     kept: list[np.ndarray] = field(default_factory=list)
 
     def add(self, picture: av.VideoFrame, reformatter: VideoReformatter) -> None:
-        """Takes every so manyth picture; when there are twice too many, half of them go."""
+        """Take every so manyth image; when there are twice too many, half of them go."""
         if self.count % self.every == 0:
             width = max(round(picture.width * _PICTURE_HEIGHT / picture.height), 8)
             small = reformatter.reformat(picture, width, _PICTURE_HEIGHT, "rgb24", interpolation=Interpolation.AREA, threads=1)
@@ -130,6 +130,6 @@ class _EvenFrames:
         self.count += 1
 
     def pictures(self) -> list[np.ndarray]:
-        """As many as fit a row."""
+        """Return as many as fit a row."""
         which = np.linspace(0, len(self.kept) - 1, min(_PICTURES, len(self.kept))).round().astype(int)
         return [self.kept[i] for i in which]

@@ -19,7 +19,7 @@ _STILL = 2e-5  # mean absolute difference, of levels 0 to 1, below which a frame
 
 
 def inspect_source(source: Source, name: str, plots: Path | None = None, recordings: int = 20, frames: int = 600) -> str:
-    """Says what a source holds, from its list and from some of its recordings; writes no shards.
+    """Say what a source holds, from its list and from some of its recordings; writes no shards.
 
     Args:
         source: The source, with its options.
@@ -69,7 +69,7 @@ def inspect_source(source: Source, name: str, plots: Path | None = None, recordi
 
 
 def format_listing(name: str, source: Source, listing: Listing) -> list[str]:
-    """What was found, without opening it."""
+    """Return what was found, without opening it."""
     groups = len({each.group for each in listing.recordings})
     size = sum(each.size for each in listing.recordings) / 2**20
     lines = [f"{name} {source.src}: {len(listing.recordings)} recordings of {groups} sources, {size:.1f} MiB."]
@@ -85,7 +85,7 @@ def format_listing(name: str, source: Source, listing: Listing) -> list[str]:
 
 
 def format_frames(seen: Sequence[RecordingPreview], listed: int) -> list[str]:
-    """Numbers of frames, lengths, sizes and frame rates."""
+    """Return numbers of frames, lengths, sizes and frame rates."""
     counts, whole = np.array([len(each.times) for each in seen]), sum(each.whole for each in seen)
     seconds = np.array([each.times[-1] - each.times[0] for each in seen])
     begun = "" if whole == len(seen) else f", {whole} of them to the end"
@@ -114,7 +114,7 @@ def format_frames(seen: Sequence[RecordingPreview], listed: int) -> list[str]:
 
 
 def _spread(values: np.ndarray, form: str) -> str:
-    """Smallest, middle and largest of some values."""
+    """Return smallest, middle and largest of some values."""
     low, middle, high = (format(value, form) for value in np.quantile(values, [0, 0.5, 1]))
     return low if low == high else f"{low} to {high}, middle {middle}"
 
@@ -122,7 +122,7 @@ def _spread(values: np.ndarray, form: str) -> str:
 def format_actions(
     numbers: Sequence[ActionDimension], acted: Sequence[RecordingPreview], actions: Sequence[np.ndarray], lag: ActionLag
 ) -> list[str]:
-    """A table with a line for each number of an action that changes, and what looks like a mistake."""
+    """Return a table with a line for each number of an action that changes, and what looks like a mistake."""
     wide = max(len("number"), *(len(each.name) for each in numbers))
     lines = [
         f"Actions: {len(numbers)} numbers, {sum(map(len, actions))} rows.",

@@ -35,7 +35,7 @@ svg { display: block; width: 100%; } pre { background: #f5f5f5; padding: .8em; o
 
 
 def make_page(index: DataIndex, samples: Sequence[tuple[str, Sample]], pairs: tuple[np.ndarray, list[str]] | None) -> str:
-    """The page.
+    """Return the page as HTML.
 
     Args:
         index: The set.
@@ -62,7 +62,7 @@ def _section(title: str, body: str) -> str:
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table; a cell is escaped unless it is a tuple of its class and its text."""
+    """Return a table; a cell is escaped unless it is a tuple of its class and its text."""
     cells = [[each if isinstance(each, tuple) else ("", str(each)) for each in row] for row in rows]
     lines = ["".join(f'<td class="{kind}">{escape(text)}</td>' for kind, text in row) for row in cells]
     lines.insert(0, "".join(f"<th>{title}</th>" for title in titles))
@@ -70,7 +70,7 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _head(index: DataIndex) -> str:
-    """What the set is, and its counts."""
+    """Show what the set is, and its counts."""
     if index.features is not None:
         what = f"States of {index.features.encoder.get('class_path', 'an encoder')}: {index.height} x {index.width} tokens of "
         what += f"{index.features.dim} numbers; no pictures to show."
@@ -89,7 +89,7 @@ def _head(index: DataIndex) -> str:
 
 
 def _pairs(frames: np.ndarray, names: Sequence[str]) -> str:
-    """Training windows side by side."""
+    """Show training windows side by side."""
     figures = []
     for (before, after), name in zip(frames, names, strict=True):
         pictures = "".join(
@@ -100,7 +100,7 @@ def _pairs(frames: np.ndarray, names: Sequence[str]) -> str:
 
 
 def _clip(index: DataIndex, split: str, sample: Sample) -> str:
-    """A clip that plays, and what was recorded beside it."""
+    """Show a clip that plays, and what was recorded beside it."""
     times = sample.times
     count = f"{len(times)} frames" + (f", the first {LONGEST} play" if len(times) > LONGEST else "")
     rate = (len(times) - 1) / (times[-1] - times[0])
@@ -114,7 +114,7 @@ def _clip(index: DataIndex, split: str, sample: Sample) -> str:
 
 
 def _actions(index: DataIndex) -> str:
-    """Statistics of each number of the actions."""
+    """Show statistics of each number of the actions."""
     if not index.actions:
         return '<p class="quiet">None were recorded.</p>'
     names = [(each, i) for each in index.actions for i in range(each.dim)]
@@ -133,7 +133,7 @@ def _actions(index: DataIndex) -> str:
 
 
 def _factors(index: DataIndex) -> str:
-    """What else was recorded."""
+    """Show which ground-truth factors were recorded."""
     if not index.factors:
         return '<p class="quiet">None were recorded.</p>'
     rows = [[name, list(factor.shape) or "a number", factor.kind, factor.aggregation] for name, factor in index.factors.items()]
@@ -141,7 +141,7 @@ def _factors(index: DataIndex) -> str:
 
 
 def _left_out(index: DataIndex) -> str:
-    """Segments that were dropped, and files that could not be read."""
+    """Show segments that were dropped, and files that could not be read."""
     if not index.dropped and not index.num_quarantined:
         return '<p class="quiet">Nothing.</p>'
     parts = []

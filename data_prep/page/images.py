@@ -20,12 +20,12 @@ _SHORTEST_MS = 20  # browsers slow down what is shorter
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    """The bytes of a picture as the address of that picture."""
+    """Return the bytes of a picture as the address of that picture."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def animate(frames: np.ndarray, times: np.ndarray) -> bytes:
-    """Frames (F, H, W, 3) uint8 as an animated WebP that plays in the time it took; the last frame rests a second."""
+    """Encode frames (F, H, W, 3) uint8 as an animated WebP that plays in the time it took; the last frame rests a second."""
     shown = [Image.fromarray(frame) for frame in frames[:LONGEST]]
     lasting = [max(round(1000 * gap), _SHORTEST_MS) for gap in np.diff(times[:LONGEST])]
     exact = frames[0].size <= _EXACT
@@ -36,19 +36,20 @@ def animate(frames: np.ndarray, times: np.ndarray) -> bytes:
 
 
 def png(frame: np.ndarray) -> bytes:
-    """One frame (H, W, 3) uint8 as a PNG."""
+    """Encode one frame (H, W, 3) uint8 as a PNG."""
     buffer = io.BytesIO()
     Image.fromarray(frame).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """What changed between two frames, twice as strong; gray where nothing did."""
-    return np.clip(128 + 2 * (after.astype(int) - before), 0, 255).astype(np.uint8)
+    """Return what changed between two frames, twice as strong; gray where nothing did."""
+    changed: np.ndarray = np.clip(128 + 2 * (after.astype(int) - before), 0, 255).astype(np.uint8)
+    return changed
 
 
 def contact_sheet(samples: Sequence[tuple[str, Sample]]) -> Image.Image:
-    """A row of frames for each sample, evenly spread over it."""
+    """Draw a row of frames for each sample, evenly spread over it."""
     height, width = samples[0][1].frames.shape[1:3]
     across = max(round(_TILE * width / height), 1)
     sheet = Image.new("RGB", (_ACROSS * (across + 4) + 4, len(samples) * (_TILE + _LABEL + 6) + 4), "white")

@@ -21,7 +21,7 @@ _PAIRS = 8  # training windows that are shown
 
 
 def show(shards: Path, out: Path | None = None, clips: int = 12) -> int:
-    """Makes a page of a folder of shards: clips that play, their actions, counts, statistics, what was left out.
+    """Make a page of a folder of shards: clips that play, their actions, counts, statistics, what was left out.
 
     The page is a single file, index.html, for any browser; beside it lies contact_sheet.png.
 
@@ -38,7 +38,7 @@ def show(shards: Path, out: Path | None = None, clips: int = 12) -> int:
 
 
 def write_page(shards: Path, out: Path, clips: int) -> Path:
-    """Writes the page and returns where it is.
+    """Write the page and return where it is.
 
     Raises:
         FileNotFoundError: There are no shards.
@@ -60,7 +60,7 @@ def write_page(shards: Path, out: Path, clips: int) -> Path:
 
 
 def choose_samples(index: DataIndex, count: int) -> Iterator[tuple[Split, Sample]]:
-    """Some samples, evenly spread over each split; a quarter of them is for validation."""
+    """Yield some samples, evenly spread over each split; a quarter of them is for validation."""
     val = max(1, count // 4) if index.splits["val"] else 0
     for split, wanted in zip(SPLITS, (count - val, val), strict=True):
         infos = index.splits[split]
@@ -74,12 +74,13 @@ def choose_samples(index: DataIndex, count: int) -> Iterator[tuple[Split, Sample
 
 
 def _spread(total: int, count: int) -> list[int]:
-    """At most so many whole numbers below a total, evenly spread."""
-    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+    """Return at most so many whole numbers below a total, evenly spread."""
+    numbers: list[int] = np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+    return numbers
 
 
 def training_pairs(index: DataIndex) -> tuple[np.ndarray, list[str]] | None:
-    """Frames (B, 2, H, W, 3) uint8 of the first training windows of two frames, as training reads them, and their keys."""
+    """Return frames (B, 2, H, W, 3) uint8 of the first training windows of two frames, as training reads them, and keys."""
     if not index.splits["train"]:
         return None
     clip = next(iter(ClipDataModule(index.path, frames=2, batch_size=_PAIRS, num_workers=0).train_dataloader()))

@@ -18,7 +18,7 @@ _WIDTH, _ROW, _HISTOGRAM = 280, 26, 150
 
 
 def draw_traces(index: DataIndex, sample: Sample) -> str:
-    """Those numbers of actions and factors that change most over time; actions between the limits of the whole set."""
+    """Draw the numbers of actions and factors that change most over time; actions between the limits of the whole set."""
     rows = list_numbers(index, sample)
     changes = [-float(np.ptp(values)) / (high - low) if high > low else 0.0 for _, values, low, high in rows]
     chosen = sorted(np.argsort(changes, kind="stable")[:_TRACES].tolist())
@@ -38,7 +38,7 @@ def draw_traces(index: DataIndex, sample: Sample) -> str:
 
 
 def list_numbers(index: DataIndex, sample: Sample) -> list[tuple[str, np.ndarray, float, float]]:
-    """Name, values (F-1,) and limits of each number that was recorded beside a sample."""
+    """Return name, values (F-1,) and limits of each number that was recorded beside a sample."""
     rows: list[tuple[str, np.ndarray, float, float]] = []
     if sample.actions is not None:
         names = [f"{each.name}[{i}]" if each.dim > 1 else each.name for each in index.actions for i in range(each.dim)]
@@ -55,7 +55,7 @@ def list_numbers(index: DataIndex, sample: Sample) -> list[tuple[str, np.ndarray
 
 
 def step_line(times: np.ndarray, values: np.ndarray, low: float, high: float, width: float, height: float) -> str:
-    """Points of a line that stays at each value from one frame to the next; it lies in the middle where low is high."""
+    """Return points of a line that stays at each value from one frame to the next; it lies in the middle where low is high."""
     across = (times - times[0]) / (times[-1] - times[0]) * width
     down = height * (1 - (values - low) / (high - low)) if high > low else np.full(len(values), height / 2)
     down = np.clip(down, 0, height)  # validation may go beyond what training did
@@ -63,7 +63,7 @@ def step_line(times: np.ndarray, values: np.ndarray, low: float, high: float, wi
 
 
 def count_lengths(index: DataIndex) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Bounds (bars + 1,) in frames, and for each split the number of samples between them."""
+    """Return bounds (bars + 1,) in frames, and for each split the number of samples between them."""
     lengths = {split: np.array([n for info in index.splits[split] for n in info.lengths], int) for split in SPLITS}
     counts = {split: np.array([n for info in index.splits[split] for n in info.counts], int) for split in SPLITS}
     every = np.concatenate(list(lengths.values()))
@@ -73,7 +73,7 @@ def count_lengths(index: DataIndex) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def draw_lengths(index: DataIndex) -> str:
-    """A histogram of the numbers of frames of samples."""
+    """Draw a histogram of the numbers of frames of samples."""
     bounds, counts = count_lengths(index)
     tallest = int(np.sum(list(counts.values()), axis=0).max())
     width = 760 / (len(bounds) - 1)

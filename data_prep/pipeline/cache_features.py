@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from data_prep.pipeline.engine import Engine
 from data_prep.pipeline.reader import list_stored_samples, load_image_index, read_samples, repeat_plan, repeat_spec
@@ -32,11 +33,11 @@ _ABOUT_FILE = ("architectures", "dtype", "transformers_version")
 
 
 class EncoderError(BaseException):
-    """The encoder failed. No Exception: those speak of damaged recordings, which would be left out and the rest done."""
+    """Failure of the encoder; no Exception, as those speak of damaged recordings, which are left out while the rest is done."""
 
 
 class FeatureGenerator(SampleGenerator):
-    """Makes states of the samples that a set holds. The encoder sees each sample whole, from its beginning.
+    """Generator of the states of stored samples; the encoder sees each sample whole, from its beginning.
 
     Args:
         index: The set.
@@ -53,8 +54,9 @@ class FeatureGenerator(SampleGenerator):
         self.index, self.encoder, self.device, self.precision = index, encoder.to(device), device, precision
         self._check_past()
 
+    @override
     def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
-        """States of the samples of a recording; their times are those of the last frame that each has seen."""
+        """Yield states of the samples of a recording; their times are those of the last frame that each has seen."""
         each = self.encoder.frames_per_state
         for sample in read_samples(self.index, recording):
             last = np.arange(each - 1, len(sample.times), each)
@@ -73,7 +75,7 @@ class FeatureGenerator(SampleGenerator):
             )
 
     def _states(self, frames: np.ndarray) -> np.ndarray:
-        """States (T, N, D), the bits of bfloat16, of pixels (F, H, W, 3)."""
+        """Return states (T, N, D), the bits of bfloat16, of pixels (F, H, W, 3)."""
         try:
             states = self.encode(torch.from_numpy(frames).permute(0, 3, 1, 2)).to(torch.bfloat16).cpu()
         except Exception as error:
@@ -82,15 +84,15 @@ class FeatureGenerator(SampleGenerator):
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """States (T, N, D) of frames (F, 3, H, W)."""
+        """Return states (T, N, D) of frames (F, 3, H, W)."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            states = self.encoder(frames[None].to(self.device))[0]
+            states: Tensor = self.encoder(frames[None].to(self.device))[0]
         if not states.isfinite().all():
             raise ValueError(f"{self.encoder.source} makes states that are infinite or not a number. Are its weights damaged?")
         return states
 
     def _check_past(self) -> None:
-        """Training sees states only, so that none of them knows what comes later is looked at here."""
+        """Check that no state depends on later frames: training, which sees states only, could not notice."""
         size = (4 * self.encoder.frames_per_state, 3, self.index.height, self.index.width)
         frames = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         later = frames.clone()
@@ -109,7 +111,7 @@ def features(
     precision: Precision = "fp32",
     part: str | None = None,
 ) -> int:
-    """Runs a frozen encoder once over a set and stores its states, from which training then reads (encoder Cached).
+    """Run a frozen encoder once over a set and store its states, from which training then reads (encoder Cached).
 
     Keys, splits, times, actions and factors stay. A state sees its sample from the beginning: for encoders that see frame by
     frame (Vision, Autoencoder) that changes nothing; VJEPA knows more of the past than in training on pictures, where a
@@ -146,13 +148,13 @@ def features(
 
 
 def pick_device(name: str) -> torch.device:
-    """A device by its name; auto is the accelerator, or the CPU where there is none."""
+    """Return a device by its name; auto is the accelerator, or the CPU where there is none."""
     found = torch.accelerator.current_accelerator(check_available=True)
     return (found or torch.device("cpu")) if name == "auto" else torch.device(name)
 
 
 def feature_info(encoder: FrozenEncoder, precision: Precision, index: DataIndex) -> FeatureInfo:
-    """What the index of a cache says of its encoder."""
+    """Return what the index of a cache says of its encoder."""
     kind = type(encoder)
     plain = {name: value for name, value in vars(encoder).items() if name[0] != "_" and name != "training" and _is_plain(value)}
     settings = json.loads(json.dumps({**plain, "frames_per_state": encoder.frames_per_state, "precision": precision}))
@@ -175,13 +177,13 @@ def _is_plain(value: Any) -> bool:
 
 
 def _buffers(encoder: FrozenEncoder) -> dict[str, str]:
-    """Hashes of what ``digest`` does not cover, such as the statistics of colors."""
+    """Return hashes of what ``digest`` does not cover, such as the statistics of colors."""
     own = {name: value for name, value in encoder.named_buffers() if not name.startswith("backbone.")}
     return {name: hashlib.sha256(value.cpu().numpy().tobytes()).hexdigest() for name, value in own.items()}
 
 
 def _architecture(encoder: FrozenEncoder) -> dict[str, Any]:
-    """Settings of a transformer that its weights do not show, such as its number of heads."""
+    """Return settings of a transformer that its weights do not show, such as its number of heads."""
     from lam.encoders.pretrained import PretrainedEncoder
 
     if not isinstance(encoder, PretrainedEncoder):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from typing_extensions import override
+
 from data_prep.pipeline.engine import Engine
 from data_prep.pipeline.reader import list_stored_samples, load_image_index, read_samples, repeat_plan, repeat_spec
 from data_prep.pipeline.run import default_storage, write_set
@@ -17,7 +19,7 @@ from lam.data.schema import Storage
 
 
 class StoredSampleGenerator(SampleGenerator):
-    """Makes the samples that a set holds.
+    """Generator of the samples that a set holds.
 
     Args:
         index: The set.
@@ -26,8 +28,8 @@ class StoredSampleGenerator(SampleGenerator):
     def __init__(self, index: DataIndex) -> None:
         self.index = dataclasses.replace(index, splits={})  # the list of shards is long, and sent to workers with every job
 
+    @override
     def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
-        """The samples of a recording."""
         return read_samples(self.index, recording)
 
 
@@ -39,7 +41,7 @@ def convert(
     engine: Literal["local", "ray"] = "local",
     part: str | None = None,
 ) -> int:
-    """Stores a finished set otherwise: keys, splits, order, times and labels stay, pixels are encoded once more.
+    """Store a finished set in another way: keys, splits, order, times and labels stay, pixels are encoded once more.
 
     Both ways of storing lose a little, so keep the first set where quality counts.
 
@@ -57,7 +59,7 @@ def convert(
     index = load_image_index(shards)
     storage = storage or default_storage(max(index.height, index.width))
     if storage is Storage.states:
-        raise ValueError("--storage states holds features of an encoder; make it with python -m data_prep features.")
+        raise ValueError("--storage states holds features of an encoder; make it with data_prep features.")
     if storage is Storage.mp4 and (index.height % 2 or index.width % 2):
         raise ValueError(f"mp4 needs even sizes, {shards} has {index.height} x {index.width} pixels. Choose --storage jpeg.")
     listing, generator = list_stored_samples(index), StoredSampleGenerator(index)

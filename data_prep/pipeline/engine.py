@@ -19,7 +19,7 @@ from data_prep.pipeline.job import ShardJob
 
 @dataclass(frozen=True)
 class Engine:
-    """How the work is done.
+    """Options of how the work is spread over processes and machines.
 
     Args:
         jobs: Recordings read side by side on this machine, a process each; 1 works in this process. As many as there are
@@ -35,13 +35,13 @@ class Engine:
     part: str | None = None
 
     def __post_init__(self) -> None:
-        """Checks the values."""
+        """Check the values."""
         self.share()
         if self.jobs is not None and self.jobs < 1:
             raise ValueError(f"--jobs is {self.jobs}, expected 1 or more.")
 
     def share(self) -> tuple[int, int]:
-        """Which part, from 0, of how many."""
+        """Return which part of the work is done here, from 0, and of how many."""
         try:
             part, parts = (int(number) for number in (self.part or "1/1").split("/"))
         except ValueError:
@@ -51,7 +51,7 @@ class Engine:
         return part - 1, parts
 
     def run(self, jobs: list[ShardJob], title: str) -> None:
-        """Does this machine's share of the jobs, with a progress bar.
+        """Do this machine's share of the jobs, with a progress bar.
 
         Raises:
             OSError: Something cannot be written.
@@ -72,12 +72,12 @@ class Engine:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run_on_cores(jobs: list[ShardJob], workers: int, bar: tqdm) -> None:
-    """In worker processes. If one dies, the jobs that were being done are repeated alone, to find out whose fault it was."""
+    """Do jobs in worker processes; if one dies, those being done are repeated alone, to find out whose fault it was."""
     try:
         for _ in _pool(jobs, workers, bar):
             pass
@@ -91,7 +91,7 @@ def _run_on_cores(jobs: list[ShardJob], workers: int, bar: tqdm) -> None:
 
 
 def _run_alone(job: ShardJob, bar: tqdm) -> None:
-    """A job in a process of its own, without the recordings that kill it."""
+    """Do a job in a process of its own, without the recordings that kill it."""
     while not job.is_done:
         try:
             for _ in _pool([job], 1, bar):
@@ -110,7 +110,7 @@ _done: Any = None  # bytes done, shared by the workers of a pool
 
 
 def _pool(jobs: list[ShardJob], workers: int, bar: tqdm) -> Iterator[None]:
-    """Does jobs in worker processes."""
+    """Do jobs in worker processes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["data_prep.pipeline.job", "data_prep.pipeline.segment"])
     counter, seen = context.Value("q", 0), 0
@@ -137,7 +137,7 @@ def _start_worker(counter: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when the process that started it is gone, however that ended."""
+    """End this worker when the process that started it is gone, however that ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -154,7 +154,7 @@ def _count(size: int) -> None:
 
 
 def _run_on_ray(jobs: list[ShardJob], bar: tqdm) -> None:
-    """On a Ray cluster; a job whose worker dies is tried again twice by Ray."""
+    """Do jobs on a Ray cluster; one whose worker dies is tried again twice by Ray."""
     try:
         import ray
     except ImportError as error:

@@ -14,7 +14,7 @@ from lam.data.schema import SPLITS, Storage
 
 
 def check_generated(seed: int, storage: Storage) -> None:
-    """Refuses what no generator can do, before anything is made.
+    """Refuse what no generator can do, before anything is made.
 
     Raises:
         ValueError: The seed is out of range, or frames cannot be stored this way.
@@ -22,7 +22,7 @@ def check_generated(seed: int, storage: Storage) -> None:
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}, expected 0 to 2^32 - 1. Change --seed.")
     if storage is Storage.states:
-        raise ValueError("--storage states holds features of an encoder; make it with python -m data_prep features.")
+        raise ValueError("--storage states holds features of an encoder; make it with data_prep features.")
 
 
 def write_generated(
@@ -34,7 +34,7 @@ def write_generated(
     settings: dict[str, Any],
     jobs: int | None,
 ) -> int:
-    """Writes a set whose recordings are numbers: ``place`` is {"split": 0 or 1, "clip": number in the split}.
+    """Write a set whose recordings are numbers: ``place`` is {"split": 0 or 1, "clip": number in the split}.
 
     Args:
         out: Folder for the shards: new, or of the same command before, which then goes on.

@@ -20,7 +20,7 @@ from lam.data.schema import Split
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What a worker is sent.
+    """Some recordings of a split, which a worker writes to shards of their own.
 
     Attributes:
         out: Folder to write to.
@@ -42,21 +42,21 @@ class ShardJob:
 
     @property
     def note(self) -> Path:
-        """Names the recording that is being read; also the lock that keeps two processes from doing the same job."""
+        """Return the file that names the recording being read and locks the job against a second process."""
         return self.out / PARTS / f"{self.split}-{self.number:06d}.reading"
 
     @property
     def is_done(self) -> bool:
-        """Whether it has been done."""
+        """Return whether it has been done."""
         return end_record_path(self.out, self.split, self.number).is_file()
 
     @property
     def size(self) -> int:
-        """How much work it is, in bytes."""
+        """Return how much work it is, in bytes."""
         return sum(entry.recording.size for entry in self.entries)
 
     def run(self, progress: Callable[[int], None]) -> None:
-        """Does what is not done yet.
+        """Do what is not done yet.
 
         Args:
             progress: Called with the size of every recording that is done.
@@ -86,7 +86,7 @@ class ShardJob:
 
 
 def _write_recording(writer: JobWriter, generator: SampleGenerator, entry: PlannedRecording) -> None:
-    """Writes the clips of a recording that are not written yet; what cannot be read is noted with its reason."""
+    """Write the clips of a recording that are not written yet; what cannot be read is noted with its reason."""
     name, done, made = entry.recording.name, writer.clip, 0
 
     def drop(reason: str) -> None:
@@ -110,11 +110,11 @@ def _write_recording(writer: JobWriter, generator: SampleGenerator, entry: Plann
 
 
 class _UnreadableError(Exception):
-    """A recording cannot be read, or not to its end."""
+    """Failure to read a recording, or to read it to its end."""
 
 
 def _next(samples: Iterator[Sample]) -> Sample | None:
-    """The next sample, None at the end; whatever goes wrong while reading is told apart from errors of writing."""
+    """Return the next sample, None at the end; whatever goes wrong while reading is told apart from errors of writing."""
     try:
         return next(samples, None)
     except MemoryError:
@@ -124,7 +124,7 @@ def _next(samples: Iterator[Sample]) -> Sample | None:
 
 
 def _chosen(entry: PlannedRecording, clip: int, sample: Sample) -> Sample | None:
-    """The clip, or the part of it, that an entry asks for."""
+    """Return the clip, or the part of it, that an entry asks for."""
     if entry.cut is not None:
         return _frames(sample, slice(0, entry.cut) if entry.stop == 0 else slice(entry.cut, None))
     inside = clip >= entry.first and (entry.stop is None or clip < entry.stop)
@@ -132,7 +132,7 @@ def _chosen(entry: PlannedRecording, clip: int, sample: Sample) -> Sample | None
 
 
 def _frames(sample: Sample, part: slice) -> Sample:
-    """Some frames of a sample, and the steps between them."""
+    """Return some frames of a sample, and the steps between them."""
     times = sample.times[part]
     steps = slice(part.start, part.start + len(times) - 1)
     return dataclasses.replace(
@@ -148,7 +148,7 @@ def _frames(sample: Sample, part: slice) -> Sample:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[Callable[[str], None]]:
-    """Holds a lock, waiting for whoever has it, and gives a function that notes what is being read."""
+    """Hold a lock, waiting for whoever has it, and give a function that notes what is being read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from data_prep.shards.sample import SampleGenerator
+from data_prep.shards.sample import Sample, SampleGenerator
 from data_prep.sources.base import Listing, Recording, sha256
 from lam.data.schema import SPLITS, Split
 
@@ -17,7 +17,7 @@ _SMALLEST, _LARGEST = 2**20, 512 * 2**20  # bytes of input: not too many shards,
 
 @dataclass(frozen=True)
 class PlannedRecording:
-    """A recording, or some of it, in a job.
+    """Recording, or some of it, in a job.
 
     Attributes:
         recording: The recording.
@@ -34,7 +34,7 @@ class PlannedRecording:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What is to be done.
+    """Jobs of each split, a function of the input and the seed.
 
     Attributes:
         jobs: Recordings of each job, by split.
@@ -46,7 +46,7 @@ class JobPlan:
 
 
 def make_plan(listing: Listing, generator: SampleGenerator, val_share: float, seed: int, min_frames: int) -> JobPlan:
-    """Splits recordings by their groups, never parting one, and cuts them into jobs of about equal size.
+    """Split recordings by their groups, never parting one, and cut them into jobs of about equal size.
 
     Both splits get a source that gives samples: some are read to see that, no more than needed.
 
@@ -93,7 +93,7 @@ def make_plan(listing: Listing, generator: SampleGenerator, val_share: float, se
 def _two_usable(
     order: list[str], groups: dict[str, list[Recording]], generator: SampleGenerator
 ) -> tuple[list[str], list[str]]:
-    """The first two groups that give samples, and those before them that do not.
+    """Return the first two groups that give samples, and those before them that do not.
 
     Raises:
         ValueError: No group gives any.
@@ -113,7 +113,7 @@ def _two_usable(
 
 
 def _gives_sample(recordings: Iterable[Recording], generator: SampleGenerator) -> tuple[bool, str]:
-    """Whether any recording gives a sample, and why not."""
+    """Return whether any recording gives a sample, and why not."""
     reasons: list[str] = []
     for recording in recordings:
         try:
@@ -127,7 +127,7 @@ def _gives_sample(recordings: Iterable[Recording], generator: SampleGenerator) -
 def _one_source(
     only: list[Recording], poor: list[Recording], generator: SampleGenerator, total: int, min_frames: int
 ) -> JobPlan:
-    """The last part of the only source, in time, is for validation."""
+    """Plan the last part of the only source, in time, for validation."""
     train, val = [PlannedRecording(recording) for recording in poor], []
     for recording in only:
         frames = [len(sample.times) for sample in _readable(recording, generator)]
@@ -149,8 +149,8 @@ def _one_source(
     return JobPlan({"train": _cut_jobs(train, total), "val": _cut_jobs(val, total)}, ONE_SOURCE)
 
 
-def _readable(recording: Recording, generator: SampleGenerator) -> Iterable:
-    """Samples up to where the recording is damaged; the job that writes them meets the damage again and reports it."""
+def _readable(recording: Recording, generator: SampleGenerator) -> Iterator[Sample]:
+    """Yield samples up to where the recording is damaged; the job that writes them meets the damage again and reports it."""
     try:
         yield from generator.samples(recording, lambda reason: None)
     except Exception:  # decoders of damaged files raise anything
@@ -158,7 +158,7 @@ def _readable(recording: Recording, generator: SampleGenerator) -> Iterable:
 
 
 def _cut_jobs(entries: list[PlannedRecording], total: int) -> list[list[PlannedRecording]]:
-    """Consecutive entries of at least a job's size together."""
+    """Group consecutive entries to at least a job's size."""
     size = min(max(total / _JOBS, _SMALLEST), _LARGEST)
     jobs: list[list[PlannedRecording]] = []
     filled: float = size
@@ -172,6 +172,6 @@ def _cut_jobs(entries: list[PlannedRecording], total: int) -> list[list[PlannedR
 
 
 def format_error(error: BaseException) -> str:
-    """An error as a reason."""
+    """Return an error as a reason."""
     text = str(error).strip().rstrip(".") or "no reason given"
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

@@ -22,7 +22,7 @@ _SAMPLES = 64  # of a recording: what is read again where an interrupted run goe
 
 
 def load_image_index(shards: Path) -> DataIndex:
-    """The index of a folder that holds pictures.
+    """Return the index of a folder that holds pictures.
 
     Raises:
         ValueError: It holds states.
@@ -34,7 +34,7 @@ def load_image_index(shards: Path) -> DataIndex:
 
 
 def list_stored_samples(index: DataIndex) -> Listing:
-    """What a folder holds: some consecutive samples of a shard are a recording, and keep their split."""
+    """List what a folder holds: some consecutive samples of a shard are a recording, and keep their split."""
     recordings = []
     for split in SPLITS:
         for info in index.splits[split]:
@@ -54,20 +54,20 @@ def list_stored_samples(index: DataIndex) -> Listing:
 
 
 def repeat_plan(index: DataIndex, listing: Listing, generator: SampleGenerator) -> JobPlan:
-    """The plan that keeps splits and order, and what was noted of them."""
+    """Return the plan that keeps splits and order, and what was noted of them."""
     plan = make_plan(listing, generator, val_share=0.0, seed=0, min_frames=2)
     return dataclasses.replace(plan, note=index.settings.get("note", ""))
 
 
 def repeat_spec(index: DataIndex, **changed: Any) -> DatasetSpec:
-    """What all samples of a set have in common, with some of it changed."""
+    """Return what all samples of a set have in common, with some of it changed."""
     aggregations = {name: factor.aggregation for name, factor in index.factors.items()}
     spec = DatasetSpec(index.height, index.width, index.storage, actions=index.actions, factor_aggregations=aggregations)
     return dataclasses.replace(spec, **changed)
 
 
 def read_samples(index: DataIndex, recording: Recording) -> Iterator[Sample]:
-    """The samples of a recording, in order, all frames decoded.
+    """Yield the samples of a recording, in order, all frames decoded.
 
     Raises:
         ValueError: One is damaged.

@@ -26,14 +26,14 @@ _SAID = 20  # reasons that are printed; all are in quarantined.txt
 
 
 def default_storage(size: int) -> Storage:
-    """Packed JPEG up to 128 pixels, where small windows decode several times faster than mp4; larger frames as mp4."""
+    """Return packed JPEG up to 128 pixels, where small windows decode several times faster than mp4; mp4 for larger frames."""
     return Storage.jpeg if size <= 128 else Storage.mp4
 
 
 def prepare_source(
     source: Source, options: dict[str, Any], out: Path, preparation: PreparationOptions, output: OutputOptions, engine: Engine
 ) -> int:
-    """Turns a source into a folder of shards.
+    """Turn a source into a folder of shards.
 
     Args:
         source: The source.
@@ -49,7 +49,7 @@ def prepare_source(
     listing = source.find()
     storage = output.storage or default_storage(preparation.size)
     if storage is Storage.states:
-        raise ValueError("--storage states holds features of an encoder; make it with python -m data_prep features.")
+        raise ValueError("--storage states holds features of an encoder; make it with data_prep features.")
     if storage is Storage.mp4 and preparation.size % 2:
         raise ValueError(f"mp4 needs an even --size, got {preparation.size}. Change it or choose --storage jpeg.")
     spec = DatasetSpec(
@@ -79,7 +79,7 @@ def write_set(
     engine: Engine,
     duplicates_below: float = 0.0,
 ) -> int:
-    """Does the jobs that are not done yet and, when none is missing, makes the summary.
+    """Do the jobs that are not done yet and, when none is missing, make the summary.
 
     Args:
         out: Folder for the shards.
@@ -123,7 +123,7 @@ def write_set(
 
 
 def summary(index: DataIndex, notes: list[str]) -> str:
-    """What was made and what was left out, for people."""
+    """Say what was made and what was left out."""
     totals = {split: sum(info.samples for info in index.splits[split]) for split in SPLITS}
     size = sum(info.bytes for infos in index.splits.values() for info in infos)
     lines = [f"{index.path}: {totals['train']} training and {totals['val']} validation clips, {size / 2**20:.1f} MiB."]
@@ -137,7 +137,7 @@ def summary(index: DataIndex, notes: list[str]) -> str:
 
 
 def _load_plan(out: Path, listing: Listing, plan: Callable[[], JobPlan], settings: dict[str, Any]) -> JobPlan:
-    """The plan that an interrupted run of the same command made, or a new one.
+    """Return the plan that an interrupted run of the same command made, or a new one.
 
     Raises:
         ValueError: The folder holds something else.
@@ -171,7 +171,7 @@ def _save_plan(path: Path, plan: JobPlan, settings: dict[str, Any]) -> None:
 
 
 def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raises ValueError where a folder was made with other settings or from other files."""
+    """Raise ValueError where a folder was made with other settings or from other files."""
     changed = [name for name in wanted if found.get(name) != wanted[name]]
     if changed:
         what = ", ".join("the input files" if name == "input_sha256" else name for name in changed)
@@ -179,7 +179,7 @@ def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
 
 
 def _fingerprint(listing: Listing) -> str:
-    """Hash of what was found."""
+    """Return the hash of what was found."""
     return sha256("\n".join(_identity(recording) for recording in listing.recordings))
 
 

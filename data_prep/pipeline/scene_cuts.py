@@ -28,7 +28,7 @@ _PLANAR = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame of a recording.
+    """Frame of a recording.
 
     Attributes:
         number: Which of the recording's frames it is.
@@ -44,7 +44,7 @@ class Frame:
 
 
 def number_scenes(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The same frames with their scenes; holds back two frames, since a cut shows only after them."""
+    """Yield the same frames with their scenes; two frames are held back, since a cut shows only after them."""
     held: deque[Frame] = deque()
     changes: deque[float] = deque()  # of the held frames, and of two before them
     last: np.ndarray | None = None
@@ -65,21 +65,21 @@ def number_scenes(frames: Iterator[Frame]) -> Iterator[Frame]:
 
 
 def _is_cut(changes: deque[float], place: int) -> bool:
-    """Whether the change at a place stands out of its neighbors."""
+    """Return whether the change at a place stands out of its neighbors."""
     near = range(max(place - _NEIGHBORS, 0), min(place + _NEIGHBORS + 1, len(changes)))
     around = [changes[i] for i in near if i != place and not math.isnan(changes[i])]  # the first frame has no change
     return changes[place] >= LEAST and changes[place] >= RATIO * sum(around) / max(len(around), 1)
 
 
 def _points(image: av.VideoFrame) -> np.ndarray:
-    """Brightness and color at a grid of points, (points,) int16: cheaper than making a smaller image, and as telling."""
+    """Return brightness and color at a grid of points, (points,) int16: cheaper than making a smaller image, and as telling."""
     if image.format.name not in _PLANAR:
         image = image.reformat(_COLUMNS, _ROWS, "yuv444p", interpolation=Interpolation.POINT)
     return np.concatenate([_grid(plane) for plane in image.planes[:_PLANES]])
 
 
 def _grid(plane: VideoPlane) -> np.ndarray:
-    """Values of a plane of bytes at points of a grid."""
+    """Return values of a plane of bytes at points of a grid."""
     values = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     rows, columns = max(plane.height // _ROWS, 1), max(plane.width // _COLUMNS, 1)
     return values[rows // 2 : plane.height : rows, columns // 2 : plane.width : columns].ravel().astype(np.int16)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from data_prep.options import PreparationOptions
 from data_prep.pipeline.scene_cuts import Frame, number_scenes
@@ -20,7 +21,7 @@ _SLACK = 1e-4  # of a target interval: times in files are rounded
 
 
 class SegmentGenerator(SampleGenerator):
-    """Makes samples of a source's recordings.
+    """Generator of samples of a source's recordings.
 
     Args:
         source: The source; it has been asked what it holds.
@@ -32,8 +33,8 @@ class SegmentGenerator(SampleGenerator):
         self.aggregations = [each.aggregation for each in source.action_fields() for _ in range(each.dim)]
         self.factor_aggregations = source.factor_aggregations()
 
+    @override
     def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
-        """The samples of a recording, in order."""
         options = self.preparation
         stream = self.source.open(recording)
         frames: Iterator[Frame] = (Frame(i, time, picture) for i, (time, picture) in enumerate(stream.pictures))
@@ -86,7 +87,7 @@ class _Segment:
 
 
 def _segments(frames: Iterator[Frame], squares: SquareResizer, options: PreparationOptions) -> Iterator[_Segment]:
-    """Cuts frames at scene changes and after the longest time allowed."""
+    """Cut frames at scene changes and after the longest time allowed."""
     longest = options.max_seconds - (0.5 / options.fps if options.fps else _SLACK)
     segment, scene = _Segment([], [], []), 0
     for frame in frames:
@@ -102,7 +103,7 @@ def _segments(frames: Iterator[Frame], squares: SquareResizer, options: Preparat
 
 
 def _reason_to_drop(segment: _Segment, options: PreparationOptions) -> str | None:
-    """Why a segment is left out, or None."""
+    """Return why a segment is left out, or None."""
     if len(segment.times) < options.min_frames:
         return f"fewer than {options.min_frames} frames"
     if options.static_below and largest_change(np.stack(segment.frames)) < options.static_below:
@@ -111,7 +112,7 @@ def _reason_to_drop(segment: _Segment, options: PreparationOptions) -> str | Non
 
 
 def resample(frames: Iterator[Frame], fps: float) -> Iterator[Frame]:
-    """Keeps the frames that are on show at 0, 1/fps, 2/fps, ... seconds, with their own exact times.
+    """Keep the frames that are on show at 0, 1/fps, 2/fps, ... seconds, with their own exact times.
 
     A frame is on show until the next one comes, so the latest frame not after each moment is taken; the future is never
     shown early, whatever the frame rate and however it varies. A frame is taken once, so a source slower than fps
@@ -130,5 +131,5 @@ def resample(frames: Iterator[Frame], fps: float) -> Iterator[Frame]:
 
 
 def _on_show(time: float, interval: float, fps: float) -> bool:
-    """Whether one of the moments k/fps lies within [time, time + interval)."""
+    """Return whether one of the moments k/fps lies within [time, time + interval)."""
     return math.ceil(time * fps - _SLACK) < (time + interval) * fps - _SLACK

@@ -22,7 +22,7 @@ from lam.data.schema import ShardInfo, Split, side_index_name
 def leave_out_duplicates(
     out: Path, shards: dict[Split, list[ShardInfo]], below: float
 ) -> tuple[dict[Split, list[ShardInfo]], int]:
-    """Takes near-duplicates out of the side indices; validation samples are kept before training samples.
+    """Take near-duplicates out of the side indices; validation samples are kept before training samples.
 
     Args:
         out: The folder.
@@ -50,7 +50,7 @@ def leave_out_duplicates(
 
 
 def find_duplicates(prints: np.ndarray, below: float) -> np.ndarray:
-    """Which rows are within ``below`` of an earlier row that is kept, everywhere.
+    """Return which rows are within ``below`` of an earlier row that is kept, everywhere.
 
     Args:
         prints: Thumbnails, (samples, 3 * 8 * 8) uint8.
@@ -76,7 +76,7 @@ def find_duplicates(prints: np.ndarray, below: float) -> np.ndarray:
 
 
 def _without(out: Path, info: ShardInfo, table: pa.Table) -> ShardInfo:
-    """A shard's new side index is written, and what is known of the shard brought up to date."""
+    """Write a shard's new side index and bring what is known of the shard up to date."""
     digest = write_side_index(out / side_index_name(info.name), table)
     lengths, counts = np.unique(table["frames"].to_numpy(), return_counts=True)
     return dataclasses.replace(

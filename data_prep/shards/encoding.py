@@ -14,13 +14,13 @@ from lam.data.schema import KEY_FRAME_INTERVAL
 
 
 def encode_jpegs(frames: np.ndarray) -> bytes:
-    """Packed JPEG row of frames (F, H, W, 3) uint8, quality 95 without chroma subsampling."""
+    """Encode frames (F, H, W, 3) uint8 as a packed JPEG row, quality 95 without chroma subsampling."""
     frames = np.ascontiguousarray(frames)
     return pack_jpegs([simplejpeg.encode_jpeg(frame, quality=95, colorspace="RGB", colorsubsampling="444") for frame in frames])
 
 
 def encode_mp4(frames: np.ndarray, fps: float) -> bytes:
-    """H.264 video of frames (F, H, W, 3) uint8; key frames are frequent, so that a window decodes few frames before it."""
+    """Encode frames (F, H, W, 3) uint8 as H.264 video; key frames are frequent, so that windows decode few others."""
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
         raise ValueError(f"mp4 needs even sizes, got {height} x {width}. Choose an even --size or --storage jpeg.")
@@ -43,14 +43,14 @@ def encode_mp4(frames: np.ndarray, fps: float) -> bytes:
 
 
 def encode_npy(value: np.ndarray) -> bytes:
-    """One array as an npy file."""
+    """Encode one array as an npy file."""
     buffer = io.BytesIO()
     np.save(buffer, value, allow_pickle=False)
     return buffer.getvalue()
 
 
 def encode_npz(values: dict[str, np.ndarray]) -> bytes:
-    """Arrays by name as an npz file."""
+    """Encode arrays by name as an npz file."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **values)
     return buffer.getvalue()

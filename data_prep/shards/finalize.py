@@ -1,4 +1,4 @@
-"""Assembling: from the records of all jobs to the summary of a finished folder."""
+"""Finalization: from the records of all jobs to the summary of a finished folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LISTED = 100  # quarantined items in index.json; the rest is in quarantined.txt
 
 
 def missing_jobs(out: Path, jobs: dict[Split, int]) -> list[tuple[Split, int]]:
-    """Jobs that are not done yet, of so many in each split."""
+    """Return jobs that are not done yet, of so many in each split."""
     return [
         (split, job) for split, count in jobs.items() for job in range(count) if not end_record_path(out, split, job).is_file()
     ]
@@ -31,7 +31,7 @@ def assemble(
     unreadable: list[tuple[str, str]] | None = None,
     duplicates_below: float = 0.0,
 ) -> DataIndex:
-    """Makes the summary of a folder whose jobs are all done, and removes their records.
+    """Make the summary of a folder whose jobs are all done, and remove their records.
 
     Args:
         out: The folder.

@@ -14,7 +14,7 @@ PARTS = ".parts"
 
 @dataclass(frozen=True)
 class ProgressRecord:
-    """What is known of a written shard, or of the end of a job.
+    """Progress of a job after a written shard, or at its end.
 
     Attributes:
         split: Split of the job.
@@ -33,7 +33,7 @@ class ProgressRecord:
     clip: int
 
     def save(self, path: Path) -> None:
-        """Writes the record atomically."""
+        """Write the record atomically."""
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         record = asdict(self)
@@ -45,7 +45,7 @@ class ProgressRecord:
 
     @classmethod
     def load(cls, path: Path) -> ProgressRecord:
-        """Reads a record."""
+        """Read a record."""
         record = json.loads(path.read_text())
         shard, factors = record.pop("shard"), record.pop("causes")
         if shard:
@@ -56,10 +56,10 @@ class ProgressRecord:
 
 
 def job_records(out: Path, split: Split, job: int) -> list[ProgressRecord]:
-    """Records of a job's shards so far, in order."""
+    """Return records of a job's shards so far, in order."""
     return [ProgressRecord.load(path) for path in sorted((out / PARTS).glob(f"{split}-{job:06d}-*.json"))]
 
 
 def end_record_path(out: Path, split: Split, job: int) -> Path:
-    """Where the record of a job's end lies once it is done."""
+    """Return where the record of a job's end lies once it is done."""
     return out / PARTS / f"{split}-{job:06d}.end.json"

@@ -1,4 +1,4 @@
-"""The sample: a segment of one recording, as makers hand it to the writer."""
+"""Samples: segments of recordings, what generates them, and what all samples of a set have in common."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lam.data.schema import ActionField, Aggregation, FeatureInfo, Storage
 
 @dataclass(frozen=True)
 class Sample:
-    """A segment.
+    """Segment of one recording.
 
     Attributes:
         key: Name of the sample, unique in the set: letters, digits, ``_``, ``-``, ``/``.
@@ -38,7 +38,7 @@ class Sample:
     first: int = 0
 
     def check_labels(self, action_dim: int) -> None:
-        """Checks that what was recorded fits the frames and the set.
+        """Check that what was recorded fits the frames and the set.
 
         Args:
             action_dim: Numbers of an action in the set, 0 where none are recorded.
@@ -84,11 +84,11 @@ class DatasetSpec:
 
 
 class SampleGenerator(ABC):
-    """Makes the samples of a recording. It is sent to worker processes."""
+    """Generator of the samples of recordings; it is sent to worker processes."""
 
     @abstractmethod
     def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
-        """The samples of a recording, in order, the same at every call.
+        """Yield the samples of a recording, in order, the same at every call.
 
         Args:
             recording: What to read.
@@ -100,7 +100,7 @@ class SampleGenerator(ABC):
 
 
 def clip_key(source: str, start: float, name: str = "") -> str:
-    """Key of a clip: its source and its first millisecond; where several recordings share a source, by its own name too.
+    """Return the key of a clip: its source and first millisecond; where several recordings share a source, its own name too.
 
     Args:
         source: The source.

@@ -1,4 +1,4 @@
-"""The tally: what is counted while shards are written, and can be added up over shards, jobs and machines."""
+"""Running statistics of a set, counted while shards are written and added up over shards, jobs and machines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lam.data.schema import ActionStatistics
 
 @dataclass
 class RunningStatistics:
-    """What has been seen so far.
+    """Statistics that are updated while shards are written, and merged over shards, jobs and machines.
 
     Attributes:
         pixels: How often each level of red, green and blue occurs in training frames, (3, 256).
@@ -32,12 +32,12 @@ class RunningStatistics:
     quarantined: list[tuple[str, str]] = field(default_factory=list)
 
     def add_pixels(self, frames: np.ndarray) -> None:
-        """Counts the pixels of frames (F, H, W, 3) uint8."""
+        """Count the pixels of frames (F, H, W, 3) uint8."""
         for channel in range(3):
             self.pixels[channel] += np.bincount(frames[..., channel].ravel(), minlength=256)
 
     def merge(self, other: RunningStatistics) -> None:
-        """Adds another tally to this one."""
+        """Add other statistics to these."""
         self.pixels += other.pixels
         self.actions.merge(other.actions)
         self.steps += other.steps
@@ -46,7 +46,7 @@ class RunningStatistics:
         self.quarantined += other.quarantined
 
     def pixel_moments(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """Exact mean and standard deviation of all pixels by channel, in [0, 1]."""
+        """Return the exact mean and standard deviation of all pixels by channel, in [0, 1]."""
         levels = np.arange(256) / 255
         weights = self.pixels / np.maximum(self.pixels.sum(axis=1, keepdims=True), 1)
         mean = weights @ levels
@@ -54,7 +54,7 @@ class RunningStatistics:
         return tuple(mean.tolist()), tuple(std.tolist())
 
     def to_json(self) -> dict[str, Any]:
-        """The tally as numbers and texts."""
+        """Return the statistics as numbers and texts."""
         return {
             "pixels": self.pixels.tolist(),
             "actions": {name: np.asarray(value).tolist() for name, value in vars(self.actions).items()},
@@ -66,7 +66,7 @@ class RunningStatistics:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> RunningStatistics:
-        """The tally that ``to_json`` gave."""
+        """Return the statistics that ``to_json`` gave."""
         actions: dict[str, Any] = {name: np.asarray(value, dtype=np.float64) for name, value in record["actions"].items()}
         return cls(
             pixels=np.array(record["pixels"], dtype=np.int64),
@@ -101,14 +101,14 @@ class RunningActionStatistics:
     at_high: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def add(self, actions: np.ndarray) -> None:
-        """Counts actions (S, U)."""
+        """Count actions (S, U)."""
         values = actions.astype(np.float64)
         mean, low, high = values.mean(axis=0), values.min(axis=0), values.max(axis=0)
         at_low, at_high = ((values == limit).sum(axis=0).astype(np.float64) for limit in (low, high))
         self.merge(RunningActionStatistics(len(values), mean, ((values - mean) ** 2).sum(axis=0), low, high, at_low, at_high))
 
     def merge(self, other: RunningActionStatistics) -> None:
-        """Adds another tally to this one (Chan, Golub and LeVeque 1979)."""
+        """Add other statistics to these (Chan, Golub and LeVeque 1979)."""
         if not self.count or not other.count:
             self.__dict__.update(vars(other if other.count else self))
             return
@@ -122,7 +122,7 @@ class RunningActionStatistics:
         self.count, self.low, self.high = count, low, high
 
     def statistics(self) -> ActionStatistics | None:
-        """What the index says of the actions, None where there were none."""
+        """Return what the index says of the actions, None where there were none."""
         if not self.count:
             return None
         std, shares = np.sqrt(self.squares / self.count), (self.at_low / self.count, self.at_high / self.count)

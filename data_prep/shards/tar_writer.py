@@ -19,7 +19,7 @@ _BLOCK = 512  # of a tar: a header, and what members are padded to
 
 
 class TarShardWriter:
-    """A shard that is being written, under a temporary name.
+    """Shard that is being written, under a temporary name.
 
     Args:
         folder: Where it goes.
@@ -41,11 +41,11 @@ class TarShardWriter:
 
     @property
     def samples(self) -> int:
-        """Samples so far."""
+        """Return the number of samples so far."""
         return len(self._rows)
 
     def add(self, sample: Sample, members: dict[str, bytes], thumbnail: bytes) -> None:
-        """Adds the members of a sample, by their endings, in the order in which the tar gets them."""
+        """Add the members of a sample, by their endings, in the order in which the tar gets them."""
         row: dict[str, Any] = {name: getattr(sample, name) for name in ("key", "source", "episode", "first", "times")}
         row |= {"frames": len(sample.times), "thumbnail": thumbnail}
         offset = self.size
@@ -61,13 +61,13 @@ class TarShardWriter:
         self._rows.append(row)
 
     def discard(self) -> None:
-        """Gives the shard up and removes it."""
+        """Give the shard up and remove it."""
         self._tar.close()
         self._file.close()
         self.temporary.unlink()
 
     def finish(self) -> ShardInfo:
-        """Closes the shard and gives it and its side index their names."""
+        """Close the shard and give it and its side index their names."""
         self._tar.close()
         self._file.close()
         lengths, counts = np.unique([row["frames"] for row in self._rows], return_counts=True)
@@ -87,7 +87,7 @@ class TarShardWriter:
 
 
 def write_side_index(path: Path, table: pa.Table) -> str:
-    """Writes a side index atomically and returns its hash."""
+    """Write a side index atomically and return its hash."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     data = sink.getvalue().to_pybytes()
@@ -113,7 +113,7 @@ def _side_index(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 class _HashingFile:
-    """A file that is written once, from start to end, and hashed on the way."""
+    """File that is written once, from start to end, and hashed on the way."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")

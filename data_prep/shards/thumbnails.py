@@ -10,7 +10,7 @@ _SHOWN = 3  # thumbnails that stand for a segment: of its first, middle and last
 
 
 def thumbnails(frames: np.ndarray) -> np.ndarray:
-    """Mean brightness in each of 8 x 8 cells of frames (F, H, W, 3) uint8: (F, 8, 8), 0 to 255."""
+    """Return the mean brightness in each of 8 x 8 cells of frames (F, H, W, 3) uint8: (F, 8, 8), 0 to 255."""
     rows, columns = (np.arange(CELLS) * side // CELLS for side in frames.shape[1:3])
     green = frames[..., 1].astype(np.float32)  # most of brightness; a third of the work
     cells = np.add.reduceat(np.add.reduceat(green, rows, axis=1), columns, axis=2)
@@ -19,11 +19,11 @@ def thumbnails(frames: np.ndarray) -> np.ndarray:
 
 
 def largest_change(frames: np.ndarray) -> float:
-    """The largest change of any cell's brightness between consecutive frames (F, H, W, 3), 0 to 255."""
+    """Return the largest change of any cell's brightness between consecutive frames (F, H, W, 3), 0 to 255."""
     return float(np.abs(np.diff(thumbnails(frames), axis=0)).max())
 
 
 def sample_thumbnail(frames: np.ndarray) -> bytes:
-    """Thumbnails of a segment's first, middle and last frame, 3 x 8 x 8 bytes."""
+    """Return thumbnails of a segment's first, middle and last frame, 3 x 8 x 8 bytes."""
     shown = frames[np.linspace(0, len(frames) - 1, _SHOWN).round().astype(int)]
     return thumbnails(shown).round().astype(np.uint8).tobytes()

@@ -28,7 +28,7 @@ _KEY = re.compile(r"[A-Za-z0-9_/-]{1,90}")  # a dot ends the key in WebDataset, 
 
 
 class JobWriter:
-    """Writes the samples of one job, all of one split, from where it stopped before.
+    """Writer of the samples of one job, all of one split, from where it stopped before.
 
     Attributes:
         recording: Which recording of the job is being read; kept by the caller.
@@ -53,7 +53,7 @@ class JobWriter:
         self._keys: set[str] = set()
 
     def add(self, sample: Sample) -> None:
-        """Writes one sample.
+        """Write one sample.
 
         Raises:
             ValueError: It does not fit the set.
@@ -76,19 +76,19 @@ class JobWriter:
         self._keys.add(sample.key)
 
     def close_full_shard(self) -> None:
-        """Closes the shard if it is full; called when ``recording`` and ``clip`` say what comes next."""
+        """Close the shard if it is full; called when ``recording`` and ``clip`` say what comes next."""
         full = self.spec.samples_per_shard, self.spec.bytes_per_shard
         if self._open is not None and (self._open.samples >= full[0] or self._open.size >= full[1]):
             self._finish_shard()
 
     def finish(self) -> None:
-        """Closes the last shard and notes that the job is done."""
+        """Close the last shard and note that the job is done."""
         if self._open is not None:
             self._finish_shard()
         self._record(None).save(end_record_path(self.out, self.split, self.job))
 
     def discard(self) -> None:
-        """Gives up what has no record yet."""
+        """Give up what has no record yet."""
         if self._open is not None:
             self._open.discard()
 
@@ -104,7 +104,7 @@ class JobWriter:
         return ProgressRecord(self.split, shard, self.statistics, self._factors, self.recording, self.clip)
 
     def _check(self, sample: Sample) -> None:
-        """Raises ValueError where a sample does not fit the set."""
+        """Raise ValueError where a sample does not fit the set."""
         key, frames, times, spec = sample.key, sample.frames, sample.times, self.spec
         if not _KEY.fullmatch(key) or key in self._keys:
             raise ValueError(f"key {key!r} is taken or not 1 to 90 letters, digits, '_', '-', '/'")
@@ -124,7 +124,7 @@ class JobWriter:
             raise ValueError(f"factors are {factors}, those before {self._factors}; all samples of a set record the same")
 
     def _members(self, sample: Sample) -> dict[str, bytes]:
-        """Bytes of each member of a sample by its name in the tar."""
+        """Return bytes of each member of a sample by its name in the tar."""
         record = {
             "fps": frame_rate(sample.times),
             "times": sample.times.tolist(),
@@ -142,7 +142,7 @@ class JobWriter:
 
 
 class ShardWriter:
-    """Writes a set sample by sample, in this process: for data made by a program. The folder must be new or empty.
+    """Writer of a set, sample by sample, in this process: for data made by a program. The folder must be new or empty.
 
     Args:
         out: Folder to write to; made if missing.
@@ -167,7 +167,7 @@ class ShardWriter:
             assemble(self.out, self.spec, dict.fromkeys(SPLITS, 1), self.settings)
 
     def add(self, split: Split, sample: Sample) -> None:
-        """Writes one sample.
+        """Write one sample.
 
         Raises:
             ValueError: It does not fit the set.
@@ -179,19 +179,19 @@ class ShardWriter:
 
 
 def frame_rate(times: np.ndarray) -> float:
-    """Mean frames a second, rounded to a millionth."""
+    """Return mean frames a second, rounded to a millionth."""
     return round((len(times) - 1) / float(times[-1] - times[0]), 6)
 
 
 def _video(sample: Sample, spec: DatasetSpec) -> bytes:
-    """The frames as bytes of a member."""
+    """Return the frames as bytes of a member."""
     if spec.storage is Storage.states:
         return pack_states(sample.frames)
     return encode_jpegs(sample.frames) if spec.storage is Storage.jpeg else encode_mp4(sample.frames, frame_rate(sample.times))
 
 
 def _with_types(sample: Sample) -> Sample:
-    """The sample with the types that shards hold."""
+    """Return the sample with the types that shards hold."""
     actions = None if sample.actions is None else np.ascontiguousarray(sample.actions, dtype=np.float32)
     factors = {
         name: np.ascontiguousarray(value, dtype=np.float32 if value.dtype.kind == "f" else np.int64)

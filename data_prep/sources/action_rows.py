@@ -11,7 +11,7 @@ from lam.data.schema import ActionField, Aggregation
 
 
 def as_actions(rows: np.ndarray) -> np.ndarray:
-    """Actions (rows, U) float32.
+    """Return actions (rows, U) float32.
 
     Raises:
         ValueError: Some are infinite or no numbers.
@@ -21,7 +21,7 @@ def as_actions(rows: np.ndarray) -> np.ndarray:
 
 
 def check_finite(rows: np.ndarray, what: str) -> np.ndarray:
-    """The same rows.
+    """Return the same rows.
 
     Raises:
         ValueError: Some are infinite or no numbers.
@@ -33,7 +33,7 @@ def check_finite(rows: np.ndarray, what: str) -> np.ndarray:
 
 
 def group_fields(dim: int, absolute: Collection[int]) -> list[ActionField]:
-    """A field for each run of numbers that are joined alike.
+    """Return a field for each run of numbers that are joined alike.
 
     Args:
         dim: Numbers of an action.

@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """What an array is, without its numbers.
+    """Shape and type of an array, without its numbers.
 
     Attributes:
         shape: Its shape.
@@ -29,7 +29,7 @@ class ArrayHeader:
 
 
 def read_headers(path: Path) -> dict[str, ArrayHeader]:
-    """Arrays of a file by name, without reading their numbers.
+    """Read the headers of a file's arrays by name, without their numbers.
 
     Raises:
         ValueError: It is not an npz file, or damaged.
@@ -47,7 +47,7 @@ def read_headers(path: Path) -> dict[str, ArrayHeader]:
 
 
 def read_array(path: Path, name: str, episode: int | None) -> np.ndarray:
-    """One episode of an array, or all of an array that has no axis for episodes.
+    """Read one episode of an array, or all of an array that has no axis for episodes.
 
     What comes before the episode is read and passed over, so that memory holds no more than an episode; but arrays in Fortran
     order are read whole.
@@ -72,7 +72,7 @@ def read_array(path: Path, name: str, episode: int | None) -> np.ndarray:
 
 @functools.cache
 def find_corruption(path: Path, name: str, state: str) -> str | None:
-    """Why an array cannot be trusted, or None: it is read to its end once a process, since reading an episode checks nothing.
+    """Return why an array is corrupt, or None; it is read to its end once a process, as reading an episode checks nothing.
 
     Args:
         path: The file.
@@ -100,7 +100,7 @@ def _corruption_error(error: Exception) -> ValueError:
 
 
 def check_images(name: str, header: ArrayHeader) -> tuple[int, ...]:
-    """Axes before those of a picture: (T,), or (E, T) where there is an axis for episodes.
+    """Return axes before those of a picture: (T,), or (E, T) where there is an axis for episodes.
 
     Raises:
         ValueError: Pictures cannot have this type or shape.
@@ -117,7 +117,7 @@ def check_images(name: str, header: ArrayHeader) -> tuple[int, ...]:
 
 
 def as_images(name: str, array: np.ndarray) -> np.ndarray:
-    """Pixels (..., H, W, 3) uint8 of an array that ``check_images`` let pass; of stacked frames the last, the newest.
+    """Return pixels (..., H, W, 3) uint8 of an array that ``check_images`` let pass; of stacked frames the last, the newest.
 
     Raises:
         ValueError: Numbers are not those of pixels.
@@ -130,12 +130,12 @@ def as_images(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _stacked(channels: int, height: int, width: int) -> bool:
-    """Whether the last axes are those of stacked frames; other pictures are seldom narrower than they have channels."""
+    """Return whether the last axes are those of stacked frames; other pictures are seldom narrower than they have channels."""
     return width != 3 and channels % 3 == 0 and channels < min(height, width)
 
 
 def check_rows(name: str, header: ArrayHeader, leading: tuple[int, ...]) -> int:
-    """Numbers U of an action, given the axes before those of a picture.
+    """Return numbers U of an action, given the axes before those of a picture.
 
     Raises:
         ValueError: The array has another type, or no row for each frame.
@@ -150,7 +150,7 @@ def check_rows(name: str, header: ArrayHeader, leading: tuple[int, ...]) -> int:
 
 
 def between_frames(rows: np.ndarray, shift: bool) -> np.ndarray:
-    """Actions (T-1, U) between frames, of a row for each of T frames.
+    """Return actions (T-1, U) between frames, of a row for each of T frames.
 
     Args:
         rows: A row, or a number, for each frame.

@@ -1,6 +1,6 @@
-"""What a source is: it lists recordings and reads each as a stream of pictures, with what was recorded beside them.
+"""Sources: they list recordings and read each as a stream of frames, with what was recorded beside them.
 
-A new source is one file with a ``Source`` in it and one line in ``data_prep.__main__``; cutting, resampling, resizing,
+A new source is one file with a ``Source`` in it and one line in ``data_prep.cli``; cutting, resampling, resizing,
 aligning of actions, splitting, sharding, resuming and quarantine come with it.
 """
 
@@ -46,7 +46,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds.
+    """Recordings of a source, and what of it cannot be used.
 
     Attributes:
         recordings: The recordings, in a fixed order.
@@ -61,7 +61,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Stream:
-    """A recording that is being read.
+    """Frames of a recording that is being read, with what was recorded beside them.
 
     Attributes:
         pictures: Time in seconds, increasing from 0, and picture of each frame; read on demand, so that a long recording
@@ -76,7 +76,7 @@ class Stream:
 
 
 class Source(ABC):
-    """A kind of input. Its constructor's arguments are the options of the command line; it is sent to worker processes.
+    """Kind of input; its constructor's arguments are the options of the command line, and it is sent to worker processes.
 
     Attributes:
         src: The folder or file it reads.
@@ -88,7 +88,7 @@ class Source(ABC):
 
     @abstractmethod
     def find(self) -> Listing:
-        """Finds the recordings, without decoding any picture.
+        """Find the recordings, without decoding any picture.
 
         Raises:
             FileNotFoundError: There is nothing at ``src``, or nothing of this kind.
@@ -97,24 +97,24 @@ class Source(ABC):
 
     @abstractmethod
     def open(self, recording: Recording) -> Stream:
-        """Opens a recording; it is read in one pass and by one process.
+        """Open a recording; it is read in one pass and by one process.
 
         Raises:
             Exception: It cannot be read. The text becomes the reason for leaving it out; so do errors while it is read.
         """
 
     def action_fields(self) -> list[ActionField]:
-        """What the actions consist of, known after ``find``; empty where the source has none."""
+        """Return what the actions consist of, known after ``find``; empty where the source has none."""
         return []
 
     def factor_aggregations(self) -> dict[str, Aggregation]:
-        """How several steps of a factor become one, if not the sum of continuous and the largest of discrete ones."""
+        """Return how several steps of a factor become one, if not the sum of continuous and the largest of discrete ones."""
         return {}
 
 
 @dataclass(frozen=True)
 class Clock:
-    """An even rate.
+    """Even rate at which frames were taken, where their files do not say.
 
     Attributes:
         fps: Frames a second.
@@ -123,17 +123,17 @@ class Clock:
     fps: float
 
     def __post_init__(self) -> None:
-        """Checks the rate."""
+        """Check the rate."""
         if not 0 < self.fps < math.inf:
             raise ValueError(f"--recorded_fps is {self.fps}, expected above 0.")
 
     def times(self, count: int) -> list[float]:
-        """Times of so many frames, seconds from the first."""
+        """Return times of so many frames, seconds from the first."""
         return [i / self.fps for i in range(count)]
 
 
 def find_files(src: Path, endings: Collection[str], kind: str) -> list[Path]:
-    """Files below a folder, by the endings of their names, sorted; or the file itself. Hidden ones are passed over.
+    """Return files below a folder, by the endings of their names, sorted; or the file itself. Hidden ones are passed over.
 
     Raises:
         FileNotFoundError: There is no such folder, or no such file in it.
@@ -151,28 +151,28 @@ def _wanted(file: Path, endings: Collection[str]) -> bool:
 
 
 def relative(src: Path, file: Path) -> str:
-    """Name of a file below the folder it was found in."""
+    """Return the name of a file below the folder it was found in."""
     return file.name if file == src else file.relative_to(src).as_posix()
 
 
 def file_state(*files: Path) -> str:
-    """Sizes and modification times of files, for ``Recording.state``."""
+    """Return sizes and modification times of files, for ``Recording.state``."""
     return " ".join(f"{file.stat().st_size}@{file.stat().st_mtime_ns}" for file in files)
 
 
 def sha256(text: str) -> str:
-    """Hash of a text, in hexadecimal digits."""
+    """Return the hash of a text, in hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def array_frames(pictures: np.ndarray) -> Iterator[av.VideoFrame]:
-    """Video frames of pixels (F, H, W, 3) uint8."""
+    """Yield video frames of pixels (F, H, W, 3) uint8."""
     for picture in pictures:
         yield av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
 def image_frame(data: bytes) -> av.VideoFrame:
-    """The picture in the bytes of an image file (JPEG, PNG, WebP, BMP, GIF ...), upright as the file says.
+    """Decode an image file from its bytes (JPEG, PNG, WebP, BMP, GIF ...), upright as the file says.
 
     Raises:
         ValueError: It cannot be decoded.

@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import override
 
 from data_prep.sources.action_rows import as_actions
 from data_prep.sources.base import Listing, Recording, Source, Stream, file_state
@@ -28,7 +29,7 @@ ACTIONS = ("user/angle", "user/throttle")
 
 @dataclass(frozen=True)
 class TubRecord:
-    """What was recorded at a moment.
+    """Image and action of a moment.
 
     Attributes:
         index: Its number in the tub.
@@ -45,7 +46,7 @@ class TubRecord:
 
 @dataclass
 class Tub:
-    """A tub.
+    """Folder of a drive, opened by its manifest.
 
     Attributes:
         folder: Its folder.
@@ -65,7 +66,7 @@ class Tub:
 
     @classmethod
     def load(cls, folder: Path) -> Tub:
-        """Reads the manifest.
+        """Read the manifest.
 
         Raises:
             ValueError: It is not that of a tub.
@@ -82,7 +83,7 @@ class Tub:
         return cls(folder, there, [name for name in listed if name not in there], deleted, image)
 
     def read(self, catalog: str) -> list[TubRecord]:
-        """Records of a catalog by which a person drove, without deleted ones.
+        """Read the records of a catalog by which a person drove, without deleted ones.
 
         Raises:
             ValueError: A record lacks what is needed.
@@ -133,8 +134,9 @@ class DonkeyCar(Source):
         self.src = Path(src)
         self.max_gap, self.episode_seconds, self.lag = max_gap, episode_seconds, lag
 
+    @override
     def find(self) -> Listing:
-        """All recordings of all tubs."""
+        """Return all recordings of all tubs."""
         listing = Listing([])
         manifests = sorted(self.src.rglob("manifest.json")) if self.src.is_dir() else []
         if not manifests:
@@ -148,7 +150,7 @@ class DonkeyCar(Source):
         return listing
 
     def _add(self, listing: Listing, name: str, tub: Tub) -> None:
-        """Adds the recordings of a tub."""
+        """Add the recordings of a tub."""
         with os.scandir(tub.folder / "images") as entries:
             sizes = {entry.name: entry.stat().st_size for entry in entries}
         records = [(record, catalog) for catalog in tub.catalogs for record in tub.read(catalog)]
@@ -169,12 +171,14 @@ class DonkeyCar(Source):
                 size = sum(sizes[record.image] for record in part)
                 listing.recordings.append(Recording(recording, recording, size, place, state=state))
 
+    @override
     def action_fields(self) -> list[ActionField]:
-        """Angle and throttle."""
+        """Return angle and throttle."""
         return [ActionField("angle", 1, "mean"), ActionField("throttle", 1, "mean")]
 
+    @override
     def open(self, recording: Recording) -> Stream:
-        """The frames from one record to another.
+        """Return the frames from one record to another.
 
         Raises:
             ValueError: Actions are not finite numbers.
@@ -189,7 +193,7 @@ class DonkeyCar(Source):
 
 
 def drives(records: Iterable[TubRecord], max_gap: float) -> list[list[TubRecord]]:
-    """Runs of consecutive records without a gap in time."""
+    """Return runs of consecutive records without a gap in time."""
     found: list[list[TubRecord]] = []
     for record in records:
         if found and record.index == (last := found[-1][-1]).index + 1:
@@ -202,7 +206,7 @@ def drives(records: Iterable[TubRecord], max_gap: float) -> list[list[TubRecord]
 
 
 def equal_parts(drive: list[TubRecord], longest: float) -> list[list[TubRecord]]:
-    """A drive in as few parts of equal time as are not longer than this many seconds; none of an empty one."""
+    """Split a drive into as few parts of equal time as are not longer than this many seconds; none of an empty one."""
     if not drive:
         return []
     start, length = drive[0].milliseconds, drive[-1].milliseconds - drive[0].milliseconds

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
+from typing_extensions import override
+
 from data_prep.options import PreparationOptions
 from data_prep.sources.base import Clock, Listing, Recording, Source, Stream
 from data_prep.sources.image_files import ENDINGS, ImageFolder, natural_order, read_images
@@ -28,8 +30,9 @@ class Frames(Source):
         self.src = Path(src)
         self.clock = Clock(recorded_fps)
 
+    @override
     def find(self) -> Listing:
-        """All folders with images in them."""
+        """Return all folders with images in them."""
         if not self.src.is_dir():
             raise FileNotFoundError(f"No folder at {self.src}.")
         recordings: list[Recording] = []
@@ -45,7 +48,8 @@ class Frames(Source):
             raise FileNotFoundError(f"{self.src} has no images. Names must end in one of {' '.join(sorted(ENDINGS))}.")
         return Listing(recordings, [(str(error.filename), error.strerror or str(error)) for error in closed])
 
+    @override
     def open(self, recording: Recording) -> Stream:
-        """The images of a folder."""
+        """Return the images of a folder."""
         files = ImageFolder.scan(Path(recording.place["folder"])).files
         return Stream(read_images(files, self.clock.times(len(files))))

@@ -9,6 +9,7 @@ from typing import Literal
 
 import av
 import h5py
+from typing_extensions import override
 
 from data_prep.sources.action_rows import as_actions
 from data_prep.sources.base import Clock, Listing, Recording, Source, Stream, array_frames, file_state, find_files, relative
@@ -66,8 +67,9 @@ class Hdf5(Source):
         self.clock = Clock(preset.fps if recorded_fps is None else recorded_fps)
         self._dims: list[int] = []  # numbers of each data set of actions; the first usable episode sets it
 
+    @override
     def find(self) -> Listing:
-        """All episodes of all files that have the data sets.
+        """Return all episodes of all files that have the data sets.
 
         Raises:
             ValueError: Actions have no number that ``absolute`` names.
@@ -85,7 +87,7 @@ class Hdf5(Source):
         return listing
 
     def _add(self, listing: Listing, name: str, file: Path, opened: h5py.File) -> None:
-        """Adds the episodes of a file."""
+        """Add the episodes of a file."""
         group = self.layout.group
         if group is None:
             paths = {name: "/"}
@@ -117,16 +119,18 @@ class Hdf5(Source):
             raise ValueError(f"actions have {dims} numbers, those before {self._dims}")
         self._dims = dims
 
+    @override
     def action_fields(self) -> list[ActionField]:
-        """Runs of numbers that are changes or targets, the velocities, or the motion.
+        """Return runs of numbers that are changes or targets, the velocities, or the motion.
 
         Raises:
             ValueError: Actions have no number that ``absolute`` names.
         """
         return self.layout.action_fields(self._dims, self.absolute) if self._dims else []
 
+    @override
     def open(self, recording: Recording) -> Stream:
-        """Opens a camera's view of an episode.
+        """Open a camera's view of an episode.
 
         Raises:
             ValueError: Actions are not finite numbers.
@@ -151,7 +155,7 @@ class Hdf5(Source):
 
 
 def _splits(opened: h5py.File) -> dict[str, Split]:
-    """Splits of episodes by the filter keys of robomimic, where a file has both."""
+    """Return splits of episodes by the filter keys of robomimic, where a file has both."""
     if "mask/train" not in opened or "mask/valid" not in opened:
         return {}
     keys: dict[str, Split] = {"mask/train": "train", "mask/valid": "val"}

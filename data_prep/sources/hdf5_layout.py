@@ -13,12 +13,12 @@ from lam.data.schema import ActionField, Aggregation
 
 
 def per_frame(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Recorded numbers (T, U), those of several data sets beside each other."""
+    """Return recorded numbers (T, U), those of several data sets beside each other."""
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def planar_motion(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Motion between frames (T-1, 3) as the robot saw it: forward and to its left (m), turn to the left (rad).
+    """Return motion between frames (T-1, 3) as the robot saw it: forward and to its left (m), turn to the left (rad).
 
     Args:
         parts: Positions (T, 2 or more) and headings (T,) in a frame of reference that stands still, x forward at heading 0.
@@ -31,7 +31,7 @@ def planar_motion(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Hdf5Layout:
-    """Where things are; paths of data sets are relative to an episode.
+    """Where the files of a data set hold what; paths are relative to an episode.
 
     Attributes:
         group: Group whose members are the episodes, None where a file is one.
@@ -52,7 +52,7 @@ class Hdf5Layout:
     names: tuple[str, ...] = ()
 
     def action_fields(self, dims: Sequence[int], absolute: Sequence[int] | None) -> list[ActionField]:
-        """What actions consist of.
+        """Return what actions consist of.
 
         Args:
             dims: How many numbers each of ``actions`` has.
@@ -85,7 +85,7 @@ LAYOUTS = {
 
 
 def count_frames(episode: h5py.Group, path: str) -> int:
-    """Number of pictures in a data set: (T, H, W, 3) uint8, or (T,) whose members are the bytes of image files.
+    """Return the number of pictures in a data set: (T, H, W, 3) uint8, or (T,) whose members are the bytes of image files.
 
     Raises:
         ValueError: There is no such data set, or none of pictures.
@@ -100,7 +100,7 @@ def count_frames(episode: h5py.Group, path: str) -> int:
 
 
 def check_rows(episode: h5py.Group, path: str, frames: int) -> int:
-    """Numbers in a row of a data set that has one for each frame.
+    """Return numbers in a row of a data set that has one for each frame.
 
     Raises:
         ValueError: There is no such data set, or none of rows of numbers.

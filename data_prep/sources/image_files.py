@@ -31,7 +31,7 @@ class ImageFolder:
 
     @classmethod
     def scan(cls, folder: Path) -> ImageFolder:
-        """Lists a folder."""
+        """List a folder."""
         with os.scandir(folder) as entries:
             found = {
                 entry.name: entry.stat()
@@ -47,13 +47,13 @@ class ImageFolder:
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:
-    """Key that sorts names with their numbers as numbers: img2 before img10."""
+    """Return the key that sorts names with their numbers as numbers: img2 before img10."""
     parts = re.split("([0-9]+)", name)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def read_images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Times and pictures of image files, read one at a time.
+    """Yield times and pictures of image files, read one at a time.
 
     Raises:
         ValueError: One cannot be decoded, or has another size than the first.
@@ -62,7 +62,7 @@ def read_images(files: Sequence[Path], times: Sequence[float]) -> Iterator[tuple
 
 
 def decode_images(images: Iterable[tuple[str, bytes]], times: Sequence[float]) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Times and pictures of images, given their names and bytes, decoded one at a time.
+    """Yield times and pictures of images, given their names and bytes, decoded one at a time.
 
     Raises:
         ValueError: One cannot be decoded, or has another size than the first.

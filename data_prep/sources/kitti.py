@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
+from typing_extensions import override
 
 from data_prep.sources.action_rows import as_actions, check_finite
 from data_prep.sources.base import Listing, Recording, Source, Stream, file_state
@@ -34,8 +35,9 @@ class Kitti(Source):
         self.src = Path(src)
         self.camera, self.poses, self.every = camera, poses, every
 
+    @override
     def find(self) -> Listing:
-        """All sequences."""
+        """Return all sequences."""
         folder = self.src / "sequences"
         if not folder.is_dir():
             raise FileNotFoundError(
@@ -55,12 +57,14 @@ class Kitti(Source):
             raise FileNotFoundError(f"{folder} has no sequence.")
         return listing
 
+    @override
     def action_fields(self) -> list[ActionField]:
-        """Translation and rotation of the camera."""
+        """Return translation and rotation of the camera."""
         return [ActionField("translation", 3, "sum"), ActionField("rotation", 3, "sum")] if self.poses else []
 
+    @override
     def open(self, recording: Recording) -> Stream:
-        """Reads times and poses of a sequence.
+        """Read times and poses of a sequence.
 
         Raises:
             ValueError: Numbers of images, times and poses differ, times do not increase, or poses are not finite numbers.
@@ -82,7 +86,7 @@ class Kitti(Source):
 
 
 def relative_motion(poses: np.ndarray) -> np.ndarray:
-    """Motion (T-1, 6) from each pose to the next, seen from the earlier: translation and rotation vector.
+    """Return motion (T-1, 6) from each pose to the next, seen from the earlier: translation and rotation vector.
 
     Args:
         poses: Poses (T, 3, 4): each takes points from its own frame of reference to one that stands still.
@@ -95,7 +99,7 @@ def relative_motion(poses: np.ndarray) -> np.ndarray:
 
 
 def _read_numbers(path: Path, rows: int, columns: int) -> np.ndarray:
-    """Numbers (rows, columns) of a text file."""
+    """Return numbers (rows, columns) of a text file."""
     numbers = np.array(path.read_text().split(), dtype=np.float64)
     if numbers.size != rows * columns:
         raise ValueError(f"{path.name} has {numbers.size} numbers, expected {rows} x {columns}, a row for each image")

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
+from typing_extensions import override
+
 from data_prep.sources.action_rows import as_actions, group_fields
 from data_prep.sources.arrays import (
     ArrayHeader,
@@ -57,8 +59,9 @@ class Npz(Source):
         self.clock = Clock(recorded_fps)
         self._dim: int | None = None  # of actions; the first usable file sets it
 
+    @override
     def find(self) -> Listing:
-        """All episodes of all files whose arrays have fitting types and shapes.
+        """Return all episodes of all files whose arrays have fitting types and shapes.
 
         Raises:
             ValueError: Actions have no number that ``absolute`` names.
@@ -74,7 +77,7 @@ class Npz(Source):
         return listing
 
     def _episodes(self, file: Path) -> list[Recording]:
-        """A recording for each camera of each episode of a file.
+        """Return a recording for each camera of each episode of a file.
 
         Raises:
             ValueError: The arrays do not fit.
@@ -106,16 +109,18 @@ class Npz(Source):
         size = math.prod(shape if episode is None else shape[1:]) * headers[camera].dtype.itemsize
         return Recording(view, group, size, {"file": str(file), "episode": episode, "camera": camera}, state=file_state(file))
 
+    @override
     def action_fields(self) -> list[ActionField]:
-        """Runs of numbers that are changes or targets.
+        """Return runs of numbers that are changes or targets.
 
         Raises:
             ValueError: Actions have no number that ``absolute`` names.
         """
         return [] if self._dim is None else group_fields(self._dim, self.absolute)
 
+    @override
     def open(self, recording: Recording) -> Stream:
-        """Reads an episode.
+        """Read an episode.
 
         Raises:
             ValueError: It is damaged, or its numbers are not those of pixels or actions.

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import av
 from av.stream import Disposition
+from typing_extensions import override
 
 from data_prep.options import PreparationOptions
 from data_prep.sources.base import Listing, Recording, Source, Stream, file_state, find_files, relative
@@ -31,8 +32,9 @@ class Videos(Source):
     def __init__(self, src: Path) -> None:
         self.src = src
 
+    @override
     def find(self) -> Listing:
-        """All files whose names end as those of videos do."""
+        """Return all files whose names end as those of videos do."""
         files = find_files(self.src, ENDINGS, "videos")
         recordings = [
             Recording(name, name, file.stat().st_size, {"file": str(file)}, state=file_state(file))
@@ -46,13 +48,14 @@ class Videos(Source):
         notes = [f"Not looked at: {', '.join(f'{count} x {ending}' for ending, count in others.items())}."] if others else []
         return Listing(recordings, notes=notes)
 
+    @override
     def open(self, recording: Recording) -> Stream:
-        """A video; it is opened when its first frame is asked for."""
+        """Return a video; it is opened when its first frame is asked for."""
         return Stream(video_frames(Path(recording.place["file"])))
 
 
 def video_frames(path: Path, start: float = 0.0, end: float = float("inf")) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Frames of a video from one time to another, with their times from ``start`` on.
+    """Yield frames of a video from one time to another, with their times from ``start`` on.
 
     A frame without a time of its own follows at the average rate; one that repeats the time before (broken files) is left out.
 
@@ -81,7 +84,7 @@ def video_frames(path: Path, start: float = 0.0, end: float = float("inf")) -> I
 def _timed(
     container: av.container.InputContainer, stream: av.VideoStream, first: float | None
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Frames with increasing times, from ``first`` on, or from the first of them."""
+    """Yield frames with increasing times, from ``first`` on, or from the first of them."""
     step = float(1 / stream.average_rate) if stream.average_rate else 0.04
     last = -step
     for frame in container.decode(stream):

@@ -1,4 +1,4 @@
-"""A clip of a generated world: everything that happens in it, drawn and recorded."""
+"""Clips of a generated world: everything that happens in one, drawn and recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK_COLORS: tuple[Color, ...] = ((0.20, 0.30, 0.80), (0.90, 0.75, 0.15), (0.25
 
 
 class WorldClip(NamedTuple):
-    """What the shard writer takes.
+    """Frames, actions and factors of a generated clip.
 
     Attributes:
         frames: Pictures, (F, size, size, 3) uint8.
@@ -34,7 +34,7 @@ class WorldClip(NamedTuple):
 
 
 def make_clip(settings: WorldSettings, seed: int, split: int, clip: int) -> WorldClip:
-    """One clip; a pure function of its arguments."""
+    """Generate one clip, a pure function of the arguments."""
     streams = RandomStreams(seed, split, clip)
     trajectories = simulate(settings, streams)
     sprites: list[Sprite] = []
@@ -56,14 +56,14 @@ def make_clip(settings: WorldSettings, seed: int, split: int, clip: int) -> Worl
 
 
 def _actions(settings: WorldSettings, trajectories: Trajectories) -> np.ndarray | None:
-    """Executed commands of agent and camera, (F-1, U) float32."""
+    """Return executed commands of agent and camera, (F-1, U) float32."""
     parts = [trajectories.commands[:, 0]] if settings.agents else []
     parts += [trajectories.pan / settings.pan] if settings.pan else []
     return np.concatenate(parts, axis=1).astype(np.float32) if parts else None
 
 
 def _agent_factors(settings: WorldSettings, trajectories: Trajectories) -> Factors:
-    """Factors that come from the policy: agents, their bodies and pose, the camera."""
+    """Return factors that come from the policy: agents, their bodies and pose, the camera."""
     steps = settings.frames - 1
     factors: Factors = vector_factor("pan", trajectories.pan, settings) if settings.pan else {}
     for number in range(settings.agents):
@@ -80,7 +80,7 @@ def _agent_factors(settings: WorldSettings, trajectories: Trajectories) -> Facto
 
 
 def _blocks(settings: WorldSettings, trajectories: Trajectories) -> tuple[list[Sprite], Factors]:
-    """Blocks, their movements, and ``block_contact``: 0 none, otherwise the side of the deflection."""
+    """Return blocks, their movements, and ``block_contact``: 0 none, otherwise the side of the deflection."""
     sprites: list[Sprite] = []
     factors: Factors = {}
     for number in range(settings.blocks):
@@ -93,7 +93,7 @@ def _blocks(settings: WorldSettings, trajectories: Trajectories) -> tuple[list[S
 
 
 def _base(settings: WorldSettings, trajectories: Trajectories) -> list[Sprite]:
-    """What shows the pose: the arm's base, behind the agent in its own frame, and a mark on its right."""
+    """Return sprites that show the pose: the arm's base, behind the agent in its own frame, and a mark on its right."""
     if settings.poses == 1:
         return []
     still = np.ones((settings.frames, 1))
@@ -105,7 +105,7 @@ def _base(settings: WorldSettings, trajectories: Trajectories) -> list[Sprite]:
 
 
 def _agents(settings: WorldSettings, trajectories: Trajectories) -> list[Sprite]:
-    """Agents, the first in front, each at the end of its arm where camera poses vary."""
+    """Return agents, the first in front, each at the end of its arm where camera poses vary."""
     sprites: list[Sprite] = []
     base = 0.5 + POSES[trajectories.pose] @ [0, 0.46]
     for number in reversed(range(settings.agents)):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from typing_extensions import Unpack
+from typing_extensions import Unpack, override
 
 from data_prep.pipeline.generated import check_generated, write_generated
 from data_prep.shards.sample import DatasetSpec, Sample, SampleGenerator
@@ -26,7 +26,7 @@ def world(
     jobs: int | None = None,
     **parameters: Unpack[WorldParameters],
 ) -> int:
-    """Generates a world with recorded factors; experiments/worlds/ holds those of the benchmark, for --config.
+    """Generate a world with recorded factors; experiments/worlds/ holds those of the benchmark, for --config.
 
     Args:
         out: Folder for the shards: new, or of the same command before, which then goes on.
@@ -61,13 +61,13 @@ def world(
 
 
 class _ClipGenerator(SampleGenerator):
-    """Makes one clip a recording."""
+    """Generator of one clip a recording."""
 
     def __init__(self, settings: WorldSettings, seed: int) -> None:
         self.settings, self.seed = settings, seed
 
+    @override
     def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
-        """The clip."""
         made = make_clip(self.settings, self.seed, recording.place["split"], recording.place["clip"])
         times = np.arange(self.settings.frames) / self.settings.fps
         name = recording.name

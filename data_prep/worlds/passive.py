@@ -30,18 +30,18 @@ Factors = dict[str, np.ndarray]
 
 
 def vector_factor(name: str, steps: np.ndarray, settings: WorldSettings) -> Factors:
-    """Movements (F-1, 2) in shares of the picture as two factors in pixels, ``name_dx`` to the right and ``name_dy`` down."""
+    """Return movements (F-1, 2) in shares of the image as factors in pixels, ``name_dx`` to the right and ``name_dy`` down."""
     pixels = (steps * settings.size).astype(np.float32)
     return {f"{name}_dx": pixels[:, 0], f"{name}_dy": pixels[:, 1]}
 
 
 def numbered(name: str, number: int) -> str:
-    """``ball``, ``ball2``, ``ball3``, ..."""
+    """Return ``ball``, ``ball2``, ``ball3``, ..."""
     return name if number == 0 else f"{name}{number + 1}"
 
 
 def balls(settings: WorldSettings, streams: RandomStreams, trajectories: Trajectories) -> tuple[list[Sprite], Factors]:
-    """Things that keep their velocity over the ground; each is in the picture in at least one frame."""
+    """Return things that keep their velocity over the ground; each is in the picture in at least one frame."""
     sprites: list[Sprite] = []
     factors: Factors = {}
     for number in range(settings.balls):
@@ -57,7 +57,7 @@ def balls(settings: WorldSettings, streams: RandomStreams, trajectories: Traject
 
 
 def entrance(settings: WorldSettings, streams: RandomStreams, trajectories: Trajectories) -> tuple[list[Sprite], Factors]:
-    """Something that is first seen just inside a border after a random step, then moves on across the picture.
+    """Return something that is first seen just inside a border after a random step, then moves on across the picture.
 
     Factors are 0 where nothing enters; otherwise ``entrance`` is 1, side 1 left, 2 right, 3 top, 4 bottom, and row (place
     along the side), shape and color count from 1.
@@ -84,7 +84,7 @@ def entrance(settings: WorldSettings, streams: RandomStreams, trajectories: Traj
 
 
 def distractors(settings: WorldSettings, streams: RandomStreams, trajectories: Trajectories) -> tuple[list[Sprite], Factors]:
-    """Large discs that move together, leave on one side and come back on the other.
+    """Return large discs that move together, leave on one side and come back on the other.
 
     Their displacement is rho c + sqrt(1 - rho^2) c', c the first agent's executed movement in the picture in units of its
     full step, c' an independent random command: correlation rho where policies are random and walls are far.
@@ -111,7 +111,7 @@ def distractors(settings: WorldSettings, streams: RandomStreams, trajectories: T
 
 
 def flicker(settings: WorldSettings, streams: RandomStreams) -> tuple[np.ndarray, Factors]:
-    """Brightness of each patch, (F, rows, columns) float32; the factor is its change, (F-1, rows * columns)."""
+    """Return brightness of each patch, (F, rows, columns) float32; the factor is its change, (F-1, rows * columns)."""
     shape = (settings.frames, settings.flicker_grid, settings.flicker_grid)
     if settings.flicker == 0:
         return np.zeros(shape, dtype=np.float32), {}
@@ -120,7 +120,7 @@ def flicker(settings: WorldSettings, streams: RandomStreams) -> tuple[np.ndarray
 
 
 def ground(settings: WorldSettings, streams: RandomStreams, trajectories: Trajectories) -> tuple[np.ndarray, np.ndarray]:
-    """Colors of the part of the ground that the camera sees, (3, rows, columns) float32, and its path there in pixels.
+    """Return colors of the part of the ground that the camera sees, (3, rows, columns) float32, and its path there in pixels.
 
     The ground is a lattice of independent colors, large enough for the longest way, joined smoothly.
     """
@@ -141,6 +141,6 @@ def ground(settings: WorldSettings, streams: RandomStreams, trajectories: Trajec
 
 
 def _between_points(places: np.ndarray, points: int) -> np.ndarray:
-    """Weights of lattice points at places between them, (places, points) float32: a raised cosine two cells wide."""
+    """Return weights of lattice points at places between them, (places, points) float32: a raised cosine two cells wide."""
     distance = np.abs(places[:, None] - np.arange(points)).clip(max=1)
     return (0.5 + 0.5 * np.cos(np.pi * distance)).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Sprite(NamedTuple):
-    """Something that is drawn in front of what came before it.
+    """Shape that is drawn in front of what came before it.
 
     Attributes:
         shape: Index into ``SHAPES``.
@@ -28,7 +28,7 @@ class Sprite(NamedTuple):
 
 
 class WorldScene(NamedTuple):
-    """All that a clip shows.
+    """Ground, camera path and sprites of all frames of a clip.
 
     Attributes:
         ground: Colors of the ground at pixel distance, (3, rows, columns) float32; bilinear in between.
@@ -44,26 +44,29 @@ class WorldScene(NamedTuple):
 
 
 def disc(dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
-    """Signed distance to a disc, negative inside."""
-    return np.sqrt(dx * dx + dy * dy) - radius
+    """Return the signed distance to a disc, negative inside."""
+    distance: np.ndarray = np.sqrt(dx * dx + dy * dy) - radius
+    return distance
 
 
 def square(dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
-    """Distance to an upright square along the axes, negative inside."""
-    return np.maximum(np.abs(dx), np.abs(dy)) - radius
+    """Return the distance to an upright square along the axes, negative inside."""
+    distance: np.ndarray = np.maximum(np.abs(dx), np.abs(dy)) - radius
+    return distance
 
 
 def triangle(dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
-    """Distance to the sides of a regular triangle that points up, whose corners are ``radius`` away; negative inside."""
+    """Return the distance to the sides of a regular triangle pointing up, corners ``radius`` away; negative inside."""
     slanted = np.abs(dx) * (math.sqrt(3) / 2) - dy / 2
-    return np.maximum(slanted, dy) - radius / 2
+    distance: np.ndarray = np.maximum(slanted, dy) - radius / 2
+    return distance
 
 
 SHAPES: tuple[Callable[[np.ndarray, np.ndarray, float], np.ndarray], ...] = (disc, square, triangle)
 
 
 def render(scene: WorldScene, size: int) -> np.ndarray:
-    """Pictures of a scene, (F, size, size, 3) uint8."""
+    """Draw a scene, (F, size, size, 3) uint8."""
     canvas = _background(scene, size)
     for sprite in scene.sprites:
         _draw(canvas, sprite, size)
@@ -80,7 +83,7 @@ def render(scene: WorldScene, size: int) -> np.ndarray:
 
 
 def _background(scene: WorldScene, size: int) -> np.ndarray:
-    """The ground as the camera sees it, (F, 3, size, size) float32."""
+    """Return the ground as the camera sees it, (F, 3, size, size) float32."""
     frames = len(scene.camera)
     camera = scene.camera if (scene.camera != scene.camera[0]).any() else scene.camera[:1]
     corner = np.floor(camera).astype(int)
@@ -96,7 +99,7 @@ def _background(scene: WorldScene, size: int) -> np.ndarray:
 
 
 def _draw(canvas: np.ndarray, sprite: Sprite, size: int) -> None:
-    """Blends a sprite into the canvas (F, 3, size, size), touching only the part of the picture that it crosses."""
+    """Blend a sprite into the canvas (F, 3, size, size), touching only the part of the picture that it crosses."""
     center, radius = sprite.path * size, sprite.radius * size
     low = np.floor(center.min(axis=0) - radius - 1).astype(int).clip(0, size)
     high = np.ceil(center.max(axis=0) + radius + 1).astype(int).clip(0, size)

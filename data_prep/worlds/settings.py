@@ -9,13 +9,13 @@ Color = tuple[float, float, float]
 
 
 class Embodiment(NamedTuple):
-    """A body: the same command looks different and moves it differently far.
+    """Body of an agent: the same command looks different and moves it differently far.
 
     Attributes:
         shape: 0 disc, 1 square, 2 triangle.
         color: Red, green, blue in [0, 1].
         radius: Half its size, as a share of the picture.
-        gain: Its displacement for a full command, in units of the dial ``step``.
+        gain: Its displacement for a full command, in units of the parameter ``step``.
     """
 
     shape: int
@@ -45,7 +45,7 @@ class WorldParameters(TypedDict, total=False):
         start: Where agents start: 0 the middle of the picture, 1 anywhere in it.
         num_moves: 0: a command is uniform in [-1, 1]^2. Otherwise one of so many: stand still, or a full step in one of
             num_moves - 1 evenly spaced directions.
-        policy_entropy: Share of steps whose command ignores the state; the others follow a habit that is a function of
+        policy_entropy: Share of steps whose command ignores the state; the others follow a script that is a function of
             the picture (agents circle its middle or go for the nearest block, the camera follows the agent or moves right).
         poses: Camera poses, 1 to 8, drawn a clip: quarter turns, then mirrored ones, of the map from command to picture.
             Above 1 the agent is drawn as the end of an arm whose base and right-hand mark show the pose.
@@ -96,7 +96,7 @@ class WorldParameters(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class WorldSettings:
-    """A value for each of ``WorldParameters``, where they are explained; by default one agent on a plain background."""
+    """Values of all ``WorldParameters``, where they are explained; by default one agent on a plain background."""
 
     size: int = 32
     frames: int = 8

@@ -1,4 +1,4 @@
-"""Random numbers of a clip: a function of (seed, split, clip), one stream a factor."""
+"""Random numbers of a clip: a function of (seed, split, clip), a stream for each factor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FACTORS = ("agents", "commands", "camera", "pose", "ball", "entrance", "blocks"
 
 @dataclass(frozen=True)
 class RandomStreams:
-    """Each factor draws from its own stream, so that one dial does not change the draws of another factor.
+    """Random streams of a clip, one a factor, so that one parameter does not change the draws of another factor.
 
     Args:
         seed: Seed of the world, 0 to 2^32 - 1.
@@ -24,6 +24,6 @@ class RandomStreams:
     clip: int
 
     def of(self, factor: str, number: int = 0) -> np.random.Generator:
-        """The generator of a factor, or of one of several things of its kind."""
+        """Return the generator of a factor, or of one of several things of its kind."""
         words = np.array([self.seed, self.split, self.clip, _FACTORS.index(factor), number], dtype=np.uint32)
         return np.random.default_rng(words)

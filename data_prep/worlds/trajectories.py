@@ -22,7 +22,7 @@ POSES = np.stack([np.diag([side, 1]) @ np.linalg.matrix_power(_QUARTER_TURN, k) 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Where things go. Vectors are (right, down) in shares of the picture's side.
+    """Positions and movements of agents, blocks and camera; vectors are (right, down) in shares of the image's side.
 
     Attributes:
         bodies: Embodiment of each agent, the one nearest the middle at the start first, (agents,).
@@ -50,17 +50,17 @@ class Trajectories:
 
     @property
     def camera(self) -> np.ndarray:
-        """Where the camera is over the ground, (F, 2), 0 at the start."""
+        """Return where the camera is over the ground, (F, 2), 0 at the start."""
         return np.concatenate([np.zeros((1, 2)), np.cumsum(self.pan, axis=0)])
 
     @property
     def leading(self) -> np.ndarray:
-        """The first agent's commands as seen in the picture, or the camera's where there is no agent, (F-1, 2)."""
+        """Return the first agent's commands as seen in the picture, or the camera's where there is no agent, (F-1, 2)."""
         return self.commands[:, 0] @ POSES[self.pose].T if len(self.bodies) else self.camera_commands
 
 
 def simulate(settings: WorldSettings, streams: RandomStreams) -> Trajectories:
-    """Lets agents act for a clip."""
+    """Let agents act for a clip."""
     steps, num_moves = settings.frames - 1, settings.num_moves
     bodies, start = _draw_agents(settings, streams)
     radius, reach = _radii(bodies), _gains(bodies) * settings.step
@@ -101,14 +101,15 @@ def simulate(settings: WorldSettings, streams: RandomStreams) -> Trajectories:
 
 
 def _follow(settings: WorldSettings, positions: np.ndarray) -> np.ndarray:
-    """The camera's habit, (2,): after the first agent, or to the right where there is none."""
+    """Return the camera's scripted command, (2,): after the first agent, or to the right where there is none."""
     if not settings.agents:
         return np.array([1.0, 0.0])
-    return toward(positions[:1], np.array([[0.5, 0.5]]), np.array([[settings.pan]]), settings.num_moves)[0]
+    command: np.ndarray = toward(positions[:1], np.array([[0.5, 0.5]]), np.array([[settings.pan]]), settings.num_moves)[0]
+    return command
 
 
 def _draw_agents(settings: WorldSettings, streams: RandomStreams) -> tuple[np.ndarray, np.ndarray]:
-    """Bodies (agents,) and starting positions (agents, 2), the one nearest the middle first."""
+    """Return bodies (agents,) and starting positions (agents, 2), the one nearest the middle first."""
     generators = [streams.of("agents", number) for number in range(settings.agents)]
     bodies = np.array([generator.integers(settings.embodiments) for generator in generators], dtype=np.int64)
     offsets = np.array([generator.random(2) - 0.5 for generator in generators]).reshape(-1, 2)
@@ -118,7 +119,7 @@ def _draw_agents(settings: WorldSettings, streams: RandomStreams) -> tuple[np.nd
 
 
 def _draw_commands(settings: WorldSettings, streams: RandomStreams) -> tuple[np.ndarray, np.ndarray]:
-    """Random commands of each agent, (F-1, agents, 2), and whether they replace the habit, (F-1, agents, 1)."""
+    """Return random commands of each agent, (F-1, agents, 2), and whether they replace the script, (F-1, agents, 1)."""
     steps = settings.frames - 1
     drawn = [_draw_policy(settings, streams.of("commands", number)) for number in range(settings.agents)]
     free = np.array([command for command, _ in drawn]).reshape(settings.agents, steps, 2)
@@ -127,7 +128,7 @@ def _draw_commands(settings: WorldSettings, streams: RandomStreams) -> tuple[np.
 
 
 def _draw_camera(settings: WorldSettings, streams: RandomStreams) -> tuple[np.ndarray, np.ndarray]:
-    """Random commands of the camera, (F-1, 2), and whether they replace its habit, (F-1,); 0 where it is fixed."""
+    """Return random commands of the camera, (F-1, 2), and whether they replace its script, (F-1,); 0 where it is fixed."""
     if not settings.pan:
         return np.zeros((settings.frames - 1, 2)), np.ones(settings.frames - 1, dtype=bool)
     return _draw_policy(settings, streams.of("camera"))
@@ -140,37 +141,38 @@ def _draw_policy(settings: WorldSettings, generator: np.random.Generator) -> tup
 
 
 def _draw_blocks(settings: WorldSettings, streams: RandomStreams, agents: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Starting positions of blocks around the first agent, out of its reach but near, (blocks, 2)."""
+    """Return starting positions of blocks around the first agent, out of its reach but near, (blocks, 2)."""
     if not settings.blocks:
         return np.zeros((0, 2))
     generator = streams.of("blocks")
     angle = 2 * np.pi * (generator.random() + np.arange(settings.blocks)[:, None] / settings.blocks)
     gap = generator.uniform(0, 0.2, (settings.blocks, 1))
     around = agents[0] + (radii[0] + BLOCK_RADIUS + gap) * np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
-    return np.clip(around, BLOCK_RADIUS, 1 - BLOCK_RADIUS)
+    positions: np.ndarray = np.clip(around, BLOCK_RADIUS, 1 - BLOCK_RADIUS)
+    return positions
 
 
 def _draw_sides(settings: WorldSettings, streams: RandomStreams) -> np.ndarray:
-    """The side to which each block would be deflected in each step, (F-1, blocks)."""
+    """Return the side to which each block would be deflected in each step, (F-1, blocks)."""
     if not settings.blocks:
         return np.zeros((settings.frames - 1, 0), dtype=np.int64)
     return streams.of("blocks", 1).integers(LEFT, RIGHT + 1, (settings.frames - 1, settings.blocks))
 
 
 def _radii(bodies: np.ndarray) -> np.ndarray:
-    """Radius of each agent, (agents, 1)."""
+    """Return the radius of each agent, (agents, 1)."""
     return np.array([EMBODIMENTS[body].radius for body in bodies]).reshape(-1, 1)
 
 
 def _gains(bodies: np.ndarray) -> np.ndarray:
-    """Gain of each agent, (agents, 1)."""
+    """Return the gain of each agent, (agents, 1)."""
     return np.array([EMBODIMENTS[body].gain for body in bodies]).reshape(-1, 1)
 
 
 def push(
     blocks: np.ndarray, agents: np.ndarray, agent_radii: np.ndarray, sides: np.ndarray, deflection: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Moves blocks out of agents.
+    """Move blocks out of agents.
 
     Args:
         blocks: Where blocks are, (m, 2).

@@ -110,7 +110,7 @@ class DataIndex:
         """
         path = Path(path)
         if not path.is_dir():
-            raise FileNotFoundError(f"No folder of shards at {path}. Make one with python -m data_prep.")
+            raise FileNotFoundError(f"No folder of shards at {path}. Make one with data_prep.")
         for name in (INDEX_FILE, SHARDS_FILE):
             if not (path / name).is_file():
                 raise FileNotFoundError(

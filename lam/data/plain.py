@@ -146,7 +146,7 @@ class PlainBatches(IterableDataset[Batch]):
         if pictures.shape[1:3] != (self._index.height, self._index.width):
             raise ValueError(
                 f"{sample['__url__']}, {sample['__key__']} has frames of {pictures.shape[1]} x {pictures.shape[2]} pixels, "
-                f"{self._index.path} has {self._index.height} x {self._index.width}. Prepare them with python -m data_prep."
+                f"{self._index.path} has {self._index.height} x {self._index.width}. Prepare them with data_prep."
             )
         return PlainWindow(pictures, times, sample["__key__"], sample["__url__"])
 

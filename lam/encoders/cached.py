@@ -1,4 +1,4 @@
-"""States from a feature cache: ``python -m data_prep features`` runs a frozen encoder once over a set of shards."""
+"""States from a feature cache: ``data_prep features`` runs a frozen encoder once over a set of shards."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def features_of(index: DataIndex) -> FeatureInfo:
     """
     if index.features is None:
         raise ValueError(
-            f"{index.path} holds pictures, encoder Cached reads states. Make them: python -m data_prep features "
+            f"{index.path} holds pictures, encoder Cached reads states. Make them: data_prep features "
             f"{index.path} OUT --encoder CLASS, and set data.shards and model.encoder.path to OUT."
         )
     return index.features

@@ -152,7 +152,7 @@ def test_a_set_that_does_not_fit_is_an_error(made):
     with pytest.raises(ValueError, match=r"holds states of Vision with fingerprint .*, model.encoder reads .*: Vision with"):
         cached.check_index(ClipDataModule(made / "other", 3, 5).index)
     pictures = ClipDataModule(made / "world", 3, 5).index
-    with pytest.raises(ValueError, match=r"holds pictures, encoder Cached reads states.*python -m data_prep features"):
+    with pytest.raises(ValueError, match=r"holds pictures, encoder Cached reads states.*data_prep features"):
         cached.check_index(pictures)
     with pytest.raises(ValueError, match="holds pictures"):
         Cached(str(made / "world"))

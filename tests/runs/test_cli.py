@@ -150,7 +150,7 @@ def test_fit_does_not_write_over_a_run(shards, tmp_path):
         (["--model.bottleneck=Noizy"], r"no class is named Noizy"),
         (["--model.bottleneck.beta=abc"], r"Expected a <class 'float'>. Got value: abc"),
         (["--model.bottleneck.beta=-1"], r"beta is -1.0, expected 0 or more"),
-        (["--data.shards=nowhere"], r"No folder of shards at .*nowhere. Make one with python -m data_prep"),
+        (["--data.shards=nowhere"], r"No folder of shards at .*nowhere. Make one with data_prep"),
         (["--data.frames=9"], r"9 frames"),
         (["--data.batch_size=0"], r"batch_size is 0"),
         (["--model.encoder.image_size=32"], r"image_size"),

@@ -16,7 +16,7 @@ from lam.data.schema import ActionField, Aggregation
 
 @dataclass(frozen=True)
 class ActionSlice:
-    """A part of an action.
+    """Consecutive numbers of a column that are a part of an action.
 
     Attributes:
         name: What it is.
@@ -33,7 +33,7 @@ class ActionSlice:
     absolute: bool = True
 
     def field(self, deltas: Collection[str], rates: Collection[str]) -> ActionField:
-        """The part with how its steps aggregate, where changes and rates are given by its name or its column's."""
+        """Return the part with how its steps aggregate, where changes and rates are given by its name or its column's."""
         mine = {self.name, self.column}
         change = not self.absolute or mine & set(deltas)
         aggregation: Aggregation = "mean" if mine & set(rates) else "sum" if change else "last"
@@ -41,7 +41,7 @@ class ActionSlice:
 
 
 def find_action_slices(layout: LeRobotMetadata, column: str) -> list[ActionSlice]:
-    """What a column consists of: the groups of modality.json, else numbers with the names of info.json.
+    """Return what a column consists of: the groups of modality.json, else numbers with the names of info.json.
 
     Raises:
         ValueError: There is no such column, or a group has numbers that it has not.
@@ -69,7 +69,7 @@ def find_action_slices(layout: LeRobotMetadata, column: str) -> list[ActionSlice
 
 
 def read_numbers(table: pa.Table, column: str) -> np.ndarray:
-    """A column as (rows, U) float32.
+    """Read a column as (rows, U) float32.
 
     Raises:
         ValueError: It has no finite numbers, or not as many in each row.
@@ -85,7 +85,7 @@ _NUMBERS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", 
 
 
 def _texts(names: Any) -> list[str]:
-    """Names of numbers: a list, a list in a list, {"motors": [...]}, {"delta_x": 0, ...}, or nothing."""
+    """Return names of numbers: a list, a list in a list, {"motors": [...]}, {"delta_x": 0, ...}, or nothing."""
     if isinstance(names, str):
         return [names]
     if isinstance(names, dict):

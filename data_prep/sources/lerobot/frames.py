@@ -19,7 +19,7 @@ _MARGIN = 1.0  # seconds before a span from which packets are read: seeking goes
 
 @dataclass(frozen=True)
 class FrameSpan:
-    """Frames of a video.
+    """Consecutive frames of a video.
 
     Attributes:
         file: The video.
@@ -35,7 +35,7 @@ class FrameSpan:
 
 
 def find_frames(file: Path, start: float | None, end: float | None) -> FrameSpan:
-    """Finds the frames of a video that are shown in [start, end), seconds, or all of them, without decoding.
+    """Find the frames of a video that are shown in [start, end), seconds, or all of them, without decoding.
 
     Raises:
         av.error.FFmpegError: The file cannot be read.
@@ -69,7 +69,7 @@ def find_frames(file: Path, start: float | None, end: float | None) -> FrameSpan
 
 
 def video_frames(span: FrameSpan, fps: float) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Decodes frames that have been found. Times are by number: those of rows need not be those of frames (GR00T's begin late).
+    """Decode frames that have been found. Times are by number: those of rows need not be those of frames (GR00T's begin late).
 
     Raises:
         av.error.FFmpegError: One cannot be decoded.
@@ -87,7 +87,7 @@ def video_frames(span: FrameSpan, fps: float) -> Iterator[tuple[float, av.VideoF
 
 
 def _decode(container: InputContainer, stream: VideoStream, span: FrameSpan) -> Iterator[av.VideoFrame]:
-    """Frames of the packets that are needed; those of other episodes are not given to the decoder."""
+    """Yield frames of the packets that are needed; those of other episodes are not given to the decoder."""
     container.seek(span.key, stream=stream)  # not past it, but it may be to an earlier key frame
     for packet in container.demux(stream):
         if packet.dts is None or packet.dts > span.last:
@@ -100,7 +100,7 @@ def _decode(container: InputContainer, stream: VideoStream, span: FrameSpan) -> 
 def image_column_frames(
     file: Path, column: str, rows: pc.Expression | None, fps: float
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Decodes the image files in a column of a parquet file, a few at a time.
+    """Decode the image files in a column of a parquet file, a few at a time.
 
     Raises:
         ValueError: One is not there, or damaged.

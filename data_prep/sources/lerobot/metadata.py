@@ -22,7 +22,7 @@ VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 @dataclass(frozen=True)
 class CameraSegment:
-    """What a camera saw of an episode.
+    """Where the frames that a camera saw of an episode are.
 
     Attributes:
         file: The video, or the parquet file that holds the pictures.
@@ -37,7 +37,7 @@ class CameraSegment:
 
 @dataclass(frozen=True)
 class LeRobotEpisode:
-    """An episode that the metadata lists.
+    """Episode that the metadata list.
 
     Attributes:
         index: Its number.
@@ -53,7 +53,7 @@ class LeRobotEpisode:
 
 
 class LeRobotMetadata:
-    """The metadata of a data set.
+    """Metadata of a data set.
 
     Args:
         src: Folder of the data set.
@@ -86,11 +86,11 @@ class LeRobotMetadata:
         self.groups: dict[str, dict[str, Any]] = _read_json(modality).get("action", {}) if modality.is_file() else {}
 
     def cameras(self) -> list[str]:
-        """Names of the features that are videos or pictures, without depth."""
+        """Return names of the features that are videos or pictures, without depth."""
         return [name for name, each in self.features.items() if each["dtype"] in ("video", "image") and not _is_depth(each)]
 
     def episodes(self, cameras: list[str]) -> Iterator[LeRobotEpisode]:
-        """The episodes that the metadata list, with the places of what some cameras saw.
+        """Yield the episodes that the metadata list, with the places of what some cameras saw.
 
         Raises:
             FileNotFoundError: There is no list of episodes.
@@ -103,7 +103,7 @@ class LeRobotMetadata:
             raise ValueError(f"{self.src}/meta: the list of episodes cannot be read ({error!r}). Copy it again.") from error
 
     def _separate(self, cameras: list[str]) -> Iterator[LeRobotEpisode]:
-        """Episodes of layouts v2.0 and v2.1."""
+        """Yield episodes of layouts v2.0 and v2.1."""
         rows = self._by_name(self.data_path)
         videos = {name: self._by_name(self.video_path, name) for name in self._videos(cameras)}
         with (self.src / "meta/episodes.jsonl").open() as lines:
@@ -117,7 +117,7 @@ class LeRobotMetadata:
                 )
 
     def _joined(self, cameras: list[str]) -> Iterator[LeRobotEpisode]:
-        """Episodes of layout v3.0."""
+        """Yield episodes of layout v3.0."""
         videos = self._videos(cameras)
         columns = ["episode_index", "dataset_from_index", "dataset_to_index", "data/chunk_index", "data/file_index"]
         columns += [f"videos/{name}/{each}" for name in videos for each in _VIDEO_COLUMNS]
@@ -144,7 +144,7 @@ class LeRobotMetadata:
         return self.src / str(template).format(video_key=camera, **numbers)
 
     def _by_name(self, template: str | None, camera: str = "") -> dict[str, Path]:
-        """Files of a template by their last name, which has the episode's number; the chunk is not needed to find them."""
+        """Return files of a template by their last name, which has the episode's number; the chunk is not needed."""
         # GR00T's demonstration data write {episode_index} where {episode_chunk} is meant, so no chunk is worked out
         pattern = re.sub(r"\{[^}]*\}", "*", str(template).replace("{video_key}", camera))
         return {file.name: file for file in self.src.glob(pattern)}
@@ -155,7 +155,8 @@ _VIDEO_COLUMNS = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}). Copy it again.") from error
 

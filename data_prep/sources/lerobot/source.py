@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from typing_extensions import override
 
 from data_prep.sources.base import Listing, Recording, Source, Stream, file_state
 from data_prep.sources.lerobot.actions import ActionSlice, find_action_slices, read_numbers
@@ -58,8 +59,9 @@ class LeRobot(Source):
     def _slices(self) -> list[ActionSlice]:
         return [part for column in self.actions for part in find_action_slices(self._metadata, column)]
 
+    @override
     def find(self) -> Listing:
-        """Lists the episodes whose files are there, a recording for each camera.
+        """List the episodes whose files are there, a recording for each camera.
 
         Raises:
             FileNotFoundError: There is no data set, or no episode of it.
@@ -86,8 +88,9 @@ class LeRobot(Source):
             raise ValueError(f"{self.src} has no camera {asked}, expected one of: {', '.join(found) or 'none'}.")
         return cameras
 
+    @override
     def action_fields(self) -> list[ActionField]:
-        """The groups of modality.json, or a field for each number.
+        """Return the groups of modality.json, or a field for each number.
 
         Raises:
             ValueError: There is no such column, or no such field to be a delta or a rate.
@@ -100,12 +103,14 @@ class LeRobot(Source):
             )
         return [part.field(self.deltas, self.rates) for part in self._slices]
 
+    @override
     def factor_aggregations(self) -> dict[str, Aggregation]:
-        """Of states the last counts."""
+        """Return that of states the last counts."""
         return {"state": "last"} if self.state else {}
 
+    @override
     def open(self, recording: Recording) -> Stream:
-        """Opens what a camera saw of an episode.
+        """Open what a camera saw of an episode.
 
         Raises:
             ValueError: Rows, frames and metadata do not have one number, or actions are not finite numbers.
@@ -130,7 +135,7 @@ class LeRobot(Source):
 
 
 def _absent(name: str, what: str, absent: list[LeRobotEpisode], of: list[LeRobotEpisode]) -> tuple[str, str] | None:
-    """One line for all that is missing of a kind, since whole blocks are when only a part of a data set was copied."""
+    """Return one line for all that is missing of a kind, since whole blocks are when only a part of a data set was copied."""
     if not absent:
         return None
     first = ", ".join(str(episode.index) for episode in absent[:5]) + (" ..." if len(absent) > 5 else "")

@@ -16,7 +16,7 @@ OBSERVATION = "observation/"
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature of a step.
+    """Feature of a step.
 
     Attributes:
         kind: Whether it is a picture, numbers, or something else (a text, a sequence).
@@ -30,16 +30,16 @@ class Feature:
 
     @property
     def dim(self) -> int:
-        """How many numbers it has."""
+        """Return how many numbers it has."""
         return math.prod(self.shape)
 
     def __str__(self) -> str:
-        """Type and shape."""
+        """Return type and shape."""
         return f"{self.dtype or self.kind}{list(self.shape) or ''}"
 
 
 def read_features(path: Path) -> dict[str, Feature]:
-    """Features of a step by name, nested ones as group/name.
+    """Return features of a step by name, nested ones as group/name.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -72,21 +72,22 @@ _KINDS: dict[str, Literal["image", "numbers"]] = {"image": "image", "tensor": "n
 
 
 def step_images(features: dict[str, Any], image: str) -> Sequence[bytes]:
-    """Image files of all steps of a record.
+    """Return image files of all steps of a record.
 
     Raises:
         ValueError: There are none.
     """
-    return _feature(features, f"steps/{OBSERVATION}{image}").bytes_list.value
+    images: Sequence[bytes] = _feature(features, f"steps/{OBSERVATION}{image}").bytes_list.value
+    return images
 
 
 def is_blank(pictures: Sequence[bytes]) -> bool:
-    """Whether all are one picture, byte for byte; those of a camera are not, for their noise."""
+    """Return whether all are one picture, byte for byte; those of a camera are not, for their noise."""
     return len(pictures) > 1 and all(picture == pictures[0] for picture in pictures)
 
 
 def step_numbers(features: dict[str, Any], name: str, dim: int, steps: int) -> np.ndarray:
-    """Numbers of all steps of a record, (steps, dim) float32.
+    """Return numbers of all steps of a record, (steps, dim) float32.
 
     Raises:
         ValueError: They are not finite, or not as many.

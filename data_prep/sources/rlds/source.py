@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import override
 
 from data_prep.sources.base import Listing, Recording, Source, Stream, file_state, image_frame, relative
 from data_prep.sources.rlds.features import OBSERVATION, Feature, is_blank, read_features, step_images, step_numbers
@@ -26,7 +27,7 @@ _LOOKS = 8  # episodes that are looked at to tell which cameras were not there
 
 @dataclass(frozen=True)
 class _Record:
-    """An episode: its file, its number there, the byte it begins at, and its bytes."""
+    """Episode: its file, its number there, the byte it begins at, and its bytes."""
 
     file: Path
     number: int
@@ -83,8 +84,9 @@ class Rlds(Source):
     def _features(self) -> dict[str, Feature]:
         return read_features(self._files[0].parent / "features.json")
 
+    @override
     def find(self) -> Listing:
-        """Lists the episodes, a recording for each camera, by the lengths of records.
+        """List the episodes, a recording for each camera, by the lengths of records.
 
         Raises:
             FileNotFoundError: There are no TFRecord files, or no features.json beside them.
@@ -124,7 +126,7 @@ class Rlds(Source):
         return records, unreadable
 
     def _blank(self, records: list[_Record], images: list[str]) -> list[str]:
-        """Cameras that gave one picture, byte for byte, in all steps of some episodes all over the set."""
+        """Return cameras that gave one picture, byte for byte, in all steps of some episodes all over the set."""
         blank: list[set[str]] = []
         for record in records[:: max(1, math.ceil(len(records) / _LOOKS))]:
             try:
@@ -148,8 +150,9 @@ class Rlds(Source):
                 recordings.append(Recording(f"{group}/{image}", group, size, place, split, states[record.file]))
         return recordings
 
+    @override
     def open(self, recording: Recording) -> Stream:
-        """Opens what a camera saw of an episode.
+        """Open what a camera saw of an episode.
 
         Raises:
             ValueError: The record is damaged, the camera was not there, or actions are not finite numbers, one row a step.
@@ -163,8 +166,9 @@ class Rlds(Source):
         frames = ((i / self.recorded_fps, image_frame(picture)) for i, picture in enumerate(pictures))
         return Stream(frames, np.concatenate(parts, axis=1)[:-1])
 
+    @override
     def action_fields(self) -> list[ActionField]:
-        """The features, or parts of them where their numbers aggregate in different ways.
+        """Return the features, or parts of them where their numbers aggregate in different ways.
 
         Raises:
             ValueError: There are no such features or numbers.
@@ -188,7 +192,7 @@ class Rlds(Source):
 
 
 def _runs(name: str, aggregations: Sequence[Aggregation]) -> list[ActionField]:
-    """Fields of consecutive numbers that aggregate in the same way."""
+    """Return fields of consecutive numbers that aggregate in the same way."""
     fields, start = [], 0
     for aggregation, run in itertools.groupby(aggregations):
         stop = start + len(list(run))

@@ -47,7 +47,7 @@ message_type {
 
 
 def find_records(path: Path) -> Iterator[tuple[int, int]]:
-    """Where each record begins and how many bytes it holds, found by reading lengths only.
+    """Yield where each record begins and how many bytes it holds, found by reading lengths only.
 
     Raises:
         ValueError: The file is damaged or ends within a record; the records before have been given by then.
@@ -66,7 +66,7 @@ def find_records(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def read_record(path: Path, offset: int) -> dict[str, Any]:
-    """Features of the record that begins at an offset, by name; each has a bytes_list, float_list or int64_list.
+    """Return features of the record that begins at an offset, by name; each has a bytes_list, float_list or int64_list.
 
     Raises:
         ValueError: It is damaged, or not a tf.train.Example.
@@ -84,6 +84,7 @@ def read_record(path: Path, offset: int) -> dict[str, Any]:
 
 
 def _length(header: bytes) -> int:
+    length: int
     length, checksum = struct.unpack("<QI", header)
     if _masked(header[:8]) != checksum:
         raise ValueError(
@@ -93,8 +94,8 @@ def _length(header: bytes) -> int:
 
 
 def _masked(data: bytes) -> int:
-    """CRC-32C, turned and shifted so that checksums of data with checksums in it stay good (tsl/lib/hash/crc32c.h)."""
-    checksum = google_crc32c.value(data)
+    """Return the CRC-32C, turned and shifted so that those of data with checksums in it stay good (tsl/lib/hash/crc32c.h)."""
+    checksum: int = google_crc32c.value(data)
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

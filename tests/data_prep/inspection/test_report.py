@@ -95,7 +95,7 @@ def test_recordings_are_evenly_spread_and_as_many_frames_in_all():
     assert [len(each.times) for each in seen] == [60, 60]
 
 
-def test_a_glance_reads_what_is_there():
+def test_a_preview_reads_what_is_there():
     source = Panning()
     recording = source.find().recordings[1]
     part, whole = preview_recording(source, recording, 30), preview_recording(source, recording, 60)

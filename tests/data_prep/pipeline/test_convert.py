@@ -147,7 +147,7 @@ def test_what_is_damaged_is_left_out_and_named(source, tmp_path):
 
 
 def test_errors_say_what_to_do(source, tmp_path, capsys):
-    with pytest.raises(ValueError, match="python -m data_prep features"):
+    with pytest.raises(ValueError, match="data_prep features"):
         convert(source, tmp_path / "states", Storage.states)
     spec = DatasetSpec(15, 15, Storage.jpeg)
     with ShardWriter(tmp_path / "odd", spec) as writer:

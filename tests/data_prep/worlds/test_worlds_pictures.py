@@ -203,9 +203,9 @@ def test_pose_maps_commands_to_the_picture_and_is_visible():
 def test_dials_at_zero_show_nothing(off):
     for i in range(3):
         plain = make_clip(PLAIN, 0, 0, i)
-        dialled = make_clip(replace(PLAIN, **off), 0, 0, i)
-        assert np.array_equal(plain.frames, dialled.frames)
-        assert np.array_equal(plain.actions, dialled.actions)
+        changed = make_clip(replace(PLAIN, **off), 0, 0, i)
+        assert np.array_equal(plain.frames, changed.frames)
+        assert np.array_equal(plain.actions, changed.actions)
     assert set(plain.factors) == {"agent_dx", "agent_dy"}
 
 

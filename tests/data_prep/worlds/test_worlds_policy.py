@@ -23,7 +23,7 @@ def gathered(settings, clips):
     )
 
 
-def habit(position):
+def scripted(position):
     """The policy written out: the next point at 50 degrees on a circle of radius 0.3 around the middle."""
     offset = position - 0.5
     complex_place = offset[:, 0] + 1j * offset[:, 1]
@@ -45,7 +45,7 @@ def r2_from_state(settings):
 
 def test_policy_entropy_0_is_a_function_of_the_state():
     state, command = gathered(replace(SMALL, policy_entropy=0.0), 100)
-    np.testing.assert_allclose(command, habit(state), atol=1e-9)
+    np.testing.assert_allclose(command, scripted(state), atol=1e-9)
     assert r2_from_state(replace(SMALL, policy_entropy=0.0)) > 0.7
 
 
@@ -56,8 +56,8 @@ def test_policy_entropy_1_knows_nothing_of_the_state(settings):
 
 def test_policy_entropy_is_the_share_of_random_steps():
     state, command = gathered(replace(SMALL, frames=21, policy_entropy=0.3), 50)
-    by_habit = np.isclose(command, habit(state), atol=1e-9).all(axis=1).mean()
-    assert abs(by_habit - 0.7) < 4 * np.sqrt(0.21 / 1000)
+    by_script = np.isclose(command, scripted(state), atol=1e-9).all(axis=1).mean()
+    assert abs(by_script - 0.7) < 4 * np.sqrt(0.21 / 1000)
 
 
 def test_discrete_moves_are_the_only_commands_away_from_walls():
@@ -91,11 +91,11 @@ def test_distractors_correlate_as_asked(correlation, num_moves):
         agent = np.concatenate([clip.factors[f"agent_{axis}"] for clip in clips])
         distractor = np.concatenate([clip.factors[f"distractor_{axis}"] for clip in clips])
         assert abs(np.corrcoef(agent, distractor)[0, 1] - correlation) < 4 * (1 - correlation**2) / np.sqrt(1000) + 0.01
-        # full steps of the dial, whatever the correlation
+        # full steps of the parameter, whatever the correlation
         assert abs(distractor.std() / (0.1 * 8 * np.sqrt(0.4 if num_moves else 1 / 3)) - 1) < 0.1
 
 
-def test_the_camera_follows_the_agent_by_habit():
+def test_the_camera_follows_the_agent_by_script():
     settings = replace(SMALL, frames=12, pan=0.03, policy_entropy=0.0)
     for i in range(10):
         trajectories = simulate(settings, RandomStreams(0, 0, i))
