@@ -2,10 +2,10 @@
 
     python examples/own_simulator.py --out cartpole.gif
 
-Any environment works as it is, by its id: python -m data_prep sim gym:CartPole-v1 shards/cartpole. A class adds what
+Any environment works as it is, by its id: data_prep sim gym:CartPole-v1 shards/cartpole. A class adds what
 gymnasium does not know: an expert, and when a goal is reached. It is named by its import path:
 
-    PYTHONPATH=examples python -m data_prep sim own_simulator.CartPole shards/cartpole --policy_entropy 0.5
+    PYTHONPATH=examples data_prep sim own_simulator.CartPole shards/cartpole --policy_entropy 0.5
 
 In closed loop it is the simulator of lam.control.closed_loop.ClosedLoop: simulator: own_simulator.CartPole.
 """
