@@ -151,9 +151,9 @@ class ControllerError(Evaluation):
             found["movement"] = means["moved_error"] / means["moved_inferred"]
             found["movement_blind"] = means["moved_blind"] / means["moved_inferred"]
         results.metrics = {key + budget: value for key, value in found.items()}
-        truth = values["action"].flatten(0, 1)
+        recorded = values["action"].flatten(0, 1)
         for key, name in (("read", "action_decoder"), ("read_blind", "blind_action_decoder")):
             for number, column in enumerate(values[name].flatten(0, 1).unbind(dim=1)):
-                if truth[:, number].std():
-                    results.metrics[f"{key}{budget}/{number}"] = float(r2_score(truth[:, number], column))
+                if recorded[:, number].std():
+                    results.metrics[f"{key}{budget}/{number}"] = float(r2_score(recorded[:, number], column))
         return results

@@ -46,7 +46,8 @@ class Imagination:
             self._roll(past[rows[chunk]], between[rows[chunk]], flat[chunk])
             for chunk in torch.arange(len(rows), device=actions.device).split(self.chunk_size)
         ]
-        return torch.cat(parts).unflatten(0, (-1, num))
+        states_after: Tensor = torch.cat(parts).unflatten(0, (-1, num))
+        return states_after
 
     def _roll(self, states: Tensor, z: Tensor, actions: Tensor) -> Tensor:
         """Predict the states after each action (n, H, U), from states (n, P, N, D) and the latents between them."""

@@ -77,7 +77,8 @@ class LatentProblem:
         actions = self.model.decode_actions("action_decoder", latents.flatten(0, 1), states.flatten(0, 1))
         statistics = self.model.action_statistics
         low, high = (torch.tensor(bound, device=actions.device) for bound in (statistics.low, statistics.high))
-        return actions.clamp(low, high).unflatten(0, latents.shape[:2])
+        bounded: Tensor = actions.clamp(low, high).unflatten(0, latents.shape[:2])
+        return bounded
 
 
 class LatentSearch:

@@ -165,8 +165,9 @@ class ControlledModel(ActionConditionedModel):
         known = self.encode_actions(actions.float())
         if known is not None:
             return self.apply_bottleneck(known[:, None]).z[:, 0]
-        z: Tensor = self.action_heads[name](actions.float(), states.float())
-        return z.unflatten(-1, (self.bottleneck.num_latents, self.bottleneck.dim))
+        flat: Tensor = self.action_heads[name](actions.float(), states.float())
+        z: Tensor = flat.unflatten(-1, (self.bottleneck.num_latents, self.bottleneck.dim))
+        return z
 
     @override
     def decode_actions(self, name: str, z: Tensor, states: Tensor) -> Tensor:
