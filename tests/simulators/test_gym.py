@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.__main__ import main
+from data_prep.cli import main
 from lam.control.oracle import OracleClosedLoop
 from lam.control.planners import CEM
 from lam.control.policies import Search
