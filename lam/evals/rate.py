@@ -51,7 +51,7 @@ class Rate(Evaluation):
     of the error, of each; ``point/<i>/bits`` and ``point/<i>/error`` are the i-th's values of single clips, ``unquantized`` the
     error of these clips with z as it is. ``bits_own@<percent>``: the fewest bits, on the convex hull of the points, at which
     the error has risen by so much of what z closes in this run alone (the error with the mean z minus the error); the report
-    takes the gap between the anchors instead. Left out where all clips come from one source.
+    takes the gap between the reference rows instead. Left out where all clips come from one source.
 
     Bias: these are lengths of codes that work, so too high rather than too low. A component that counts costs up to 0.25 bit
     more than the rate-distortion function asks for; for being fitted on n transitions it costs another 0.07 (n = 250), 0.03

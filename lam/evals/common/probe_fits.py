@@ -48,8 +48,8 @@ def probe_inputs(states: Tensor, z: Tensor, fit: Tensor, components: int) -> dic
 def _standardized(x: Tensor, fit: Tensor) -> Tensor:
     """Shift and scale rows (n, d) to mean 0 and variance 1 over some of them; what does not vary there becomes 0."""
     mean, std = x[fit].mean(dim=0), x[fit].std(dim=0, correction=0)
-    alive = std > 1e-6 * mean.abs().clamp(min=1e-6)
-    return torch.where(alive, (x - mean) / torch.where(alive, std, 1.0), 0.0)
+    varies = std > 1e-6 * mean.abs().clamp(min=1e-6)
+    return torch.where(varies, (x - mean) / torch.where(varies, std, 1.0), 0.0)
 
 
 class ProbeFits:
