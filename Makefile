@@ -38,12 +38,12 @@ demo: setup  ## from nothing to a table of all bottlenecks, in minutes on two co
 
 # worlds of the benchmark; another setting's shards come from data_prep by hand
 shards/%/index.json: experiments/worlds/%.yaml | .venv/.installed
-	$(BIN)/python -m data_prep world $(@D) --config $<
+	$(BIN)/data_prep world $(@D) --config $<
 	@touch $@
 
 # episodes of simulators
 shards/%/index.json: experiments/simulators/%.yaml | .venv/.simulators
-	$(BIN)/python -m data_prep sim $* $(@D) --config $<
+	$(BIN)/data_prep sim $* $(@D) --config $<
 	@touch $@
 
 # encoders that are trained first, on a setting's own video

@@ -45,7 +45,7 @@ COMMANDS = {
     "autoencoder fit": Command("train an encoder on the shards of a setting", "lam.runs.autoencoder:main fit"),
     "report": Command("make tables, figures and a page of finished runs", "lam.report.cli:main"),
     "export": Command("write a trained model into a folder to give away", "lam.runs.export:main"),
-    "init": Command("write an editable copy of the settings", "lam.runs.settings:init"),
+    "init": Command("write an editable copy of the settings", "lam.runs.configs:init"),
 }
 
 

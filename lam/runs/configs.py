@@ -1,18 +1,21 @@
-"""Files of settings: which files a setting builds on, and what a file overrides.
+"""Files of settings: which files a setting builds on, what a file overrides, and a copy of them to edit.
 
 A setting names the file that it builds on, relative to itself: ``extends: small.yaml``.
 """
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import lam
 from lam.runs.errors import SettingsError
 
 
@@ -110,3 +113,38 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     flat.pop("extends", None)
     return flat
+
+
+HISTORY = ("LOG.md", "*.png")
+"""The log of experiments of this project and its pictures: history, not settings."""
+
+
+def settings_folder() -> Path:
+    """Return the folder of settings: package data of an installation, or ``experiments`` of a checkout."""
+    package = Path(lam.__file__).parent
+    installed = package / "experiments"
+    return installed if installed.is_dir() else package.parent / "experiments"
+
+
+def copy_settings(folder: Path) -> Path:
+    """Copy the settings to ``folder/experiments``, where they can be edited.
+
+    Raises:
+        FileExistsError: There are settings already; they may have been edited, so they are never overwritten.
+    """
+    target = folder / "experiments"
+    if target.exists():
+        raise FileExistsError(f"{target} exists already and may hold your edits. Choose another folder, or remove it first.")
+    shutil.copytree(settings_folder(), target, ignore=shutil.ignore_patterns(*HISTORY))
+    return target
+
+
+def init(arguments: list[str]) -> None:
+    """Run ``lam init``."""
+    parser = argparse.ArgumentParser(
+        prog="lam init",
+        description="Write an editable copy of the settings to DIR/experiments. Example: lam init .",
+    )
+    parser.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="where to (default: here)")
+    target = copy_settings(parser.parse_args(arguments).folder)
+    print(f"Settings are in {target}. Next: lam fit --help, or data_prep --help for your own video.")
