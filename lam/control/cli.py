@@ -27,7 +27,7 @@ class ControlCLI(RunCLI):
     """Results live in the world model's own folder: runs/<setting>/<row>/seed<k>/control/clips<label budget>."""
 
     model: ControlledModel
-    model_class = ControlledModel
+    model_type = ControlledModel
     command = "lam control"
     offers = ("fit", "validate")
 
@@ -42,15 +42,15 @@ class ControlCLI(RunCLI):
         return Path(self.settings["model"]["run"], "control", _budget_folder(self.settings["model"]["labeled_clips"]))
 
     def needs_a_checkpoint(self) -> str:
-        """Return what to say where no heads have been trained."""
+        """Return the message of a validation without trained heads."""
         return f"{self.command} {self.subcommand} needs trained heads: --ckpt_path {self.run_directory / self.result}."
 
     def is_taken(self) -> str:
-        """Return what to say where heads of that budget are there already."""
+        """Return the message of a fit whose folder holds heads of the same label budget."""
         return f"{self.run_directory} already holds controllers. Remove it, or give another --model.labeled_clips."
 
     def provenance(self) -> Provenance:
-        """Return what makes these heads, before they are made."""
+        """Return the provenance of these heads, before they are trained."""
         text = self._parser(self.subcommand).dump(self.settings, skip_none=False)
         return control_provenance(yaml.safe_load(text), "", code_revision())
 
@@ -66,7 +66,7 @@ class ControlCLI(RunCLI):
 
 
 def control_provenance(settings: dict[str, Any], data_hash: str, revision: str) -> Provenance:
-    """Return what makes heads: the world model, whose data are theirs, and the settings of their training.
+    """Return the provenance of heads: the world model, whose data are theirs, and the settings of their training.
 
     Args:
         settings: All settings, as config.yaml holds them.

@@ -33,16 +33,16 @@ class Controllers:
 
     @property
     def name(self) -> str:
-        """Its run and its budget."""
+        """Name of the row and its label budget."""
         return f"{self.row.name} with {self.labels} labels"
 
     @property
     def seed(self) -> int:
-        """The row's seed, which is that of the heads too."""
+        """Seed of the row, which is that of the heads too."""
         return self.row.seed
 
     def arguments(self, *extra: str) -> list[str]:
-        """What one would type after ``lam control fit``."""
+        """Return what one would type after ``lam control fit``."""
         own = Path(f"experiments/control/{self.row.setting}.yaml")
         configs = ["experiments/control.yaml", *([str(own)] if own.exists() else [])]
         return [
@@ -71,12 +71,12 @@ class SweepControlCLI(NeededCLI, ControlCLI):
 
 def make_controllers(one: Controllers, extra: tuple[str, ...] = ()) -> str:
     """Train and evaluate heads, as far as that is not done yet, and return what was done."""
-    cli = run(["fit", *one.arguments(*extra)], SweepControlCLI, callbacks=[StepProgress()], **QUIET)
-    if cli.status is RunStatus.FINISHED:
+    made = SweepControlCLI(["fit", *one.arguments(*extra)], callbacks=[StepProgress()], **QUIET)
+    if made.status is RunStatus.FINISHED:
         return "up to date"
-    if cli.status is RunStatus.TO_TRAIN:
-        return f"trained. {timing_summary(cli.trainer)}"
-    checkpoint = cli.run_directory / cli.result
+    if made.status is RunStatus.TO_TRAIN:
+        return f"trained. {timing_summary(made.trainer)}"
+    checkpoint = made.run_directory / made.result
     cli = run(["validate", *one.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **QUIET)
     return f"validated again. {timing_summary(cli.trainer)}"
 

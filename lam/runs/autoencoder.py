@@ -10,15 +10,15 @@ from lam.runs.base import RunCLI
 class AutoencoderCLI(RunCLI):
     """The run directory is runs/<name>/seed<k>, as for all runs; encoder.safetensors there is what encoders read."""
 
-    model_class = AutoencoderTraining
-    datamodule_class = ClipDataModule
+    model_type = AutoencoderTraining
+    data_type = ClipDataModule
     command = "lam autoencoder"
     offers = ("fit",)
     default_name = "autoencoder"
     result = "encoder.safetensors"
 
     def is_taken(self) -> str:
-        """Return what to say where runs may depend on an autoencoder already."""
+        """Return the message of a fresh run whose folder holds an autoencoder that runs may depend on."""
         return f"{self.run_directory} already holds a run. Choose another --name or remove that folder."
 
     def after_fit(self) -> None:

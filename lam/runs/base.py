@@ -1,4 +1,4 @@
-"""What all command lines that train have in common: a folder for each run, which no other run writes over."""
+"""The base of all command lines that train: a folder for each run, which no other run writes over."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+import lightning.pytorch as pl
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from lam.runs.configs import expand_configs
@@ -21,14 +22,14 @@ class RunCLI(LightningCLI):
         trainer_defaults: Defaults of the trainer that are no settings of the run, such as a progress bar.
     """
 
-    model_class: ClassVar[type[Any]]
+    model_type: ClassVar[type[pl.LightningModule]]
     """Class of the LightningModule."""
 
-    datamodule_class: ClassVar[type[Any] | None] = None
+    data_type: ClassVar[type[pl.LightningDataModule] | None] = None
     """Class of the LightningDataModule, where the model does not bring its own data."""
 
     command: ClassVar[str] = "lam"
-    """What is typed before the subcommand."""
+    """Words that are typed before the subcommand."""
 
     offers: ClassVar[tuple[str, ...]] = ("fit", "validate", "test", "predict")
     """Subcommands."""
@@ -43,12 +44,13 @@ class RunCLI(LightningCLI):
         words = sys.argv[1:] if args is None else args
         self._asked = words[0] if isinstance(words, list) and words else None
         super().__init__(
-            self.model_class,
-            self.datamodule_class,
+            self.model_type,
+            self.data_type,
             args=expand_configs(words) if isinstance(words, list) else words,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_class=LamParser,
+            parser_kwargs={"prog": self.command},
             trainer_defaults=trainer_defaults,
         )
 
@@ -72,7 +74,7 @@ class RunCLI(LightningCLI):
 
     @property
     def settings(self) -> Any:
-        """The resolved settings of the subcommand."""
+        """Resolved settings of the subcommand."""
         return self.config[str(self.subcommand)]
 
     @property
@@ -119,14 +121,14 @@ class RunCLI(LightningCLI):
             )
 
     def needs_a_checkpoint(self) -> str:
-        """Return what to say where there is nothing to validate."""
+        """Return the message of a validation without a checkpoint."""
         return (
             f"{self.command} {self.subcommand} needs a trained model: --ckpt_path {self.run_directory / self.result}, with "
             f"--config {self.run_directory}/config.yaml."
         )
 
     def is_taken(self) -> str:
-        """Return what to say where the folder of a fresh run holds another one."""
+        """Return the message of a fresh run whose folder holds another one."""
         return (
             f"{self.run_directory} already holds a run. Choose another --name, remove that folder, or resume it with "
             f"--ckpt_path {self.run_directory / self.result}."

@@ -23,14 +23,14 @@ from lam.runs.provenance import Provenance, code_revision, provenance_of, read_p
 from lam.runs.results import timing_summary, write_metrics, write_results
 
 CHECKPOINT_DEFAULTS = {"filename": "last", "every_n_train_steps": 1000, "save_top_k": 1, "enable_version_counter": False}
-"""What ``--checkpoint.*`` are unless they are set: the last state, written again every thousand steps."""
+"""Defaults of ``--checkpoint.*``: the last state, written again every thousand steps."""
 
 
 class LamCLI(RunCLI):
     """``lam fit`` leaves config.yaml and checkpoints in the run's folder, ``lam validate`` metrics.json and its like."""
 
-    model_class = LatentActionModel
-    datamodule_class = ClipDataModule
+    model_type = LatentActionModel
+    data_type = ClipDataModule
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add where ``predict`` writes and when checkpoints are saved."""
@@ -40,12 +40,12 @@ class LamCLI(RunCLI):
         parser.set_defaults({f"checkpoint.{key}": value for key, value in CHECKPOINT_DEFAULTS.items()})
 
     def provenance(self, data_hash: str) -> Provenance:
-        """Return what makes this run, before it is made."""
+        """Return the provenance of this run, before it is trained."""
         text = self._parser(self.subcommand).dump(self.settings, skip_none=False)
         return provenance_of(yaml.safe_load(text), data_hash, code_revision())
 
     def before_fit(self) -> None:
-        """Notes what this run is, so that a killed one can be told from a stale one."""
+        """Note the provenance of this run, so that a killed one can be told from a stale one."""
         if self.trainer.is_global_zero and not self.settings["trainer"]["fast_dev_run"]:
             self.run_directory.mkdir(parents=True, exist_ok=True)
             self.provenance(self.datamodule.index.digest).write(self.run_directory / "started.json")
@@ -58,7 +58,7 @@ class LamCLI(RunCLI):
             self.provenance(self.datamodule.index.digest).write(self.run_directory / "trained.json")
 
     def before_validate(self) -> None:
-        """Refuses to put numbers of other settings or data into a run's folder."""
+        """Refuse to put numbers of other settings or data into a run's folder."""
         started = read_provenance(self.run_directory / "started.json")
         if started and not started.same_weights(self.provenance(self.datamodule.index.digest)):
             raise SettingsError(
@@ -67,13 +67,13 @@ class LamCLI(RunCLI):
             )
 
     def after_validate(self) -> None:
-        """Writes what the evaluations found, for tables that are made from files; only a run that has ended counts as a row."""
+        """Write the findings of the evaluations, of which tables are made; only a run that has ended counts as a row."""
         today = self.provenance(self.datamodule.index.digest)
         trained = read_provenance(self.run_directory / "trained.json")
         write_results(self.run_directory, self.trainer, today, finished=trained is not None and trained.same_weights(today))
 
     def after_test(self) -> None:
-        """Writes the numbers of a pass over other data beside the run's own, named after that data's folder."""
+        """Write the numbers of a pass over other data beside the run's own, named after that data's folder."""
         if self.trainer.is_global_zero:
             write_metrics(self.run_directory / f"test-{self.datamodule.index.name}.json", self.trainer)
 
@@ -90,7 +90,7 @@ def run(args: ArgsType = None, cli_class: type[LamCLI] = LamCLI, **trainer_defau
 
 
 def filter_known_warnings() -> None:
-    """Silences what libraries say about themselves at every start."""
+    """Silence warnings of libraries that are known and harmless."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())
     # the frozen encoder is in eval mode on purpose
     warnings.filterwarnings("ignore", r".*in eval mode at the start of training.*")

@@ -1,4 +1,4 @@
-"""Evaluating models trained elsewhere: every evaluation of a setting, and a row for its table.
+"""Models trained elsewhere: every evaluation of a setting, and a row for its table.
 
 ``lam external SETTING --adapter my_module.MyAdapter --name SETTING/my_model``
 """
@@ -22,24 +22,24 @@ class ExternalCLI(LamCLI):
     """``lam validate`` without training: the model comes from an adapter."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds ``--adapter``."""
+        """Add ``--adapter``."""
         super().add_arguments_to_parser(parser)
         parser.add_subclass_arguments(Adapter, "adapter", required=True)
 
     def before_instantiate_classes(self) -> None:
-        """There is no checkpoint to ask for and no training to take over."""
+        """Ask for no checkpoint, and leave rows that were trained alone."""
         self.save_config_callback = None
         if (self.run_directory / "trained.json").exists():
             raise SettingsError(f"{self.run_directory} holds a model that was trained here. Choose another --name.")
 
     def instantiate_classes(self) -> None:
-        """Puts the adapter's model in the place of the one that would have been trained."""
+        """Put the adapter's model in the place of the one that would have been trained."""
         super().instantiate_classes()
         adapter = self.config_init[str(self.subcommand)]["adapter"]
         self.model = ExternalModel(adapter, self.model.encoder, self.model.distance)
 
     def after_validate(self) -> None:
-        """Writes the row and its settings."""
+        """Write the row and its settings."""
         write_results(self.run_directory, self.trainer, self.provenance(self.datamodule.index.digest), finished=True)
         if self.trainer.is_global_zero:
             text = self._parser(self.subcommand).dump(self.settings, skip_none=False)
@@ -47,7 +47,7 @@ class ExternalCLI(LamCLI):
 
 
 def evaluate_external(setting: str, *arguments: str, folder: Path = Path("experiments"), **trainer_defaults: Any) -> LamCLI:
-    """Runs every evaluation of a setting on a external model.
+    """Run every evaluation of a setting on an external model.
 
     Args:
         setting: A file ``experiments/<setting>.yaml``.

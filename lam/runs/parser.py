@@ -28,7 +28,7 @@ set_loader("lam", load_settings, exceptions=(yaml.YAMLError,))
 
 
 class LamParser(LightningArgumentParser):
-    """Says in one line what is wrong, and wants every name in full."""
+    """A parser that tells in one line what is wrong, and wants every name in full."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, "parser_mode": "lam", **kwargs})

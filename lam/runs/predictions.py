@@ -1,4 +1,4 @@
-"""Latent actions in a file: what ``lam predict`` leaves behind."""
+"""Predictions in a file: the latent actions that ``lam predict`` writes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from lam.bottlenecks.base import BottleneckOutput
 from lam.data.clip import Clip
 from lam.distributed import rank, world_size
+from lam.models.base import WorldModel
 
 
 class LatentWriter(pl.Callback):
@@ -28,10 +29,10 @@ class LatentWriter(pl.Callback):
     def __init__(self, path: Path | None = None, npz: bool = False) -> None:
         self.path = path
         self.npz = npz
-        self._writer: Any = None
+        self._writer: Any = None  # a pyarrow.parquet.ParquetWriter, which is imported when it is needed
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Opens the file."""
+        """Open the file."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -54,16 +55,17 @@ class LatentWriter(pl.Callback):
     def on_predict_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: Any,
+        pl_module: pl.LightningModule,
         outputs: BottleneckOutput,
         batch: Clip,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Appends a batch."""
+        """Append a batch."""
         import pyarrow as pa
 
         transitions = outputs.z.shape[1]
+        assert isinstance(pl_module, WorldModel)
         step = pl_module.encoder.frames_per_state
         starts = batch.times[:, step - 1 :: step][:, :transitions]
         count = starts.numel()
@@ -78,7 +80,7 @@ class LatentWriter(pl.Callback):
         self._writer.write_table(pa.table(columns, schema=self._schema))
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Closes the file and writes the arrays beside it if asked."""
+        """Close the file and write the arrays beside it if asked."""
         self._writer.close()
         if self.npz:
             _write_npz(self._target)
@@ -86,11 +88,11 @@ class LatentWriter(pl.Callback):
 
 
 def _write_npz(path: Path) -> None:
-    """The columns of a Parquet file as arrays, in a .npz file of the same name; strings as fixed-width text, no pickles."""
+    """Write the columns of a Parquet file as arrays into a .npz file beside it; strings as fixed-width text, no pickles."""
     import pyarrow.parquet as pq
 
     table = pq.ParquetFile(str(path)).read(use_threads=False).to_pandas()
     arrays = {name: table[name].to_numpy() for name in ("time", "bits")}
     arrays |= {name: table[name].to_numpy(dtype=str) for name in ("key", "source")}
     arrays |= {name: np.stack(table[name].to_list()) for name in ("z", "codes") if table[name].notna().all() and len(table)}
-    np.savez(path.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]  # no column is called allow_pickle
+    np.savez(path.with_suffix(".npz"), **arrays)

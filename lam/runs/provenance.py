@@ -1,4 +1,4 @@
-"""What made a run: its settings, its data and the code, as hashes that tell whether it is still what one would make today."""
+"""Provenance of a run: its settings, data and code, as hashes that tell whether it is what one would make today."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Provenance:
 
 
 def provenance_of(settings: dict[str, Any], data_hash: str, revision: str) -> Provenance:
-    """Return what makes a run of a world model.
+    """Return the provenance of a run of a world model.
 
     Args:
         settings: All settings of the run, as config.yaml holds them.

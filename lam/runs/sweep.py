@@ -128,14 +128,14 @@ class SweepCLI(NeededCLI, LamCLI):
 
 def train_row(row: RunSpec, extra: tuple[str, ...] = ()) -> str:
     """Make one row, as far as it is not made yet, and return what was done."""
-    cli = run(["fit", *row.arguments(*extra)], SweepCLI, callbacks=[StepProgress()], **QUIET)
-    if cli.status is RunStatus.FINISHED:
+    made = SweepCLI(["fit", *row.arguments(*extra)], callbacks=[StepProgress()], **QUIET)
+    if made.status is RunStatus.FINISHED:
         return "up to date"
-    if cli.status is RunStatus.TO_TRAIN:
-        cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
-        cli.after_validate()
-        return f"trained. {timing_summary(cli.trainer)}"
-    checkpoint = cli.run_directory / cli.result
+    if made.status is RunStatus.TO_TRAIN:
+        made.trainer.validate(made.model, datamodule=made.datamodule, verbose=False)
+        made.after_validate()
+        return f"trained. {timing_summary(made.trainer)}"
+    checkpoint = made.run_directory / made.result
     cli = run(["validate", *row.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **QUIET)
     return f"validated again. {timing_summary(cli.trainer)}"
 
