@@ -73,6 +73,21 @@ def test_every_experiment_and_module_the_readme_names_exists():
     assert [name for name in sorted(named - to_be_written) if not (root / name).exists()] == []
 
 
+DOCUMENTS = [
+    path for path in README.parent.rglob("*.md") if not {".venv", "runs", "shards"} & set(path.relative_to(README.parent).parts)
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(README.parent)))
+def test_every_link_of_a_document_leads_somewhere(document):
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_the_readme_is_short_enough_to_be_read():
+    assert len(README.read_text().split()) < 2000
+
+
 def test_make_targets_the_readme_names_exist():
     makefile = (README.parent / "Makefile").read_text()
     for target in set(re.findall(r"make ([a-z-]+)", README.read_text())):
