@@ -94,7 +94,8 @@ def _warn_of_overrides(path: Path, earlier: list[Path]) -> None:
         return
     before: dict[str, Any] = {}
     for one in earlier:
-        before |= _flat(read_yaml(one))
+        for file in _with_bases(one):
+            before |= _flat(read_yaml(file))
     different = sorted(key for key in later.keys() & before.keys() if later[key] != before[key])
     if different:
         shown = ", ".join(different[:5]) + (", ..." if len(different) > 5 else "")

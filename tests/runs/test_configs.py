@@ -44,11 +44,7 @@ def test_the_base_given_last_is_warned_of(extends, files, capsys):
     assert expand_configs(configs("arm", "base"))[-2:] == configs("arm", "base")
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    differ = (
-        "1 setting of an earlier one: trainer.precision"
-        if extends
-        else ("2 settings of an earlier one: trainer.max_steps, trainer.precision")
-    )
+    differ = "2 settings of an earlier one: trainer.max_steps, trainer.precision"
     assert f"experiments/base.yaml, the later file, overrides {differ}." in said
 
 
