@@ -78,6 +78,8 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(overview())
         return 0 if args else 2
+    if "" not in sys.path:
+        sys.path.append("")  # a simulator of one's own is most often a file in the working directory
     name, rest = args[0], args[1:]
     if name in SOURCES:
         return _prepare(name, rest)

@@ -28,7 +28,8 @@ class Signs(Bottleneck):
 
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
         """Draw n latents (n, L, A), each sign as likely as the other."""
-        return randn(n, self.num_latents, self.dim, generator=generator).sign()
+        device = None if generator is None else generator.device
+        return randn(n, self.num_latents, self.dim, generator=generator, device=device).sign()
 
 
 if __name__ == "__main__":

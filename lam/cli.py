@@ -84,6 +84,8 @@ def run(words: list[str]) -> None:
     if name in SHORT_HELP and ("-h" in rest or "--help" in rest):
         print(SHORT_HELP[name])
         return
+    if "" not in sys.path:
+        sys.path.append("")  # parts of one's own are most often files in the working directory
     command = COMMANDS[name]
     target, *before = command.target.split()
     module, _, function = target.partition(":")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,5 +78,4 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--name", required=True, help="folder under runs/ that receives the row")
     options, extra = parser.parse_known_args(arguments)
     filter_known_warnings()
-    sys.path.insert(0, "")  # an adapter is most often a file in the working directory
     evaluate_external(options.setting, f"--adapter={options.adapter}", *extra, f"--name={options.name}")

@@ -180,7 +180,7 @@ class TrainedModel:
         if isinstance(self.world.encoder, Cached):
             info = self.world.encoder.features.encoder
             raise ValueError(
-                f"This model was trained on cached states of {info['class_path']} with {info['init_args']} and sees no "
+                f"This model was trained on cached states of {info['class_path']} from {info['source']} and sees no "
                 "pictures. Run that encoder over the video (data_prep features) and label its states with lam predict, or "
                 "train on the pictures with that encoder as model.encoder."
             )

@@ -308,3 +308,10 @@ def test_errors_say_what_to_do(source, weights, tmp_path, capsys):
         features(source, tmp_path / "again", encoder=Vision(str(weights / "dinov2"), image_size=16))
     assert main(["features", str(source), str(tmp_path / "again"), "--encoder", "lam.encoders.Patches"]) == 2
     assert "not correspond to a subclass of FrozenEncoder" in capsys.readouterr().err
+
+
+def test_an_encoder_that_does_not_say_which_weights_it_has_is_refused(source, tmp_path):
+    encoder = Encoded()
+    encoder.digest = ""
+    with pytest.raises(ValueError, match=r"Encoded has no digest\. Set self\.digest"):
+        features(source, tmp_path / "out", encoder=encoder)
