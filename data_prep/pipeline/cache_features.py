@@ -157,9 +157,7 @@ def feature_info(encoder: FrozenEncoder, precision: Precision, index: DataIndex)
     """Return what the index of a cache says of its encoder."""
     kind = type(encoder)
     if not getattr(encoder, "digest", ""):  # caches of other weights would pass for the same
-        raise ValueError(
-            f"{kind.__name__} sets no digest of its weights. Set self.digest = hash_weights(...) (lam.encoders.frozen)."
-        )
+        raise ValueError(f"{kind.__name__} has no digest. Set self.digest = hash_weights(...), from lam.encoders.frozen.")
     plain = {name: value for name, value in vars(encoder).items() if name[0] != "_" and name != "training" and _is_plain(value)}
     settings = json.loads(json.dumps({**plain, "frames_per_state": encoder.frames_per_state, "precision": precision}))
     decides = {name: value for name, value in settings.items() if name not in _HOW_ONLY}
