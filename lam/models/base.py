@@ -182,7 +182,7 @@ class WorldModel(pl.LightningModule, ABC):
             error=self.error(predicted, states[:, 1:]),
             copy_error=self.error(states[:, :-1], states[:, 1:]),
         )
-        self.clip_buffer.add(observation, clip.labels(self.encoder.frames_per_state))
+        self.clip_buffer.add(clip, states, bottleneck_output.z, clip.labels(self.encoder.frames_per_state))
         return observation
 
     @override

@@ -6,16 +6,13 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from lam.data.clip import Clip
 from lam.distributed import gather, gather_objects, rank, world_size
 from lam.noise import splitmix64
-
-if TYPE_CHECKING:
-    from lam.models.base import Observation
 
 _LABEL_PREFIX = "label/"
 
@@ -94,17 +91,12 @@ class ClipBuffer:
         self._sample = ClipSample(self._max_clips)
         self._clips: BufferedClips | None = None
 
-    def add(self, observation: Observation, labels: dict[str, Tensor]) -> None:
-        """Add a validation batch with its ground-truth factors, each (B, T-1, ...)."""
+    def add(self, clip: Clip, states: Tensor, z: Tensor, labels: dict[str, Tensor]) -> None:
+        """Add a validation batch: states (B, T, N, D), latents (B, T-1, L, A), ground-truth factors, each (B, T-1, ...)."""
         if not self._max_clips:
             return
-        values = {
-            "source": source_ids(observation.clip.source),
-            "frames": observation.clip.frames,
-            "states": observation.states,
-            "z": observation.bottleneck_output.z,
-        }
-        self._sample.add(observation.clip.position, values | {_LABEL_PREFIX + name: value for name, value in labels.items()})
+        values = {"source": source_ids(clip.source), "frames": clip.frames, "states": states, "z": z}
+        self._sample.add(clip.position, values | {_LABEL_PREFIX + name: value for name, value in labels.items()})
 
     def clips(self, num_clips: int) -> BufferedClips | None:
         """Return the first ``num_clips`` clips of all processes, the same on each; None where there are none.

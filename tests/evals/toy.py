@@ -124,6 +124,7 @@ def evaluate(evaluation: Evaluation, *observations: Observation, model: ToyModel
     model.clip_buffer.reset()
     with torch.inference_mode():
         for observation in observations:
-            model.clip_buffer.add(observation, observation.clip.labels(model.encoder.frames_per_state))
+            labels = observation.clip.labels(model.encoder.frames_per_state)
+            model.clip_buffer.add(observation.clip, observation.states, observation.bottleneck_output.z, labels)
             evaluation.observe(observation, model)
         return evaluation.compute(model)

@@ -14,7 +14,8 @@ def filled(num_clips: int, batches: list[tuple[int, int]], factors=None):
     buffer.require(num_clips)
     for start, stop in batches:
         few = part(clip, start, stop)
-        buffer.add(model.validation_step(few), few.labels(1))
+        seen = model.validation_step(few)
+        buffer.add(few, seen.states, seen.bottleneck_output.z, few.labels(1))
     return buffer.clips(num_clips)
 
 
@@ -54,5 +55,6 @@ def test_a_single_source_has_no_partners():
 def test_without_evaluations_that_ask_nothing_is_kept():
     buffer, model = ClipBuffer(), ToyModel()
     clip = clips(4)
-    buffer.add(model.validation_step(clip), {})
+    seen = model.validation_step(clip)
+    buffer.add(clip, seen.states, seen.bottleneck_output.z, {})
     assert buffer.clips(4) is None
