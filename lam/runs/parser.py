@@ -58,7 +58,7 @@ def one_line(message: str, known: list[str]) -> str:
     text = re.sub(r"Expected a path but .*Expected a dot import path string: (\S+)", r"no class is named \1", text)
     text = re.sub(r"\.? Got value: Namespace\(.*", "", text).replace(": ;", ":").replace(":;", ":").rstrip(".")
     key = re.search(r'key "((?:model|data|trainer)[.]\w+)"', text)
-    listing = f"--{key[1]}.help CLASS" if key and "class" in text.replace("<class", "") else "--help-all"
+    listing = f"--{key[1]}.help CLASS" if key and "Expected a <class" not in text else "--help-all"
     return f"{text}.{_suggestion(text, known)} `{listing}` lists what there is."
 
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 
 
@@ -11,6 +13,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_every_part_runs_and_devices_agree_with_themselves(tmp_path):
     done = run("--tiny", "--device", "cpu", "--out", str(tmp_path / "gpu.md"))
     assert done.returncode == 0, done.stderr
@@ -20,6 +23,7 @@ def test_every_part_runs_and_devices_agree_with_themselves(tmp_path):
     assert section.count("| yes |") == 9  # every bottleneck of the catalogue
 
 
+@pytest.mark.slow
 def test_parts_that_do_not_fit_are_left_out_and_said(tmp_path):
     done = run("--tiny", "--device", "cpu", "--minutes", "0", "--out", str(tmp_path / "gpu.md"))
     assert done.returncode == 0, done.stderr
