@@ -73,7 +73,9 @@ def test_two_processes_learn_and_validate_like_one(families, shards, tmp_path, m
     first, second = run_processes(in_a_group, shards, tmp_path / "two", families, folder=tmp_path, timeout=150)
     for family in families:
         alone, left, right = one[family], first[family], second[family]
-        assert alone["losses"] == pytest.approx(left["losses"], rel=2e-4), family
+        # rounding decides which of two codes at about the same distance is taken: one of a batch moves the loss by 4e-4
+        coded = any("codebook" in name or "quantizer" in name for name in alone["weights"])
+        assert alone["losses"] == pytest.approx(left["losses"], rel=1e-3 if coded else 2e-4), family
         for name, weight in left["weights"].items():
             assert torch.equal(weight, right["weights"][name]), f"{family}: {name} differs between processes"
             if not weight.is_floating_point():
