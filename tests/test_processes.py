@@ -73,7 +73,8 @@ def test_two_processes_learn_and_validate_like_one(families, shards, tmp_path, m
     first, second = run_processes(in_a_group, shards, tmp_path / "two", families, folder=tmp_path, timeout=150)
     for family in families:
         alone, left, right = one[family], first[family], second[family]
-        # rounding decides which of two codes at about the same distance is taken: one of a batch moves the loss by 4e-4
+        # rounding decides which of two codes at about the same distance is taken, and those of the last level of rvq begin at
+        # about zero: one that is taken otherwise moves the loss by 4e-4, and Adam moves each of its numbers by a few 1e-3
         coded = any("codebook" in name or "quantizer" in name for name in alone["weights"])
         assert alone["losses"] == pytest.approx(left["losses"], rel=1e-3 if coded else 2e-4), family
         for name, weight in left["weights"].items():
@@ -82,7 +83,8 @@ def test_two_processes_learn_and_validate_like_one(families, shards, tmp_path, m
                 continue  # counts: rounding decides which of two codes at the same distance is taken
             # as a whole: Adam's first steps are signs, which rounding may turn where a gradient is next to nothing
             expected = alone["weights"][name].double()
-            assert (weight.double() - expected).norm() <= 1e-2 * expected.norm() + 1e-3 * expected.numel() ** 0.5, (
+            step = 2e-3 if coded else 1e-3
+            assert (weight.double() - expected).norm() <= 1e-2 * expected.norm() + step * expected.numel() ** 0.5, (
                 f"{family}: {name}"
             )
         assert left["val_clip_sources"] == alone["val_clip_sources"]
