@@ -133,6 +133,7 @@ def test_interruption_is_polite(capsys):
     assert "Ctrl-C" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_heavy_and_fit_only_what_it_needs():
     code = "import sys, lam.cli\nlam.cli.run(['--help']); lam.cli.run(['fit', '--help'])\nassert 'torch' not in sys.modules\n"
     code += "import lam.runs.cli, lam.evals, lam.viz\n"
