@@ -81,7 +81,7 @@ figures: setup  ## SETTING=demo: the figures alone
 	$(BIN)/lam report --figures runs/$(SETTING)
 
 test: setup  ## the default test suite: small, two cores, no network
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=12
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=12
 
 test-slow: setup .venv/.simulators  ## tests that train, start several processes for long, or act in simulators
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow --durations=5

@@ -5,6 +5,13 @@ from pathlib import Path
 
 import pytest
 
+LONG = ("test_processes.py", "test_faults.py", "test_cli.py", "test_external.py", "test_segment.py", "test_corruption.py")
+"""Files that take long, begun first, so that no process waits for another at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture
 def shared_data() -> Path:
