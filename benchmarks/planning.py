@@ -19,6 +19,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -180,7 +181,7 @@ def imagination_rows(name: str, world: World, quick: bool) -> list[Measurement]:
         actions = torch.randn(episodes, candidates, problem.horizon, NUM_ACTIONS, device=device)
         steps = actions.shape[:3].numel()
         label = f"{name:8s} window {window} chunk {min(chunk, episodes * candidates):4d}"
-        rows.append(Measurement(label, lambda p=problem, a=actions: p.cost(a), steps, device))  # type: ignore[misc]
+        rows.append(Measurement(label, partial(problem.cost, actions), steps, device))
     return rows
 
 
@@ -201,8 +202,8 @@ def compare_budgets(worlds: dict[str, World], repeats: int) -> None:
             short = CEM(planner.num_samples, planner.num_elites, num_iterations)
             problem = world.problem(1, 2, CHUNK)
             label = f"{name:8s} {budget:12s} {planner.num_samples} x {planner.num_iterations} x {problem.horizon} steps"
-            plan = lambda short=short, problem=problem: short.plan(problem)  # noqa: E731  # one a row
-            rows.append(Measurement(label, plan, short.evaluations * problem.horizon, problem.low.device))
+            steps = short.evaluations * problem.horizon
+            rows.append(Measurement(label, partial(short.plan, problem), steps, problem.low.device))
             shares.append((planner.evaluations / short.evaluations, num_iterations < planner.num_iterations))
     measure(rows, repeats)
     for row, (factor, extrapolated) in zip(rows, shares, strict=True):
@@ -213,6 +214,12 @@ def compare_budgets(worlds: dict[str, World], repeats: int) -> None:
         )
 
 
+def plan_alone(planner: CEM, problem: Problem, episodes: int) -> None:
+    """Plan episodes one after the other."""
+    for _ in range(episodes):
+        planner.plan(problem)
+
+
 def compare_batching(worlds: dict[str, World], repeats: int, episodes: int) -> None:
     """Print how much faster episodes are planned together than one after the other."""
     planner = CEM(num_samples=48, num_elites=6, num_iterations=1)
@@ -220,8 +227,8 @@ def compare_batching(worlds: dict[str, World], repeats: int, episodes: int) -> N
         together, alone = world.problem(episodes, 2, CHUNK), world.problem(1, 2, CHUNK)
         steps, device = planner.evaluations * together.horizon * episodes, together.low.device
         rows = [
-            Measurement("together", lambda: planner.plan(together), steps, device),  # noqa: B023  # run within the turn of the loop
-            Measurement("alone", lambda: [planner.plan(alone) for _ in range(episodes)], steps, device),  # noqa: B023  # likewise
+            Measurement("together", partial(planner.plan, together), steps, device),
+            Measurement("alone", partial(plan_alone, planner, alone, episodes), steps, device),
         ]
         measure(rows, repeats)
         ratio = median(a / t for t, a in zip(rows[0].seconds, rows[1].seconds, strict=True))

@@ -219,6 +219,6 @@ def _inspect(name: str, args: list[str]) -> int:
     return 0
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return an option as index.json records it."""
     return str(value) if isinstance(value, Path) else value

@@ -57,7 +57,8 @@ def draw_inspection(
     if numbers is not None and lag is not None:
         shown = _which(numbers, lag)
         heights.insert(1, 0.9 * len(shown) + 0.7)
-    plain: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}  # whatever matplotlibrc says
+    # whatever matplotlibrc says; Any, as matplotlib's stubs want its settings by literal names
+    plain: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
     with mpl.rc_context(plain | _STYLE):
         figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
         parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]

@@ -135,7 +135,7 @@ def features(
     generator = FeatureGenerator(index, encoder, pick_device(device), precision)
     info = feature_info(encoder, precision, index)
     rows, columns = encoder.grid
-    spec = repeat_spec(index, height=rows, width=columns, storage=Storage.states, features=info)
+    spec = dataclasses.replace(repeat_spec(index), height=rows, width=columns, storage=Storage.states, features=info)
     listing = list_stored_samples(index)
     settings = {"source": "features", "fingerprint": info.fingerprint, "shards": index.digest, "made_with": index.settings}
     try:
@@ -171,7 +171,7 @@ def feature_info(encoder: FrozenEncoder, precision: Precision, index: DataIndex)
     )
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     with contextlib.suppress(TypeError):
         json.dumps(value)
         return True

@@ -67,7 +67,7 @@ def convert(
     return write_set(
         out,
         generator,
-        repeat_spec(index, storage=storage),
+        dataclasses.replace(repeat_spec(index), storage=storage),
         listing,
         lambda: repeat_plan(index, listing, generator),
         settings,

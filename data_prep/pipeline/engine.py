@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Literal
+from multiprocessing.sharedctypes import Synchronized
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -106,7 +107,7 @@ def _run_alone(job: ShardJob, bar: tqdm) -> None:
             job = dataclasses.replace(job, crashing={**job.crashing, name: reason})
 
 
-_done: Any = None  # bytes done, shared by the workers of a pool
+_done: Synchronized[int]  # bytes done, shared by the workers of a pool; each gets it when it starts
 
 
 def _pool(jobs: list[ShardJob], workers: int, bar: tqdm) -> Iterator[None]:
@@ -130,7 +131,7 @@ def _pool(jobs: list[ShardJob], workers: int, bar: tqdm) -> Iterator[None]:
             bar.update(counter.value - seen)
 
 
-def _start_worker(counter: Any) -> None:
+def _start_worker(counter: Synchronized[int]) -> None:
     global _done
     _done = counter
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -59,11 +58,10 @@ def repeat_plan(index: DataIndex, listing: Listing, generator: SampleGenerator) 
     return dataclasses.replace(plan, note=index.settings.get("note", ""))
 
 
-def repeat_spec(index: DataIndex, **changed: Any) -> DatasetSpec:
-    """Return what all samples of a set have in common, with some of it changed."""
+def repeat_spec(index: DataIndex) -> DatasetSpec:
+    """Return what all samples of a set have in common."""
     aggregations = {name: factor.aggregation for name, factor in index.factors.items()}
-    spec = DatasetSpec(index.height, index.width, index.storage, actions=index.actions, factor_aggregations=aggregations)
-    return dataclasses.replace(spec, **changed)
+    return DatasetSpec(index.height, index.width, index.storage, actions=index.actions, factor_aggregations=aggregations)
 
 
 def read_samples(index: DataIndex, recording: Recording) -> Iterator[Sample]:

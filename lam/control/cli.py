@@ -8,13 +8,12 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser
 
 import lam.control.closed_loop
 import lam.control.controller_error
 import lam.control.planning
-import lam.control.viz
-import lam.viz  # noqa: F401  evaluations and visualizations are imported so that their short names work in YAML
+import lam.control.viz  # noqa: F401  evaluations and visualizations are imported so that their short names work in YAML
 from lam.control.training import ControlledModel
 from lam.runs.base import RunCLI
 from lam.runs.cli import filter_known_warnings
@@ -94,18 +93,7 @@ def _budget_folder(labeled_clips: int) -> str:
     return f"clips{labeled_clips}"
 
 
-def run(args: ArgsType = None, cli_class: type[ControlCLI] = ControlCLI, **trainer_defaults: Any) -> ControlCLI:
-    """Build and run what the arguments say; errors are raised, not printed.
-
-    Args:
-        args: Arguments as typed on the command line; those of the process if not given.
-        cli_class: The command line to build.
-        trainer_defaults: Defaults of the trainer that are no settings of the run, such as a progress bar.
-    """
-    return cli_class(args, **trainer_defaults)
-
-
 def main(arguments: list[str]) -> None:
     """Run ``lam control fit`` or ``validate``; the subcommand comes first."""
     filter_known_warnings()
-    run(arguments)
+    ControlCLI(arguments)

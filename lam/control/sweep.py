@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lam.control.cli import ControlCLI, control_provenance, run
+from lam.control.cli import ControlCLI, control_provenance
 from lam.runs.pool import StepProgress, work
 from lam.runs.provenance import read_provenance
 from lam.runs.results import timing_summary
@@ -77,7 +77,7 @@ def make_controllers(one: Controllers, extra: tuple[str, ...] = ()) -> str:
     if made.status is RunStatus.TO_TRAIN:
         return f"trained. {timing_summary(made.trainer)}"
     checkpoint = made.run_directory / made.result
-    cli = run(["validate", *one.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **QUIET)
+    cli = ControlCLI(["validate", *one.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **QUIET)
     return f"validated again. {timing_summary(cli.trainer)}"
 
 

@@ -93,7 +93,7 @@ class WindowBatches(Dataset[Batch]):
         lists: list[tuple[SplitReader, WindowList]],
         batch_size: int,
         within_batches: Partition = Partition(),  # noqa: B008  immutable
-        among_batches: Partition = Partition(),  # noqa: B008
+        among_batches: Partition = Partition(),  # noqa: B008  likewise
         labels: bool = False,
         replace: bool = False,
     ) -> None:

@@ -114,7 +114,7 @@ def model_card(
         *("", "## How to load it", "", "```python", "import lam", ""),
         'model = lam.load("this folder")',
         "z, codes, bits = model.label(video)  # video (F, H, W, 3) uint8 at the frame rate above",
-        "frames = model.imagine(video[:2], z)  # predicted pictures and states",
+        "frames, states = model.imagine(video[:2], z)  # predicted pictures and states",
         *("```", "", "Nothing in this folder is unpickled; the weights are checked by the SHA-256 in export.json."),
     ]
     if metrics:

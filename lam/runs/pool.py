@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Protocol, TypeVar
 
 import lightning.pytorch as pl
@@ -35,11 +36,11 @@ class StepProgress(pl.Callback):
             _planned.value += max(0, trainer.max_steps - trainer.global_step)
 
 
-_steps: Any = multiprocessing.Value("q", 0)
-_planned: Any = multiprocessing.Value("q", 0)
+_steps: Synchronized[int] = multiprocessing.Value("q", 0)
+_planned: Synchronized[int] = multiprocessing.Value("q", 0)
 
 
-def _start_worker(steps: Any, planned: Any, threads: int, packages: list[str]) -> None:
+def _start_worker(steps: Synchronized[int], planned: Synchronized[int], threads: int, packages: list[str]) -> None:
     """Prepare a process that makes rows."""
     global _steps, _planned
     _steps, _planned = steps, planned

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 
 import lam.control.closed_loop
-from lam.control.cli import run
+from lam.control.cli import ControlCLI
 from lam.control.planners import GradientDescent
 from lam.control.planning import Planning, deviations, displacement_dims
 from lam.control.policies import Search
@@ -49,7 +49,7 @@ def control(folder, *more, subcommand="fit"):
     small.write_text(SMALL)
     configs = [f"--config={EXPERIMENTS / 'control.yaml'}", f"--config={small}"]
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
-    return run(
+    return ControlCLI(
         [subcommand, *configs, f"--model.run={folder}", "--model.labeled_clips=20", "--model.batch_size=32", *more], **quiet
     )
 

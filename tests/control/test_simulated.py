@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from data_prep.cli import main
-from lam.control.cli import run
+from lam.control.cli import ControlCLI
 from lam.control.episodes import EpisodeRunner, SimulatorHandle
 from lam.control.oracle import OracleClosedLoop, run_oracle
 from lam.control.planners import CEM
@@ -87,7 +87,7 @@ def acted(world, settings):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", sys.argv[:1])
         configs = [f"--config={EXPERIMENTS / 'control.yaml'}", f"--config={settings}"]
-        run(["fit", *configs, f"--model.run={world}", "--model.labeled_clips=8", "--model.batch_size=8"], **quiet)
+        ControlCLI(["fit", *configs, f"--model.run={world}", "--model.labeled_clips=8", "--model.batch_size=8"], **quiet)
     return world / "control" / "clips8"
 
 

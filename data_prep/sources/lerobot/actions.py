@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -84,10 +84,14 @@ def read_numbers(table: pa.Table, column: str) -> np.ndarray:
 _NUMBERS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
 
 
-def _texts(names: Any) -> list[str]:
+Names: TypeAlias = "str | int | Mapping[str, Names] | Sequence[Names] | None"
+"""Names of numbers as the metadata of data sets write them."""
+
+
+def _texts(names: Names) -> list[str]:
     """Return names of numbers: a list, a list in a list, {"motors": [...]}, {"delta_x": 0, ...}, or nothing."""
     if isinstance(names, str):
         return [names]
-    if isinstance(names, dict):
+    if isinstance(names, Mapping):
         return [text for key, each in names.items() for text in ([key] if isinstance(each, int) else _texts(each))]
-    return [text for each in names or [] for text in _texts(each)]
+    return [text for each in names for text in _texts(each)] if isinstance(names, Sequence) else []

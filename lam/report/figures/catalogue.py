@@ -106,7 +106,8 @@ def write_figures(folder: Path, comparison: Comparison) -> list[Path]:
 
 def save_figure(stem: Path, draw: Callable[[], Figure | None]) -> list[Path]:
     """Draw in the report's style and write PNG and SVG; remove them where there is nothing to draw."""
-    plain: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}  # whatever matplotlibrc says
+    # whatever matplotlibrc says; Any, as matplotlib's stubs want its settings by literal names
+    plain: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
     paths = [stem.parent / f"{stem.name}.{kind}" for kind in ("png", "svg")]
     with mpl.rc_context(plain | STYLE):
         figure = draw()

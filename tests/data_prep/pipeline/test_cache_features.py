@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import shutil
@@ -177,7 +178,9 @@ class Encoded(FrozenEncoder):
 def _small_shards(monkeypatch):
     """A shard is closed after every sample, so that a run can be interrupted between them."""
     monkeypatch.setattr(
-        data_prep.pipeline.cache_features, "repeat_spec", lambda index, **more: repeat_spec(index, bytes_per_shard=1, **more)
+        data_prep.pipeline.cache_features,
+        "repeat_spec",
+        lambda index: dataclasses.replace(repeat_spec(index), bytes_per_shard=1),
     )
     monkeypatch.setattr(
         data_prep.pipeline.cache_features, "_HOW_ONLY", (*data_prep.pipeline.cache_features._HOW_ONLY, "seen", "fail_after")
