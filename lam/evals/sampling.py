@@ -57,7 +57,7 @@ class Sampling(Evaluation):
     @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
         position = observation.clip.position
-        z = model.apply_bottleneck(observation.latent, sample=True, noise_keys=position).z.float().flatten(2)
+        z = observation.z_drawn.float().flatten(2)
         chosen = position % z.shape[1]
         values = {"z": z[torch.arange(len(z), device=z.device), chosen], "source": source_ids(observation.clip.source)}
         self.sample.add(position, values)

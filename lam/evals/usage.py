@@ -60,8 +60,7 @@ class Usage(Evaluation):
     @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
         output = observation.bottleneck_output
-        sampled = model.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z.double()
-        values = {"z": output.z.float().flatten(2), "square": sampled.square().mean(dim=(1, 2, 3))}
+        values = {"z": output.z.float().flatten(2), "square": observation.z_drawn.double().square().mean(dim=(1, 2, 3))}
         if output.codes is not None and output.rate_bits is not None:
             values |= {"codes": output.codes, "bits": output.rate_bits.double()}
         if output.rate_bits_each is not None:

@@ -29,6 +29,8 @@ class Observation:
         predicted: Predictions of states 1..T-1, (B, T-1, N, D).
         error: Prediction error of each transition in units of the copy-last-state error, (B, T-1).
         copy_error: Error of predicting that nothing changes, same unit, (B, T-1); about 1 on the training set.
+        z_drawn: Latents that pass the channel, (B, T-1, L, A): a draw from the posterior where there is one, each clip's noise
+            a function of its position; elsewhere equal to the bottleneck's z.
         unrolled: Predictions of states 1..T-1 from the first state and latents alone, (B, T-1, N, D); None until an
             evaluation asks ``lam.evals.base.cached_rollout`` for them.
     """
@@ -40,6 +42,7 @@ class Observation:
     predicted: Tensor
     error: Tensor
     copy_error: Tensor
+    z_drawn: Tensor
     unrolled: Tensor | None = field(default=None, init=False)
 
 
@@ -172,6 +175,7 @@ class WorldModel(pl.LightningModule, ABC):
         states = self.encode(clip)
         latent = self.infer_clip(clip, states)
         bottleneck_output = self.apply_bottleneck(latent)
+        z_drawn = self.apply_bottleneck(latent, sample=True, noise_keys=clip.position).z
         predicted = self.predict(states[:, :-1], bottleneck_output.z)
         observation = Observation(
             clip=clip,
@@ -181,8 +185,9 @@ class WorldModel(pl.LightningModule, ABC):
             predicted=predicted,
             error=self.error(predicted, states[:, 1:]),
             copy_error=self.error(states[:, :-1], states[:, 1:]),
+            z_drawn=z_drawn,
         )
-        self.clip_buffer.add(clip, states, bottleneck_output.z, clip.labels(self.encoder.frames_per_state))
+        self.clip_buffer.add(clip, states, bottleneck_output.z, z_drawn, clip.labels(self.encoder.frames_per_state))
         return observation
 
     @override

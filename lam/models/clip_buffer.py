@@ -27,6 +27,7 @@ class BufferedClips:
         frames: Pixels, (n, F, 3, H, W) uint8; of a feature cache its states, (n, F, N, D).
         states: Encoded states, (n, T, N, D).
         z: Latents after the bottleneck, (n, T-1, L, A).
+        z_drawn: Latents that pass the channel, (n, T-1, L, A): a draw from the posterior where there is one, elsewhere z.
         labels: Ground-truth factors of each transition by name, (n, T-1, ...).
     """
 
@@ -35,6 +36,7 @@ class BufferedClips:
     frames: Tensor
     states: Tensor
     z: Tensor
+    z_drawn: Tensor
     labels: dict[str, Tensor]
 
     def __len__(self) -> int:
@@ -91,11 +93,19 @@ class ClipBuffer:
         self._sample = ClipSample(self._max_clips)
         self._clips: BufferedClips | None = None
 
-    def add(self, clip: Clip, states: Tensor, z: Tensor, labels: dict[str, Tensor]) -> None:
-        """Add a validation batch: states (B, T, N, D), latents (B, T-1, L, A), ground-truth factors, each (B, T-1, ...)."""
+    def add(self, clip: Clip, states: Tensor, z: Tensor, z_drawn: Tensor, labels: dict[str, Tensor]) -> None:
+        """Add a validation batch.
+
+        Args:
+            clip: The batch.
+            states: Encoded states, (B, T, N, D).
+            z: Latents after the bottleneck, (B, T-1, L, A).
+            z_drawn: Latents that pass the channel, (B, T-1, L, A).
+            labels: Ground-truth factors by name, (B, T-1, ...) each.
+        """
         if not self._max_clips:
             return
-        values = {"source": source_ids(clip.source), "frames": clip.frames, "states": states, "z": z}
+        values = {"source": source_ids(clip.source), "frames": clip.frames, "states": states, "z": z, "z_drawn": z_drawn}
         self._sample.add(clip.position, values | {_LABEL_PREFIX + name: value for name, value in labels.items()})
 
     def clips(self, num_clips: int) -> BufferedClips | None:

@@ -83,7 +83,7 @@ class Mover(ToyModel):
         latent = self.infer(states)
         predicted = self.predict(states[:, :-1], latent)
         error = self.error(predicted, states[:, 1:])
-        return Observation(clip, states, latent, self.apply_bottleneck(latent), predicted, error, error)
+        return Observation(clip, states, latent, self.apply_bottleneck(latent), predicted, error, error, latent)
 
 
 def put_elsewhere(pictures, place, move):

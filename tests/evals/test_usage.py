@@ -81,7 +81,8 @@ def test_divergence_of_each_dimension():
     latent = torch.randn(20, 2, 2, 3)
     limited = bottleneck(latent)
     states, error = torch.zeros(20, 3, 1, 1), torch.ones(20, 2)
-    seen = Observation(clips(20, 3, size=4), states, latent, limited, states[:, 1:], error, error)
+    drawn = bottleneck(latent, sample=True, noise_keys=torch.arange(20)).z
+    seen = Observation(clips(20, 3, size=4), states, latent, limited, states[:, 1:], error, error, drawn)
     curve = evaluate(Usage(), seen).curves["kl_per_dimension"]
     assert curve == sorted(curve, reverse=True)
     assert sum(curve) == pytest.approx(limited.rate_bits.mean().item())

@@ -72,7 +72,8 @@ class ToyModel(WorldModel):
         bottleneck_output = self.apply_bottleneck(latent)
         predicted = self.predict(states[:, :-1], bottleneck_output.z)
         error, copy_error = (self.error(x, states[:, 1:]) for x in (predicted, states[:, :-1]))
-        return Observation(clip, states, latent, bottleneck_output, predicted, error, copy_error)
+        z_drawn = self.apply_bottleneck(latent, sample=True, noise_keys=clip.position).z
+        return Observation(clip, states, latent, bottleneck_output, predicted, error, copy_error, z_drawn)
 
 
 def clips(count: int, frames: int = 3, size: int = 8, seed: int = 0, factors: dict[str, Tensor] | None = None) -> Clip:
@@ -113,7 +114,7 @@ def observed(
     rate = None if codes is None else torch.full(z.shape[:2], float(bits))
     bottleneck_output = BottleneckOutput(z[:, :, None], torch.zeros(()), codes, rate)
     error = torch.ones(z.shape[:2])
-    return Observation(clip, states, z[:, :, None], bottleneck_output, states[:, 1:], error, error)
+    return Observation(clip, states, z[:, :, None], bottleneck_output, states[:, 1:], error, error, z[:, :, None])
 
 
 def evaluate(evaluation: Evaluation, *observations: Observation, model: ToyModel | None = None) -> Results:
@@ -124,7 +125,11 @@ def evaluate(evaluation: Evaluation, *observations: Observation, model: ToyModel
     model.clip_buffer.reset()
     with torch.inference_mode():
         for observation in observations:
+            position = observation.clip.position
+            observation.z_drawn = model.apply_bottleneck(observation.latent, sample=True, noise_keys=position).z
             labels = observation.clip.labels(model.encoder.frames_per_state)
-            model.clip_buffer.add(observation.clip, observation.states, observation.bottleneck_output.z, labels)
+            model.clip_buffer.add(
+                observation.clip, observation.states, observation.bottleneck_output.z, observation.z_drawn, labels
+            )
             evaluation.observe(observation, model)
         return evaluation.compute(model)

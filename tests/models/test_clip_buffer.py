@@ -15,7 +15,7 @@ def filled(num_clips: int, batches: list[tuple[int, int]], factors=None):
     for start, stop in batches:
         few = part(clip, start, stop)
         seen = model.validation_step(few)
-        buffer.add(few, seen.states, seen.bottleneck_output.z, few.labels(1))
+        buffer.add(few, seen.states, seen.bottleneck_output.z, seen.z_drawn, few.labels(1))
     return buffer.clips(num_clips)
 
 
@@ -56,5 +56,5 @@ def test_without_evaluations_that_ask_nothing_is_kept():
     buffer, model = ClipBuffer(), ToyModel()
     clip = clips(4)
     seen = model.validation_step(clip)
-    buffer.add(clip, seen.states, seen.bottleneck_output.z, {})
+    buffer.add(clip, seen.states, seen.bottleneck_output.z, seen.z_drawn, {})
     assert buffer.clips(4) is None

@@ -45,7 +45,7 @@ class Model(ToyModel):
 
     def validation_step(self, clip: Clip, batch_idx: int = 0) -> Observation:  # type: ignore[override]  # narrower than Lightning's
         observation = super().validation_step(clip)
-        self.clip_buffer.add(clip, observation.states, observation.bottleneck_output.z, clip.labels(1))
+        self.clip_buffer.add(clip, observation.states, observation.bottleneck_output.z, observation.z_drawn, clip.labels(1))
         return observation
 
 

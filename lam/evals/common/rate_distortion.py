@@ -159,8 +159,7 @@ def rate_error_points(predictor: ClipPredictor, fit: Tensor, gradients: Tensor, 
 
 def sampled_error(observation: Observation, model: WorldModel) -> Tensor:
     """Compute the error (B, T-1) with a sampled z, each clip's noise a function of its position."""
-    z = model.apply_bottleneck(observation.latent, sample=True, noise_keys=observation.clip.position).z
-    return model.error(model.predict(observation.states[:, :-1], z), observation.states[:, 1:])
+    return model.error(model.predict(observation.states[:, :-1], observation.z_drawn), observation.states[:, 1:])
 
 
 def discrete_bits(positions: Tensor, codes: Tensor, bits: Tensor, fit: Tensor) -> Results:
