@@ -200,7 +200,7 @@ def plans(device: torch.device, budget: str, size: str, episodes: int, repeats: 
 
 
 def free(device: torch.device) -> None:
-    """Give memory back, that of reference cycles too, so that one measurement neither costs another its room nor counts there."""
+    """Give memory back, that of reference cycles too, so that no measurement takes another's room or counts there."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
