@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
+import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -134,3 +135,27 @@ def cached_rollout(model: WorldModel, observation: Observation) -> Tensor:
     if observation.unrolled is None:
         observation.unrolled = model.rollout(observation.states[:, :1], observation.bottleneck_output.z)
     return observation.unrolled
+
+
+def cached_rollout_drawn(model: WorldModel, observation: Observation) -> Tensor:
+    """Do the same with the latents that pass the channel, ``Observation.z_drawn``; where these are z nothing is run again."""
+    if observation.unrolled_drawn is None:
+        if torch.equal(observation.z_drawn, observation.bottleneck_output.z):
+            observation.unrolled_drawn = cached_rollout(model, observation)
+        else:
+            observation.unrolled_drawn = model.rollout(observation.states[:, :1], observation.z_drawn)
+    return observation.unrolled_drawn
+
+
+def cached_error_drawn(model: WorldModel, observation: Observation) -> Tensor:
+    """Compute the error of each transition, (B, T-1), with the latents that pass the channel, ``Observation.z_drawn``.
+
+    Once a batch, and not at all where they are equal to z: then it is ``Observation.error``.
+    """
+    if observation.error_drawn is None:
+        if torch.equal(observation.z_drawn, observation.bottleneck_output.z):
+            observation.error_drawn = observation.error
+        else:
+            states = observation.states
+            observation.error_drawn = model.error(model.predict(states[:, :-1], observation.z_drawn), states[:, 1:])
+    return observation.error_drawn

@@ -10,10 +10,12 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from lam.evals.base import Evaluation, Results, cached_rollout
+from lam.evals.base import Evaluation, Results, cached_error_drawn, cached_rollout, cached_rollout_drawn
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.runs.columns import Column
+
+CURVES = ("unrolled", "unrolled_drawn", "unrolled_copy")
 
 
 class Capacity(Evaluation):
@@ -21,7 +23,13 @@ class Capacity(Evaluation):
 
     Keys: ``error``, mean over transitions; ``copy_error``, error of predicting that nothing changes; ``unrolled@h``, error of
     the state h steps after the first, predicted from the first state and inferred latents alone, predictions fed back.
-    Curves: ``unrolled`` and ``unrolled_copy`` (the first state stays) over the horizon. All keys have values of single clips.
+    ``error_drawn`` and ``unrolled_drawn@h`` are the same with what passed the channel: a z drawn from the posterior where
+    there is one, each clip's noise a function of its position; elsewhere, as for codes, equal to the keys without suffix. A
+    Gaussian's mean costs nothing and says more than its bits pay for, so families are compared by the drawn ones.
+    Curves: ``unrolled``, ``unrolled_drawn`` and ``unrolled_copy`` (the first state stays) over the horizon. All keys have
+    values of single clips.
+
+    Cost: where z is drawn, one more prediction and one more rollout of each clip.
     """
 
     name: ClassVar[str] = "capacity"
@@ -33,6 +41,13 @@ class Capacity(Evaluation):
             explanation="one-step prediction error on held-out clips, 1 = predicting that nothing changes",
             order=100,
             brief=True,
+        ),
+        Column(
+            "error_drawn",
+            "error drawn",
+            better=-1,
+            explanation="the same with z drawn from its posterior, as it passes the channel; equal where z is not noisy",
+            order=101,
             matched="too",
         ),
     )
@@ -51,8 +66,10 @@ class Capacity(Evaluation):
         first = states[:, :1].expand_as(states[:, 1:])
         values = {
             "error": observation.error.mean(dim=1),
+            "error_drawn": cached_error_drawn(model, observation).mean(dim=1),
             "copy_error": observation.copy_error.mean(dim=1),
             "unrolled": model.error(cached_rollout(model, observation), states[:, 1:]),
+            "unrolled_drawn": model.error(cached_rollout_drawn(model, observation), states[:, 1:]),
             "unrolled_copy": model.error(first, states[:, 1:]),
         }
         self.sample.add(observation.clip.position, {name: value.double() for name, value in values.items()})
@@ -62,9 +79,10 @@ class Capacity(Evaluation):
         positions, values = self.sample.gather()
         if not len(positions):
             return Results()
-        results = Results(clips={name: (positions, values[name]) for name in ("error", "copy_error")})
-        for h, column in enumerate(values["unrolled"].unbind(dim=1), start=1):
-            results.clips[f"unrolled@{h}"] = (positions, column)
+        results = Results(clips={name: (positions, values[name]) for name in ("error", "error_drawn", "copy_error")})
+        for name in ("unrolled", "unrolled_drawn"):
+            columns = enumerate(values[name].unbind(dim=1), start=1)
+            results.clips |= {f"{name}@{h}": (positions, column) for h, column in columns}
         results.metrics = {name: value.mean().item() for name, (_, value) in results.clips.items()}
-        results.curves = {name: values[name].mean(dim=0).tolist() for name in ("unrolled", "unrolled_copy")}
+        results.curves = {name: values[name].mean(dim=0).tolist() for name in CURVES}
         return results

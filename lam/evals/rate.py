@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
-from lam.evals.common.rate_distortion import ClipPredictor, RatePoint, discrete_bits, rate_error_points, sampled_error
+from lam.evals.common.rate_distortion import ClipPredictor, RatePoint, discrete_bits, rate_error_points
 from lam.evals.common.split import fit_half
 from lam.metrics.operational import operational_bits
 from lam.models.base import Observation, WorldModel
@@ -41,8 +41,8 @@ class Rate(Evaluation):
     of the held-out tuples of one half of the sources in the best of three codes fitted on the other half (whole tuples,
     each code by itself, and log2 of the number of tuples); left out where all clips come from one source.
 
-    Keys of Gaussian latents: ``bits_nominal``, the mean divergence from the prior; ``error_sampled``, the prediction error
-    with z drawn from the posterior, which is what these bits pay for.
+    Keys of Gaussian latents: ``bits_nominal``, the mean divergence from the prior; what these bits pay for is a z drawn from
+    the posterior, so the error that belongs to them is ``error_drawn`` of ``capacity``.
 
     Operational bits: z, all L A numbers of a transition at once and each transition by itself, is coded in several ways, by
     coders fitted on one half of the sources, and the clips of the other half are predicted from the decoded z. Coders are
@@ -101,9 +101,7 @@ class Rate(Evaluation):
         values = {"source": source_ids(clip.source)}
         if output.rate_bits is not None:
             values["bits"] = output.rate_bits.double()
-            if output.codes is None:
-                values["error_sampled"] = sampled_error(observation, model).double().mean(dim=1)
-            else:
+            if output.codes is not None:
                 values["codes"] = output.codes
         self.sample.add(clip.position, values)
         self.latents.add(clip.position, {"z": output.z.float().flatten(2)})
@@ -118,9 +116,9 @@ class Rate(Evaluation):
         if "codes" in values:
             results = discrete_bits(positions, values["codes"], values["bits"], fit)
         elif "bits" in values:
-            clips = {"bits_nominal": values["bits"].mean(dim=1), "error_sampled": values["error_sampled"]}
-            results.metrics = {name: value.mean().item() for name, value in clips.items()}
-            results.clips = {name: (positions, value) for name, value in clips.items()}
+            nominal = values["bits"].mean(dim=1)
+            results.metrics = {"bits_nominal": nominal.mean().item()}
+            results.clips = {"bits_nominal": (positions, nominal)}
         latents = self.latents.gather()
         if not fit.all():
             self._operational(model, positions[fit], latents, results)

@@ -33,6 +33,8 @@ class Observation:
             a function of its position; elsewhere equal to the bottleneck's z.
         unrolled: Predictions of states 1..T-1 from the first state and latents alone, (B, T-1, N, D); None until an
             evaluation asks ``lam.evals.base.cached_rollout`` for them.
+        unrolled_drawn: The same with ``z_drawn``; None until an evaluation asks ``cached_rollout_drawn``.
+        error_drawn: Error with ``z_drawn`` and the true states before, (B, T-1); None until one asks ``cached_error_drawn``.
     """
 
     clip: Clip
@@ -44,6 +46,8 @@ class Observation:
     copy_error: Tensor
     z_drawn: Tensor
     unrolled: Tensor | None = field(default=None, init=False)
+    unrolled_drawn: Tensor | None = field(default=None, init=False)
+    error_drawn: Tensor | None = field(default=None, init=False)
 
 
 class WorldModel(pl.LightningModule, ABC):

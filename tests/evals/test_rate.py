@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lam.evals import Rate
-from tests.evals.toy import ToyModel, clips, evaluate, observed, part
+from tests.evals.toy import ToyModel, clips, evaluate, observed
 
 
 def discrete(probabilities: list[float], count: int = 2000, codes: int = 1):
@@ -63,17 +63,11 @@ def test_one_source_has_no_held_out_half():
     assert not results.curves
 
 
-def test_gaussian_has_its_divergence_and_the_error_it_pays_for():
-    model, clip = ToyModel(), clips(400)
-    whole = evaluate(Rate(), model.validation_step(clip))
-    assert whole.metrics["bits_nominal"] == 2
-    assert "bits_capacity" not in whole.metrics
-    plain = model.validation_step(clip).error.mean().item()
-    assert whole.metrics["error_sampled"] > plain + 1  # noise of 0.5, errors in units of 0.1
-
-    shares = (part(clip, 300, 400), part(clip, 0, 300))
-    parts = evaluate(Rate(), *(model.validation_step(share) for share in shares))
-    assert torch.equal(parts.clips["error_sampled"][1], whole.clips["error_sampled"][1])  # noise belongs to the clip
+def test_gaussian_has_its_divergence():
+    model = ToyModel()
+    found = evaluate(Rate(), model.validation_step(clips(20)))
+    assert found.metrics["bits_nominal"] == 2
+    assert "bits_capacity" not in found.metrics
 
 
 def test_sampling_leaves_the_global_generator_alone():

@@ -34,7 +34,8 @@ def test_every_evaluation_declares_columns_that_are_told_apart(evaluation):
 
 def test_keys_are_in_full_and_in_order_of_their_numbers():
     found = declared([Own, lam.evals.Capacity])
-    assert [column.key for column in found.columns] == ["eval/own/a", "eval/own/b/*", "eval/capacity/error"]
+    capacity = ["eval/capacity/error", "eval/capacity/error_drawn"]
+    assert [column.key for column in found.columns] == ["eval/own/a", "eval/own/b/*", *capacity]
     assert found.flags == (Flag("eval/own/bad", "is bad", 0.0),)
     assert found.columns[1].of("agent_dx") == Column("eval/own/b/agent_dx", "b of agent_dx", order=20)
 

@@ -15,7 +15,7 @@ from lam.distributed import gather
 from lam.evals.base import Results
 from lam.metrics.entropy import code_lengths, plugin_entropy, symbols
 from lam.metrics.quantization import fit_codebooks, fit_transform, quantize_scalars
-from lam.models.base import Observation, WorldModel
+from lam.models.base import WorldModel
 from lam.models.clip_buffer import BufferedClips
 
 NUM_PROJECTIONS = 4
@@ -155,11 +155,6 @@ def rate_error_points(predictor: ClipPredictor, fit: Tensor, gradients: Tensor, 
         if differs(book.codes[codes].double()):
             # means of latents, not latents of means: a discrete latent is restored exactly
             yield point("vector", book.lengths[codes], book.centers(fit.double())[codes])
-
-
-def sampled_error(observation: Observation, model: WorldModel) -> Tensor:
-    """Compute the error (B, T-1) with a sampled z, each clip's noise a function of its position."""
-    return model.error(model.predict(observation.states[:, :-1], observation.z_drawn), observation.states[:, 1:])
 
 
 def discrete_bits(positions: Tensor, codes: Tensor, bits: Tensor, fit: Tensor) -> Results:
