@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from data_prep.options import OutputOptions, PreparationOptions
 from data_prep.pipeline.engine import Engine
 from data_prep.pipeline.job import ShardJob
@@ -19,9 +21,10 @@ from data_prep.shards.records import PARTS
 from data_prep.shards.sample import DatasetSpec, SampleGenerator
 from data_prep.sources.base import Listing, Recording, Source, sha256
 from lam.data.index import DataIndex
-from lam.data.schema import INDEX_FILE, SPLITS, Storage
+from lam.data.schema import INDEX_FILE, SPLITS, Storage, side_index_name
 
 _PLAN = "plan.json"
+_ENOUGH_SOURCES = 10  # of a split: fewer leave wide intervals, one leaves none
 _SAID = 20  # reasons that are printed; all are in quarantined.txt
 
 
@@ -128,12 +131,35 @@ def summary(index: DataIndex, notes: list[str]) -> str:
     size = sum(info.bytes for infos in index.splits.values() for info in infos)
     lines = [f"{index.path}: {totals['train']} training and {totals['val']} validation clips, {size / 2**20:.1f} MiB."]
     lines += [f"Note: {index.settings['note']}."] if "note" in index.settings else []
+    lines += [f"Warning: {text}" for text in _few_sources(index)]
     lines += notes
     lines += [f"Left out {count} segments: {reason}." for reason, count in index.dropped.items()]
     lines += [f"Left out {item.source}: {item.reason}." for item in index.quarantined[:_SAID]]
     if index.num_quarantined > _SAID:
         lines += [f"... and {index.num_quarantined - _SAID} more, all in {index.path}/quarantined.txt."]
     return "\n".join(lines)
+
+
+def _few_sources(index: DataIndex) -> list[str]:
+    """Say of each split that it has too few sources, if it does; its clips are of one source where their names say so."""
+    consequences = {
+        "train": "a model sees little variety",
+        "val": "reports count the clips of a source as one, so that intervals are wide with few sources and missing with one",
+    }
+    lines = []
+    for split in SPLITS:
+        tables = (
+            pq.ParquetFile(str(Path(index.path) / side_index_name(info.name))).read(["source"], use_threads=False)
+            for info in index.splits[split]
+        )
+        sources = {name for table in tables for name in table["source"].to_pylist()}
+        if 0 < len(sources) < _ENOUGH_SOURCES:
+            number = f"{len(sources)} source" + "s" * (len(sources) > 1)
+            lines.append(
+                f"the split {split} has {number}, expected at least {_ENOUGH_SOURCES}: {consequences[split]}. "
+                "Give it more recordings or clips."
+            )
+    return lines
 
 
 def _load_plan(out: Path, listing: Listing, plan: Callable[[], JobPlan], settings: dict[str, Any]) -> JobPlan:

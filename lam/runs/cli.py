@@ -20,7 +20,7 @@ from lam.runs.errors import SettingsError
 from lam.runs.load import write_checksum
 from lam.runs.predictions import LatentWriter
 from lam.runs.provenance import Provenance, code_revision, provenance_of, read_provenance
-from lam.runs.results import timing_summary, write_metrics, write_results
+from lam.runs.results import source_warning, timing_summary, write_metrics, write_results
 
 CHECKPOINT_DEFAULTS = {"filename": "last", "every_n_train_steps": 1000, "save_top_k": 1, "enable_version_counter": False}
 """Defaults of ``--checkpoint.*``: the last state, written again every thousand steps."""
@@ -107,4 +107,4 @@ def main(arguments: list[str]) -> None:
     filter_known_warnings()
     cli = run(arguments)
     if cli.subcommand == "validate" and cli.trainer.is_global_zero:
-        print(timing_summary(cli.trainer))
+        print(*source_warning(cli.model.val_clip_sources), timing_summary(cli.trainer), sep="\n")

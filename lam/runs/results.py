@@ -77,6 +77,17 @@ def timing_summary(trainer: pl.Trainer) -> str:
     return f"Evaluations took {sum(seconds.values()):.1f} s: " + ", ".join(f"{name} {seconds[name]:.1f}" for name in slowest)
 
 
+def source_warning(val_clip_sources: dict[int, tuple[str, str]]) -> list[str]:
+    """Say that there is but one validation source, if so: the report shows neither intervals nor tests then."""
+    sources = {source for _, source in val_clip_sources.values()}
+    if len(sources) != 1:
+        return []
+    return [
+        f"All validation clips are of one source, {sources.pop()}: the report will show neither intervals nor tests, "
+        "which would say nothing of other sources. Add recordings to the validation split."
+    ]
+
+
 def write_metrics(path: Path, trainer: pl.Trainer) -> dict[str, float]:
     """Write the metrics that the last pass logged, by key, and return them."""
     return write_numbers(path, {key: value.item() for key, value in trainer.callback_metrics.items()})

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from lam.metrics.operational import operational_bits
-from lam.report.stats.estimates import Replicates, combine, crossed_mean, half_width, stack
-from lam.report.stats.jackknife import MAX_GROUPS, Groups, group_sources, leave_one_out, pseudo_values
+from lam.report.stats.estimates import Replicates, combine, crossed_mean, half_width, paired_p_value, stack
+from lam.report.stats.jackknife import MAX_GROUPS, ONE_SOURCE, Groups, group_sources, leave_one_out, pseudo_values
 from lam.report.stats.matched import interpolate
 from lam.report.stats.measures import GAP_CLOSED, MEASURES, OPERATIONAL
 
@@ -72,8 +72,8 @@ def test_groups_are_whole_sources_about_equal_and_fixed_by_name():
     assert sizes.max() < 1.3 * sizes.mean()
     shuffled = rng.permutation(len(names))
     assert (group_sources(pd.Series(names[shuffled], shuffled)).member.sort_index() == groups.member).all()
-    assert group_sources(pd.Series(["one"] * 120)).num == MAX_GROUPS  # a single video falls into stretches
-    assert (np.diff(group_sources(pd.Series(["one"] * 120)).member) >= 0).all()
+    one = group_sources(pd.Series(["one"] * 120))  # parts of a single video would pass for independent ones
+    assert (one.unit, one.num) == (ONE_SOURCE, 1)
 
 
 def test_a_clip_without_a_value_is_in_no_mean():
@@ -164,3 +164,13 @@ def test_intervals_of_operational_bits_cover_the_truth(seeds):
     found = MEASURES[f"{OPERATIONAL}{percent}"].formula(none, identity, y[-1], x, y)
     assert np.isfinite(found).all()
     assert coverage(pseudo_values(found, np.full(groups, 1 / groups)), truth) >= 0.92
+
+
+def test_a_number_of_one_source_has_neither_interval_nor_test():
+    first, second = (
+        Replicates((0, 1, 2), np.array([values]), unit=ONE_SOURCE) for values in ([1.0, 1.1, 1.2], [2.0, 2.1, 2.2])
+    )
+    cell = combine([first, second], np.subtract).estimate()
+    assert cell.value == pytest.approx(-1.0)
+    assert (np.isnan(cell.half), cell.over) == (True, "")
+    assert np.isnan(paired_p_value(first, second))

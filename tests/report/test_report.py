@@ -191,6 +191,16 @@ def test_clips_of_one_source_are_taken_together(tmp_path):
     np.testing.assert_allclose(cell.half, stats.t.ppf(0.975, CLIPS // 4 - 1) * stats.sem(means), rtol=1e-6)
 
 
+def test_clips_of_one_source_alone_have_no_interval_no_mark_and_a_note(tmp_path):
+    found = comparison(write_runs(tmp_path / "wild", clips_a_source=CLIPS))
+    cells = [found.estimate(row, key) for row in found.rows for key in (ERROR, GAIN, "gap_closed")]
+    assert all(cell.defined and np.isnan(cell.half) for cell in cells)
+    assert all(
+        marked(found, Column(key, "", better=better)) == {} for key, better in ((ERROR, -1), (GAIN, 1), ("gap_closed", 1))
+    )
+    assert "All held-out clips are of one source" in write_markdown(tmp_path / "table.md", found, []).read_text()
+
+
 def test_missing_and_failed_seeds_are_counted_and_named(tmp_path):
     root = write_runs(tmp_path / "wild")
     shutil.rmtree(root / "vq@4" / "seed1")

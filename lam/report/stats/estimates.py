@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lam.report.stats.jackknife import Array, pseudo_values
+from lam.report.stats.jackknife import ONE_SOURCE, Array, pseudo_values
 
 
 class Mean(NamedTuple):
@@ -60,7 +60,7 @@ class Replicates:
         values: (..., 1 + G, S): for each of S seeds from all clips, then with each of G groups left out; (..., 1, S) where
             single clips have no value. Leading axes are independent numbers.
         share: Share of the clips that each group has, (G,) or (0,).
-        unit: What groups are made of.
+        unit: What groups are made of; numbers of ``ONE_SOURCE`` have no error that could be told.
     """
 
     seeds: tuple[int, ...] = ()
@@ -74,7 +74,10 @@ class Replicates:
         return self.values[..., 0, :]
 
     def mean(self) -> Mean:
-        """Return the mean over seeds with its error, the groups crossed with the seeds."""
+        """Return the mean over seeds with its error, the groups crossed with the seeds; of one source there is no error."""
+        if self.unit == ONE_SOURCE:  # seeds alone would tell of other seeds, and nothing of other sources
+            value = self.means.mean(-1)
+            return Mean(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
         return crossed_mean(pseudo_values(self.values, self.share) if len(self.share) else self.values)
 
     def estimate(self) -> Estimate:
@@ -83,6 +86,7 @@ class Replicates:
             return Estimate()
         mean = self.mean()
         over = [self.unit] * bool(len(self.share)) + ["seeds"] * (len(self.seeds) > 1)
+        over = [] if self.unit == ONE_SOURCE else over
         return Estimate(float(mean.value), float(half_width(mean)), " x ".join(over))
 
 

@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 FIRST_EPISODE = 1_000_000_000
 """Positions from here on are episodes of a simulator, counted from 0; those below are held-out clips."""
 
+ONE_SOURCE = "one source"
+"""Unit of numbers that say nothing of other sources: they have neither interval nor test."""
+
 MAX_GROUPS = 50
 """More would only cost time: a t quantile at 49 degrees of freedom is 2.01."""
 
@@ -29,7 +32,7 @@ class Groups(NamedTuple):
 
     Attributes:
         member: Group of each position, 0 to G - 1.
-        unit: What a group is made of: "clips", or "sources" where a source has several clips.
+        unit: What a group is made of: "clips", "sources" where a source has several clips, or ONE_SOURCE.
         episodes: How many groups, the last ones, are episodes of a simulator.
     """
 
@@ -60,15 +63,14 @@ class LeaveOneOutMeans(NamedTuple):
 
 
 def group_sources(sources: pd.Series[str]) -> Groups:
-    """Form groups of about equal size, fixed by the sources' names; by position where all clips come from one source.
+    """Form groups of about equal size, fixed by the sources' names; a single source is a single group.
 
     Args:
         sources: Source of each position.
     """
-    if sources.nunique() == 1:
-        units, several = sources.index.to_numpy(), False
-    else:
-        units, several = sources.to_numpy(), sources.nunique() < len(sources)
+    units, several = sources.to_numpy(), sources.nunique() < len(sources)
+    if sources.nunique() == 1:  # its parts are no independent draws of what other sources would give
+        return Groups(pd.Series(0, sources.index, dtype=int), ONE_SOURCE)
     _, index, counts = np.unique(units, return_inverse=True, return_counts=True)
     if len(counts) > MAX_GROUPS:  # neighbors by name go together: they may be of one day, one body, one scene
         middle = (counts.cumsum() - counts / 2) / counts.sum()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lam.report.stats.estimates import Estimate, Replicates, combine, paired_p_value, stack
-from lam.report.stats.jackknife import FIRST_EPISODE, LeaveOneOutMeans, group_positions, leave_one_out
+from lam.report.stats.jackknife import FIRST_EPISODE, ONE_SOURCE, LeaveOneOutMeans, group_positions, leave_one_out
 from lam.report.stats.measures import ERROR, GAP_CLOSED, MEASURES, Measure, Term, control_measures, label_budget
 from lam.report.stats.runs import FinishedRun
 
@@ -165,7 +165,9 @@ class Comparison:
         if not seeds:
             return Replicates()
         if not all(key in means[seed].values and (means[seed].share[key] > 0).sum() > 1 for seed in seeds):
-            return Replicates(seeds, np.array([[finite[seed] for seed in seeds]]))
+            of_one = all(key in means[seed].values and (means[seed].share[key] > 0).sum() == 1 for seed in seeds)
+            unit = ONE_SOURCE if of_one else self.groups.unit
+            return Replicates(seeds, np.array([[finite[seed] for seed in seeds]]), unit=unit)
         values = np.stack([means[seed].values[key].to_numpy() for seed in seeds], axis=1)
         share = np.mean([means[seed].share[key] for seed in seeds], axis=0)
         return Replicates(seeds, values, share, self.groups.unit_of(share))

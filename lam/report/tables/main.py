@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lam.report.stats.control import TITLES, key_of, main_label_budget
+from lam.report.stats.jackknife import ONE_SOURCE
 from lam.report.stats.measures import ERROR
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison
 from lam.report.tables.columns import declared_columns, explain, logged_flags, main_columns, text_columns
@@ -123,6 +124,10 @@ def notes(comparison: Comparison) -> list[str]:
     elif not comparison.gap_is_open:
         gap = format_estimate(comparison.gap, 3)
         warnings.append(f"Gap closed is undefined: the reference rows are not apart, error of none less identity is {gap}.")
+    if comparison.groups.unit == ONE_SOURCE:
+        warnings.append(
+            "All held-out clips are of one source, which says nothing of others: there are no intervals and no tests."
+        )
     if comparison.unfinished:
         warnings.append(f"Not finished, left out: {', '.join(comparison.unfinished)}.")
     partial = [row.name for row in comparison.rows if len(row.runs) < max(len(one.runs) for one in comparison.rows)]

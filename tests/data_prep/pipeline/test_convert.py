@@ -131,6 +131,19 @@ def test_small_pictures_become_rows_if_nothing_is_asked_for(source, tmp_path):
     assert DataIndex.load(tmp_path / "rows").storage is Storage.jpeg
 
 
+def test_splits_of_few_sources_are_warned_of(source, tmp_path, capsys, monkeypatch):
+    convert(source, tmp_path / "out")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
+    assert [line.partition(",")[0] for line in lines] == [
+        "Warning: the split train has 3 sources",
+        "Warning: the split val has 1 source",
+    ]
+    assert "missing with one" in lines[1]
+    monkeypatch.setattr("data_prep.pipeline.run._ENOUGH_SOURCES", 3)
+    convert(source, tmp_path / "again")
+    assert "the split train" not in capsys.readouterr().out
+
+
 def test_what_is_damaged_is_left_out_and_named(source, tmp_path):
     broken = shutil.copytree(source, tmp_path / "broken")
     shard = broken / "train-000000-001.tar"
