@@ -7,7 +7,8 @@ from html import escape
 
 import numpy as np
 
-from lam.report.stats.estimates import Estimate, Replicates, paired_p_value
+from lam.report.stats.contest import adjust, compare_with_best
+from lam.report.stats.estimates import Estimate, Replicates
 
 ALPHA = 0.05
 DASH = "–"
@@ -77,16 +78,23 @@ def format_estimate(cell: Estimate, digits: int) -> str:
 def marks(replicates: dict[str, Replicates], better: int) -> dict[str, str]:
     """Mark which of several numbers is best, or not distinguishable from it, by name; empty where nothing could be tested.
 
+    A best row is separated from every other one; else rows that it is not separated from, corrected for how many there are, are
+    tied with it (``lam.report.stats.contest``).
+
     Args:
         replicates: What competes.
         better: 1 where more is better, -1 where less is, 0 where it is no contest.
     """
-    values = {name: better * float(one.means.mean()) for name, one in replicates.items() if one.seeds}
-    if better == 0 or len(values) < 2:
+    competing = {name: one for name, one in replicates.items() if one.seeds}
+    if better == 0 or len(competing) < 2:
         return {}
-    best = max(values, key=lambda name: values[name])
-    p = {name: paired_p_value(replicates[best], replicates[name]) for name in values if name != best}
-    tied = [name for name in p if p[name] >= ALPHA]
-    if tied:
-        return dict.fromkeys([best, *tied], TIED)
-    return {} if any(np.isnan(value) for value in p.values()) else {best: BEST}
+    names = list(competing)
+    best = int(np.argmax([better * competing[name].means.mean() for name in names]))
+    p = compare_with_best(list(competing.values()), best)
+    others = np.arange(len(names)) != best
+    if (p[others] < ALPHA).all():
+        return {names[best]: BEST}
+    if np.isnan(p[others]).any() and not (p[others] >= ALPHA).any():
+        return {}
+    tied = others & (adjust(p) >= ALPHA)
+    return dict.fromkeys([names[best], *(name for name, one in zip(names, tied, strict=True) if one)], TIED)

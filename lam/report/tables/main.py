@@ -26,9 +26,14 @@ Families are in alphabetical order; knobs run in numerical order from the tighte
 Numbers are means ± half a 95 % interval over {{over}}; where single clips have no value it is over seeds, and with one
 seed there is none. Ratios are of means within each seed, their intervals by leaving out groups of clips. Rows share their
 clips, so a paired test may separate rows whose intervals overlap. **Bold** is the best bottleneck (reference rows do not
-compete) where a paired t test on the same clips and seeds separates it from every other row (p < {ALPHA}, not corrected for the
-number of rows); otherwise it and all rows that the test cannot tell from it carry ≈, not distinguishable. A column without
-marks could not be tested or is no contest."""
+compete) where a paired t test on the same clips and seeds separates it from every other row (p < {ALPHA} in each: to win all
+comparisons needs no correction); otherwise it and all rows that it is not told from carry ≈, not distinguishable, with p-values
+multiplied by the number of pairs of rows. Rows share what three or five seeds tell of the variance over seeds (moderated t). A
+column without marks could not be tested or is no contest.
+
+Leaving out a source takes its clips out of the averages; nothing is fitted again without it: neither probes, nor the quantizers
+behind operational bits, nor the model itself. Only seeds repeat all of that, so an interval over clips alone is that of these
+very fits."""
 
 CONTROL_NOTE = """\
 *actions*, a world model that is given the recorded actions, is a labeled upper bound and does not compete. `control.md` has
