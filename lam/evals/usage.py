@@ -23,9 +23,11 @@ class Usage(Evaluation):
     its posterior where there is one, so that neither a small scale nor a posterior of noise misleads; ``effective_rank`` and
     ``participation_ratio``; ``norm`` and ``std``, means over transitions and coordinates; ``collapsed``, 1 where z says
     nothing (no active dimension; for discrete latents a perplexity below 1.1). Discrete latents also: ``perplexity`` of
-    whole code tuples, ``perplexity_code``, mean over the codes of a tuple, and ``codes_used``, the share of each codebook
-    that occurred, a codebook being 2^(bits of capacity / codes) large. Curves: ``std`` of each coordinate, largest first; of
-    Gaussian latents ``kl_per_dimension``, the mean divergence of each coordinate from the prior in bits, largest first.
+    whole code tuples; ``perplexity_code``, mean over the codes of a tuple; ``codes_used``, how many different tuples occurred,
+    as a share of those that could, 2^(bits of capacity) or as many as there are transitions, whichever is less; and
+    ``codebook_used``, the share of each codebook that occurred, mean over the codes of a tuple, a codebook being
+    2^(bits of capacity / codes) large. Curves: ``std`` of each coordinate, largest first; of Gaussian latents
+    ``kl_per_dimension``, the mean divergence of each coordinate from the prior in bits, largest first.
 
     Args:
         max_clips: Clips the numbers come from, at most.
@@ -39,7 +41,7 @@ class Usage(Evaluation):
             "codes_used",
             "codes used",
             digits=2,
-            explanation="share of the codebook that occurred on held-out clips",
+            explanation="how many code tuples occurred on held-out clips, of all there are or as many as there are transitions",
             order=510,
         ),
     )
@@ -96,9 +98,11 @@ class Usage(Evaluation):
 def _codes(codes: Tensor, bits: float) -> dict[str, float]:
     """Measure the usage of codes (n, C), tuples of which have a capacity of so many bits."""
     columns = codes.unbind(dim=1)
-    num_codes = round(2 ** (bits / len(columns)))
+    tuples, num_codes = symbols(codes), round(2 ** (bits / len(columns)))
+    possible = min(2**bits, len(codes))
     return {
-        "perplexity": perplexity(symbols(codes)),
+        "perplexity": perplexity(tuples),
         "perplexity_code": sum(perplexity(column) for column in columns) / len(columns),
-        "codes_used": sum(len(torch.unique(column)) for column in columns) / (len(columns) * num_codes),
+        "codes_used": len(torch.unique(tuples)) / possible,
+        "codebook_used": sum(len(torch.unique(column)) for column in columns) / (len(columns) * num_codes),
     }

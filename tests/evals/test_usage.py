@@ -57,8 +57,23 @@ def test_codes_of_equal_frequency():
     metrics = usage(codes.float(), codes=codes, bits=2 * math.log2(8)).metrics
     assert metrics["perplexity"] == pytest.approx(24)
     assert metrics["perplexity_code"] == pytest.approx((4 + 6) / 2)
-    assert metrics["codes_used"] == pytest.approx((4 / 8 + 6 / 8) / 2)
+    assert metrics["codes_used"] == pytest.approx(24 / 48)  # 64 tuples there are, 48 transitions
+    assert metrics["codebook_used"] == pytest.approx((4 / 8 + 6 / 8) / 2)
     assert metrics["collapsed"] == 0
+
+
+def test_codes_used_counts_tuples():
+    """Two codes that always agree use 8 of 64 tuples, although each uses its whole codebook."""
+    same = torch.arange(8).repeat(40).view(160, 2, 1).expand(160, 2, 2)
+    agree = usage(same.float(), codes=same, bits=6).metrics
+    assert (agree["codes_used"], agree["codebook_used"]) == (pytest.approx(8 / 64), 1)
+    every = torch.cartesian_prod(torch.arange(8), torch.arange(8)).view(32, 2, 2)
+    assert usage(every.float(), codes=every, bits=6).metrics["codes_used"] == 1
+    # 20 transitions, all different: no more could occur of the 16^16 tuples
+    different = torch.zeros(20, 16, dtype=torch.int64)
+    different[:, 0], different[:, 1] = torch.arange(20) % 16, torch.arange(20) // 16
+    different = different.view(10, 2, 16)
+    assert usage(different.float(), codes=different, bits=64).metrics["codes_used"] == 1
 
 
 def test_a_single_code_is_a_collapse_even_where_z_is_large():

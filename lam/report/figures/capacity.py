@@ -120,7 +120,7 @@ def draw_gap(comparison: Comparison) -> Figure | None:
 
 
 def draw_codes(comparison: Comparison) -> Figure | None:
-    """Draw the share of the codebook in use, one bar a discrete row."""
+    """Draw the share of the code tuples in use, one bar a discrete row."""
     bars = [row for rows in comparison.families.values() for row in rows if comparison.estimate(row, CODES_USED).defined]
     if not bars:
         return None
@@ -136,7 +136,7 @@ def draw_codes(comparison: Comparison) -> Figure | None:
     axis.invert_yaxis()
     axis.set_xlim(0, 1)
     axis.grid(axis="y", visible=False)
-    axis.set_xlabel("share of codes used on held-out clips")
+    axis.set_xlabel("share of code tuples used on held-out clips")
     return figure
 
 
