@@ -63,7 +63,7 @@ def in_a_group(shards: Path, runs: Path, families: list[str]) -> dict:
     [
         # noise keyed by clip, statistics over the whole batch, a codebook with resets
         ["noisy", "sparse", "vq"],
-        pytest.param(["none", "identity", "nsvq", "fsq", "rvq", "residual"], marks=pytest.mark.slow),
+        pytest.param(["none", "identity", "nsvq", "diveq", "fsq", "rvq", "residual"], marks=pytest.mark.slow),
     ],
     ids=["three", "others"],
 )

@@ -1,5 +1,6 @@
 """Bottlenecks, one file an idea. A class listed here can be named in YAML by its name alone; contract tests run over all."""
 
+from lam.bottlenecks.diveq import DiVeQ
 from lam.bottlenecks.fsq import FSQ
 from lam.bottlenecks.identity import Identity
 from lam.bottlenecks.noisy import Noisy
@@ -10,4 +11,4 @@ from lam.bottlenecks.rvq import RVQ
 from lam.bottlenecks.sparse import Sparse
 from lam.bottlenecks.vq import VQ
 
-__all__ = ["FSQ", "NSVQ", "RVQ", "VQ", "Identity", "NoLatent", "Noisy", "Residual", "Sparse"]
+__all__ = ["FSQ", "NSVQ", "RVQ", "VQ", "DiVeQ", "Identity", "NoLatent", "Noisy", "Residual", "Sparse"]

@@ -10,12 +10,12 @@ import torch
 from torch.optim import Adam
 
 import lam.bottlenecks
-from lam.bottlenecks import NSVQ, Noisy, NoLatent
+from lam.bottlenecks import NSVQ, DiVeQ, Noisy, NoLatent
 from lam.bottlenecks.base import Bottleneck
 
 CATALOGUE = [getattr(lam.bottlenecks, name) for name in lam.bottlenecks.__all__]
 SHAPE = (6, 2, 2, 16)  # (B, T-1, L, A)
-DISCRETE = {"VQ", "NSVQ", "FSQ", "RVQ"}
+DISCRETE = {"VQ", "NSVQ", "DiVeQ", "FSQ", "RVQ"}
 
 
 @pytest.fixture(params=CATALOGUE, ids=lambda cls: cls.__name__)
@@ -157,7 +157,7 @@ def test_noise_belongs_to_the_clip(bottleneck, z):
     whole = bottleneck(z, noise_keys=keys).z
     flipped = bottleneck(z.flip(0), noise_keys=keys.flip(0)).z.flip(0)
     torch.testing.assert_close(whole, flipped)
-    noisy = isinstance(bottleneck, Noisy | NSVQ)
+    noisy = isinstance(bottleneck, Noisy | NSVQ | DiVeQ)
     assert torch.equal(bottleneck(z).z, bottleneck(z).z) != noisy
 
 
@@ -185,6 +185,8 @@ def test_compiled_gives_the_same_numbers(bottleneck, z, training):
         ("VQ", {"commitment": -0.1}),
         ("VQ", {"reset_every": 0}),
         ("NSVQ", {"num_codes": 0}),
+        ("DiVeQ", {"num_codes": 1}),
+        ("DiVeQ", {"noise_variance": -1e-3}),
         ("RVQ", {"num_quantizers": 0}),
         ("RVQ", {"num_codes": 1}),
         ("FSQ", {"num_levels": 1}),

@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch.optim import Adam
 
-from lam.bottlenecks import FSQ, NSVQ, RVQ, VQ
-from lam.bottlenecks.codebook import CODEBOOK_LR_SCALE, CodeUsage, kmeans_plus_plus, nearest, reset_dead_codes
+from lam.bottlenecks import FSQ, NSVQ, RVQ, VQ, DiVeQ
+from lam.bottlenecks.codebook import (
+    CODEBOOK_LR_SCALE,
+    nearest,
+)
+from lam.bottlenecks.diveq import add_directed_error
 from lam.bottlenecks.nsvq import substitute_noise
 
 
@@ -43,11 +47,12 @@ def test_vq_by_hand():
     [
         (VQ(4, 3, num_codes=8), 3, 9.0),
         (NSVQ(4, 2, num_codes=16), 2, 8.0),
+        (DiVeQ(4, 2, num_codes=16), 2, 8.0),
         (RVQ(4, 2, num_quantizers=3, num_codes=4), 6, 12.0),
         (FSQ(4, 2, num_levels=5, num_channels=3), 2, 6 * math.log2(5)),
         (FSQ(4, 1, num_levels=2, num_channels=3), 1, 3.0),
     ],
-    ids=["VQ", "NSVQ", "RVQ", "FSQ", "FSQ2"],
+    ids=["VQ", "NSVQ", "DiVeQ", "RVQ", "FSQ", "FSQ2"],
 )
 def test_codes_and_bits(bottleneck, codes, bits):
     out = bottleneck.eval()(torch.randn(200, 2, bottleneck.num_latents, 4))
@@ -109,8 +114,46 @@ def test_noise_substitution_agrees_with_the_library():
         assert cosine.square().mean().item() == pytest.approx(1 / 8, rel=0.05)
 
 
-def test_nsvq_survives_an_exact_hit():
-    bottleneck = NSVQ(4, 1, num_codes=2)
+def test_directed_error_by_brute_force():
+    """DiVeQ's z + |c - z| sg(v / |v|), v = noise + c - z, and its gradients by hand: I - u e^T to z, u e^T to c."""
+    latent, code = torch.randn(2, 5, 4).unbind()
+    noise = 0.1 * torch.randn(5, 4)
+    for i in range(5):
+        length = math.dist(latent[i].tolist(), code[i].tolist())
+        v = [noise[i, k].item() + code[i, k].item() - latent[i, k].item() for k in range(4)]
+        direction = torch.tensor(v) / math.sqrt(sum(x * x for x in v))
+        torch.testing.assert_close(add_directed_error(latent, code, noise)[i], latent[i] + length * direction)
+        outer = torch.outer(direction, (code[i] - latent[i]) / length)
+        to_latent, to_code = torch.autograd.functional.jacobian(
+            lambda z, c, noise=noise[i]: add_directed_error(z, c, noise), (latent[i], code[i])
+        )
+        torch.testing.assert_close(to_latent, torch.eye(4) - outer)
+        torch.testing.assert_close(to_code, outer)
+
+
+def test_directed_error_agrees_with_the_library():
+    from vector_quantize_pytorch.vector_quantize_pytorch import directional_reparam
+
+    latent, code = torch.randn(2, 50, 8).unbind()
+    torch.manual_seed(1)
+    expected = directional_reparam(latent, code, 1e-3)
+    torch.manual_seed(1)
+    torch.testing.assert_close(add_directed_error(latent, code, math.sqrt(1e-3) * torch.randn_like(latent)), expected)
+
+
+def test_diveq_trains_close_to_the_code():
+    """The noise moves the output off the code by its part across the error: (A - 1) sigma^2."""
+    torch.manual_seed(0)
+    bottleneck = DiVeQ(16, 1, num_codes=4, noise_variance=1e-3)
+    z = 3 * torch.randn(2000, 1, 1, 16)
+    trained, code = bottleneck.train()(z, noise_keys=torch.arange(2000)), bottleneck.eval()(z)
+    assert torch.equal(trained.codes, code.codes)
+    assert (trained.z - code.z).square().sum(dim=-1).mean().item() == pytest.approx(15e-3, rel=0.05)
+
+
+@pytest.mark.parametrize("cls", [NSVQ, DiVeQ])
+def test_an_exact_hit_has_a_gradient(cls):
+    bottleneck = cls(4, 1, num_codes=2)
     z = (CODEBOOK_LR_SCALE * bottleneck.codebook.detach()[:1]).view(1, 1, 1, 4).clone().requires_grad_()
     bottleneck(z).z.sum().backward()
     assert torch.equal(z.grad, torch.ones_like(z))
@@ -118,68 +161,9 @@ def test_nsvq_survives_an_exact_hit():
 
 
 def test_eval_uses_the_code_itself():
-    for bottleneck in (VQ(4, 2), NSVQ(4, 2)):
+    for bottleneck in (VQ(4, 2), NSVQ(4, 2), DiVeQ(4, 2)):
         out = bottleneck.eval()(torch.randn(3, 1, 2, 4))
         assert torch.equal(out.z, CODEBOOK_LR_SCALE * bottleneck.codebook[out.codes])
-
-
-def test_every_assignment_counts():
-    usage = CodeUsage(3, max_period=100, num_codebooks=2)
-    codes = torch.tensor([[0, 2], [0, 2], [1, 2]])
-    ended = [step for step in range(1, 1001) if usage.count(codes)]
-    assert ended == [*range(1, 10), *range(10, 100, 10), *range(100, 1001, 100)]
-    assert usage.finished.tolist() == [[200, 100, 0], [0, 0, 300]]
-    assert usage.dead.tolist() == [[False, False, True], [True, True, False]]
-    assert usage.used(1).tolist() == [2]
-
-
-def test_reset_moves_dead_codes_onto_latents_and_clears_their_moments():
-    torch.manual_seed(0)
-    codebook = torch.nn.Parameter(torch.randn(4, 3))
-    optimizer = Adam([codebook])
-    codebook.square().sum().backward()
-    optimizer.step()
-    before = codebook.detach().clone()
-    rows = 10 + torch.randn(20, 3)
-    dead = torch.tensor([False, True, False, True])
-    reset_dead_codes(codebook, dead, rows, 7, optimizer)
-    moved = CODEBOOK_LR_SCALE * codebook.detach()[dead]
-    distance = torch.cdist(moved, rows).amin(dim=1)
-    assert (distance > 0).all()  # with jitter, so that no latent hits a code exactly
-    assert (distance < 0.1).all()
-    assert not torch.equal(moved[0], moved[1])
-    assert torch.equal(codebook[~dead], before[~dead])
-    for moment in (optimizer.state[codebook]["exp_avg"], optimizer.state[codebook]["exp_avg_sq"]):
-        assert (moment[dead] == 0).all()
-        assert (moment[~dead] != 0).all()
-
-
-def test_kmeans_plus_plus_finds_every_cluster():
-    centers = 100 * torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
-    rows = centers.repeat(10, 1) + 0.1 * torch.randn(120, 4)
-    live = centers[:3]
-    new = kmeans_plus_plus(rows, live, 9, torch.Generator().manual_seed(1))
-    owner = torch.cdist(new, centers).argmin(dim=1)
-    assert sorted(owner.tolist()) == list(range(3, 12))
-    assert kmeans_plus_plus(rows[:5], live[:0], 200, torch.Generator()).shape == (200, 4)  # more codes than rows
-
-
-@pytest.mark.parametrize("cls", [VQ, NSVQ, RVQ])
-def test_codes_follow_the_data_at_any_scale(cls):
-    """Latents far from 0, hardly varying, in 8 clusters: after one step every code serves."""
-    torch.manual_seed(0)
-    centers = 5 + 0.05 * torch.randn(8, 6)
-    bottleneck = cls(6, 1, num_codes=8) if cls is not RVQ else RVQ(6, 1, num_quantizers=1, num_codes=8)
-    optimizer = Adam(bottleneck.parameters(), lr=0.0)
-    z = (centers.repeat(16, 1) + 1e-4 * torch.randn(128, 6)).view(64, 2, 1, 6)
-    out = bottleneck(z)
-    (out.z.sum() + out.loss).backward()
-    optimizer.step()
-    bottleneck.on_optimizer_step(optimizer)
-    out = bottleneck.eval()(z)
-    assert len(out.codes.unique()) == 8
-    assert out.stats["distance"] < 0.01
-    assert len(bottleneck.sample_prior(200, torch.Generator().manual_seed(0)).flatten(1).unique(dim=0)) == 8
 
 
 def test_fsq_follows_latents_that_drift_together():
@@ -201,17 +185,3 @@ def test_fsq_follows_latents_that_drift_together():
     codes = bottleneck.eval()(z).codes.flatten()
     assert len(codes.unique()) > 4
     assert (codes == bottleneck.quantizer(centered.flatten(0, 1))[1].flatten()).float().mean() > 0.97
-
-
-def test_nsvq_stops_moving_codes():
-    bottleneck = NSVQ(4, 1, num_codes=4, reset_until=15)
-    optimizer = Adam(bottleneck.parameters(), lr=0.0)
-    history = []
-    for _ in range(30):
-        bottleneck(0.01 * torch.randn(8, 1, 1, 4) + (torch.rand(8, 1, 1, 1) > 0.5))
-        bottleneck.on_optimizer_step(optimizer)
-        history.append(bottleneck.codebook.detach().clone())
-        bottleneck.usage.current.zero_()  # so that every code looks dead at the end of a period
-        bottleneck.usage.current[0, 0] = 1000
-    changed = [step + 1 for step in range(1, 30) if not torch.equal(history[step], history[step - 1])]
-    assert changed == [*range(2, 11)]  # ends of periods up to step 15
