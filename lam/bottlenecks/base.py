@@ -15,6 +15,7 @@ from lam.distributed import gather_rows
 
 _SMALLEST_STD = 0.01  # a latent that hardly varies at the start is amplified a hundred times at most
 _FOLLOW_RATE = 0.1  # how far a step moves followed statistics toward those of its batch
+_MOST_TRANSITIONS = 2**16  # latents of so many transitions are remembered until the optimizer steps, evenly chosen of more
 
 
 class BottleneckOutput(NamedTuple):
@@ -84,7 +85,7 @@ class StandardizedBottleneck(Bottleneck):
     """Base of bottlenecks that need latents at a known scale.
 
     ``forward`` calls ``self.standardize`` and ``self.keep``; after the optimizer step the statistics are measured on the
-    latents that were kept.
+    latents that were kept, those of all micro-batches where gradients accumulate.
 
     Args:
         dim: Width A of a latent token.
@@ -96,24 +97,58 @@ class StandardizedBottleneck(Bottleneck):
     def __init__(self, dim: int, num_latents: int, std: float = 1.0, follow: bool = False) -> None:
         super().__init__(dim, num_latents)
         self.standardize = Standardize(dim, num_latents, std, follow)
-        self._last_step: tuple[Tensor, Tensor | None] | None = None
+        self._seen = StepLatents()
 
     def keep(self, z: Tensor, codes: Tensor | None = None) -> None:
-        """Keep a training step's latents (B, T-1, L, A) and codes (B, T-1, C) until the optimizer has stepped."""
+        """Keep a micro-batch's latents (B, T-1, L, A) and codes (B, T-1, C) until the optimizer has stepped."""
         if self.training:
-            self._last_step = (z.detach(), codes)
+            self._seen.add(z, codes)
 
     @override
     def on_optimizer_step(self, optimizer: Optimizer) -> None:
-        if self._last_step is None:
+        if not self._seen.latents:
             return
-        (z, codes), self._last_step = self._last_step, None
+        z, codes = self._seen.take()
         self.standardize.update(z)
         if codes is not None:
             self.update_codes(z, codes, optimizer)
 
     def update_codes(self, z: Tensor, codes: Tensor, optimizer: Optimizer) -> None:
-        """Count the codes (B, T-1, C) of a training step with latents z (B, T-1, L, A), and reset dead ones."""
+        """Count the codes (n, C) of an optimizer step and reset dead ones.
+
+        Args:
+            z: Latents of the step's transitions, (m, L, A); m is less than n where there were too many to remember.
+            codes: Codes of all of them.
+            optimizer: The optimizer that has stepped.
+        """
+
+
+class StepLatents:
+    """Collects what a bottleneck saw since the last optimizer step: all codes, latents of a bounded number of transitions.
+
+    Where latents are too many, every second one is dropped, again and again, so that those left are spread evenly over the
+    micro-batches. Which ones depends on numbers alone, so processes with equal batches keep equally many.
+    """
+
+    def __init__(self) -> None:
+        self.latents: list[Tensor] = []  # each (n, L, A)
+        self.codes: list[Tensor] = []  # each (n, C)
+        self.stride = 1
+
+    def add(self, z: Tensor, codes: Tensor | None) -> None:
+        """Add a micro-batch's latents (B, T-1, L, A) and codes (B, T-1, C)."""
+        self.latents.append(z.detach().flatten(0, 1)[:: self.stride])
+        if codes is not None:
+            self.codes.append(codes.flatten(0, 1))
+        while len(self.latents) > 1 and sum(map(len, self.latents)) > _MOST_TRANSITIONS:
+            self.latents = [latents[::2] for latents in self.latents]
+            self.stride *= 2
+
+    def take(self) -> tuple[Tensor, Tensor | None]:
+        """Return the latents (m, L, A) and codes (n, C), None where there are none, and forget them."""
+        z, codes = torch.cat(self.latents), torch.cat(self.codes) if self.codes else None
+        self.latents, self.codes, self.stride = [], [], 1
+        return z, codes
 
 
 class Standardize(nn.Module):
@@ -152,11 +187,11 @@ class Standardize(nn.Module):
 
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
-        """Measure shift and scale on the latents of all processes, (B, T-1, L, A), once or again and again (``follow``)."""
+        """Measure shift and scale on the latents (n, L, A) of all processes, once or again and again (``follow``)."""
         if self.measured and not self.follow:
             return
         rate = _FOLLOW_RATE if self.measured else 1.0
-        rows = gather_rows(z.float().flatten(0, 1))  # (B * (T-1), L, A)
+        rows = gather_rows(z.float())
         mean = rows.mean(dim=0)
         self.shift.lerp_(mean, rate)
         self.scale.lerp_(self.std / (rows - mean).square().mean().sqrt().clamp_min(_SMALLEST_STD), rate)

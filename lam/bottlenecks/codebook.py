@@ -84,7 +84,7 @@ class CodeUsage(nn.Module):
         recent = (self.current + self.finished).float()
         share = recent / recent.sum(dim=1, keepdim=True).clamp_min(1)
         perplexity = torch.special.entr(share).sum(dim=1).exp().mean()
-        return {"perplexity": perplexity, "codes_used": (recent > 0).float().mean()}
+        return {"perplexity": perplexity, "codebook_used": (recent > 0).float().mean()}
 
     @override
     def get_extra_state(self) -> Tensor:
@@ -97,7 +97,7 @@ class CodeUsage(nn.Module):
 
 
 class Quantizer(StandardizedBottleneck):
-    """Base of VQ and NSVQ: one code a latent token out of one codebook, nearest by Euclidean distance.
+    """Base of VQ, NSVQ and DiVeQ: one code a latent token out of one codebook, nearest by Euclidean distance.
 
     Codes move after the optimizer step, to that step's latents: the first step places all codes, ends of periods
     (``CodeUsage``) move dead ones.
@@ -132,13 +132,9 @@ class Quantizer(StandardizedBottleneck):
 
     @override
     def update_codes(self, z: Tensor, codes: Tensor, optimizer: Optimizer) -> None:
-        period_ended = self.usage.count(codes.unsqueeze(-1))
-        if (
-            period_ended
-            and (self.reset_until is None or self.usage.steps <= self.reset_until)
-            and learning_rate_is_active(self.codebook, optimizer)
-        ):
-            rows = self.standardize(z).flatten(0, 2)
+        period_ended, active = self.usage.count(codes.unsqueeze(-1)), learning_rate_is_active(self.codebook, optimizer)
+        if period_ended and active and (self.reset_until is None or self.usage.steps <= self.reset_until):
+            rows = self.standardize(z).flatten(0, 1)
             reset_dead_codes(self.codebook, self.usage.dead[0], rows, self.usage.steps, optimizer)
 
     @override
@@ -149,13 +145,16 @@ class Quantizer(StandardizedBottleneck):
 
 
 def learning_rate_is_active(parameter: nn.Parameter, optimizer: Optimizer) -> bool:
-    """Tell whether the schedule leaves a parameter a tenth of its learning rate or more.
+    """Tell whether a parameter's learning rate has not decayed: is a tenth or more of the highest it has had.
 
-    A code that is moved later would stay untrained.
+    A code that is moved later would stay untrained. A rate that is low because it still rises is the highest so far, so the
+    first steps of a warm-up count as active. To be called after every step; the highest rate is kept in the optimizer's
+    group, where checkpoints carry it.
     """
     for group in optimizer.param_groups:
         if any(other is parameter for other in group["params"]):
-            return bool(group["lr"] >= 0.1 * group.get("initial_lr", group["lr"]))
+            group["peak_lr"] = max(group["lr"], group.get("peak_lr", 0.0))
+            return bool(group["lr"] >= 0.1 * group["peak_lr"])
     return True
 
 

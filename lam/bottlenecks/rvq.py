@@ -92,9 +92,10 @@ class RVQ(StandardizedBottleneck):
     @override
     def update_codes(self, z: Tensor, codes: Tensor, optimizer: Optimizer) -> None:
         period_ended = self.usage.count(codes.unflatten(-1, (self.num_latents, self.num_quantizers)))
-        if not period_ended or not learning_rate_is_active(next(self.quantizer.parameters()), optimizer):
+        active = learning_rate_is_active(next(self.quantizer.parameters()), optimizer)
+        if not (period_ended and active):
             return
-        residual: Tensor = self.standardize(z).flatten(0, 2)  # (B * (T-1) * L, A)
+        residual: Tensor = self.standardize(z).flatten(0, 1)  # (n * L, A)
         # quantizer after quantizer, since each must fit the residual that the moved codes leave over
         for codebook, dead in zip(self.quantizer.parameters(), self.usage.dead, strict=True):
             reset_dead_codes(codebook, dead, residual, self.usage.steps, optimizer)

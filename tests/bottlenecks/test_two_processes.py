@@ -1,4 +1,4 @@
-"""Two processes end where one process with the same clips ends."""
+"""Two processes end where one process with the same clips ends, and hold the same state where gradients accumulate."""
 
 import pytest
 import torch
@@ -10,7 +10,8 @@ from lam.distributed import rank, world_size
 from tests.processes import run_processes
 
 CLIPS, STEPS = 16, 21  # resets after steps 1 to 10 and 20
-NAMES = ["VQ", "NSVQ", "RVQ", "Sparse", "Noisy"]
+NAMES = ["VQ", "NSVQ", "DiVeQ", "RVQ", "Sparse", "Noisy"]
+ACCUMULATING = ["VQ", "RVQ", "FSQ", "Sparse"]
 
 
 class LinearAutoencoder(nn.Module):
@@ -26,8 +27,8 @@ class LinearAutoencoder(nn.Module):
         return self.decode(limited.z), limited.loss
 
 
-def train(name):
-    """Losses of every step and the weights at the end, on this process's share of the clips."""
+def train(name, micro_batches=1):
+    """Losses of every step and the weights at the end, on this process's share of the clips, in so many micro-batches."""
     net = LinearAutoencoder(name)
     model = DistributedDataParallel(net) if world_size() > 1 else net
     optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9)
@@ -36,10 +37,11 @@ def train(name):
     for step in range(STEPS):
         whole = torch.randn(CLIPS, 2, 2, 3, generator=torch.Generator().manual_seed(step))
         own = torch.arange(CLIPS).chunk(world_size())[rank()]
-        decoded, loss = model(whole[own], own + CLIPS * step)
-        total = (decoded - whole[own]).square().mean() + loss
         optimizer.zero_grad()
-        total.backward()
+        for part in own.chunk(micro_batches):
+            decoded, loss = model(whole[part], part + CLIPS * step)
+            total = (decoded - whole[part]).square().mean() + loss
+            (total / micro_batches).backward()
         optimizer.step()
         net.bottleneck.on_optimizer_step(optimizer)
         losses.append((total.detach(), loss.detach()))
@@ -47,7 +49,7 @@ def train(name):
 
 
 def train_all():
-    return {name: train(name) for name in NAMES}
+    return {name: train(name) for name in NAMES} | {name + "-4": train(name, 4) for name in ACCUMULATING}
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +67,26 @@ def test_two_processes_equal_one(results, name):
     torch.testing.assert_close(mean, alone[name][0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ACCUMULATING)
+def test_micro_batches_leave_equal_state(results, name):
+    """All assignments since the last step count, and statistics are those of all its latents, on both processes."""
+    (first, second), alone = (results[0][0][name + "-4"][1], results[0][1][name + "-4"][1]), results[1][name + "-4"][1]
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    if "bottleneck.usage.finished" in first:
+        counts = first["bottleneck.usage.finished"] + first["bottleneck.usage.current"]
+        assert (counts.sum(dim=1) == 11 * CLIPS * 2 * 2).all()  # steps 11 to 20, which ended a period, and step 21
+    if name != "FSQ":  # whose statistics follow the training; others are of the first step, whatever its parts
+        torch.testing.assert_close(first["bottleneck.standardize.shift"], alone["bottleneck.standardize.shift"])
+        torch.testing.assert_close(first["bottleneck.standardize.scale"], alone["bottleneck.standardize.scale"])
+
+
 def test_sparse_statistics_do_not_depend_on_the_share(results):
     (first, second), _ = results
     torch.testing.assert_close(first["Sparse"][0][:, 1], second["Sparse"][0][:, 1], rtol=0, atol=0)
 
 
 def test_codes_were_moved(results):
-    for name in ("VQ", "NSVQ"):
+    for name in ("VQ", "NSVQ", "DiVeQ"):
         steps = results[1][name][1]["bottleneck.usage._extra_state"]
         assert steps == STEPS
         start = LinearAutoencoder(name).bottleneck.codebook
