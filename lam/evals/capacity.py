@@ -19,15 +19,18 @@ CURVES = ("unrolled", "unrolled_drawn", "unrolled_copy")
 
 
 class Capacity(Evaluation):
-    """Measure the prediction error of held-out clips, in units of the copy-last-state error.
+    """Measure the prediction error of held-out clips, in units of the error of predicting that nothing changes in them.
 
-    Keys: ``error``, mean over transitions; ``copy_error``, error of predicting that nothing changes; ``unrolled@h``, error of
-    the state h steps after the first, predicted from the first state and inferred latents alone, predictions fed back.
+    Keys: ``error``, mean over transitions; ``copy_error``, error of predicting that nothing changes, 1 by the choice of the
+    unit; ``copy_error_ratio``, this unit over that of training, which is measured on training clips: above 1 the held-out clips
+    move more; ``unrolled@h``, error of the state h steps after the first, predicted from the first state and inferred latents
+    alone, predictions fed back.
     ``error_drawn`` and ``unrolled_drawn@h`` are the same with what passed the channel: a z drawn from the posterior where
     there is one, each clip's noise a function of its position; elsewhere, as for codes, equal to the keys without suffix. A
     Gaussian's mean costs nothing and says more than its bits pay for, so families are compared by the drawn ones.
-    Curves: ``unrolled``, ``unrolled_drawn`` and ``unrolled_copy`` (the first state stays) over the horizon. All keys have
-    values of single clips.
+    Curves: ``unrolled``, ``unrolled_drawn`` and ``unrolled_copy`` (the first state stays) over the horizon. All keys but
+    ``copy_error_ratio`` have values of single clips. The unit is the same constant in every row; intervals leave out that it
+    is measured on a sample.
 
     Cost: where z is drawn, one more prediction and one more rollout of each clip.
     """
@@ -84,5 +87,7 @@ class Capacity(Evaluation):
             columns = enumerate(values[name].unbind(dim=1), start=1)
             results.clips |= {f"{name}@{h}": (positions, column) for h, column in columns}
         results.metrics = {name: value.mean().item() for name, (_, value) in results.clips.items()}
+        if model.held_out_copy_error is not None:
+            results.metrics["copy_error_ratio"] = model.held_out_copy_error / model.copy_error.item()
         results.curves = {name: values[name].mean(dim=0).tolist() for name in CURVES}
         return results

@@ -15,6 +15,7 @@ from lam.data.clip import Clip
 from lam.distributed import gather, gather_mapping
 from lam.encoders.base import Encoder
 from lam.models.clip_buffer import ClipBuffer
+from lam.models.unit import HeldOutClips, mean_changes
 
 
 @dataclass
@@ -27,8 +28,8 @@ class Observation:
         latent: Output of the inverse model, before the bottleneck, (B, T-1, L, A).
         bottleneck_output: Output of the bottleneck: z, its cost, codes and rate.
         predicted: Predictions of states 1..T-1, (B, T-1, N, D).
-        error: Prediction error of each transition in units of the copy-last-state error, (B, T-1).
-        copy_error: Error of predicting that nothing changes, same unit, (B, T-1); about 1 on the training set.
+        error: Prediction error of each transition in units of the copy-last-state error of the pass's clips, (B, T-1).
+        copy_error: Error of predicting that nothing changes, same unit, (B, T-1); 1 in the mean over the pass.
         z_drawn: Latents that pass the channel, (B, T-1, L, A): a draw from the posterior where there is one, each clip's noise
             a function of its position; elsewhere equal to the bottleneck's z.
         unrolled: Predictions of states 1..T-1 from the first state and latents alone, (B, T-1, N, D); None until an
@@ -61,7 +62,10 @@ class WorldModel(pl.LightningModule, ABC):
         encoder: Turns frames into states; frozen.
         bottleneck: Limits the latents; set by the subclass.
         distance: Element-wise distance between predicted and true states.
-        copy_error: Unit of all errors, the mean distance between consecutive states of the training set; NaN until measured.
+        copy_error: Unit of errors in training, the mean distance between consecutive states of the training set; NaN until
+            measured.
+        held_out_copy_error: Unit of errors in evaluation, the same of the clips of a validation or test pass; None before the
+            first.
         clip_buffer: Validation clips that evaluations of pairs share, filled anew in each pass.
         val_clip_sources: Name and source of the validation clip at each position, after a pass.
 
@@ -74,6 +78,7 @@ class WorldModel(pl.LightningModule, ABC):
     bottleneck: Bottleneck
     distance: nn.Module
     copy_error: Tensor
+    held_out_copy_error: float | None
     clip_buffer: ClipBuffer
     val_clip_sources: dict[int, tuple[str, str]]
 
@@ -84,6 +89,8 @@ class WorldModel(pl.LightningModule, ABC):
         self.clip_buffer = ClipBuffer()
         self.val_clip_sources = {}
         self.register_buffer("copy_error", torch.tensor(float("nan")))
+        self.held_out_copy_error = None
+        self._held_out_clips: HeldOutClips | None = None
 
     # ------------------------------------------------------------------ from clips to states, latents and predictions
 
@@ -132,12 +139,16 @@ class WorldModel(pl.LightningModule, ABC):
     # ------------------------------------------------------------------ errors and their unit
 
     def error(self, predicted: Tensor, target: Tensor) -> Tensor:
-        """Compute the error of each transition, (B, T-1), in units of the copy-last-state error."""
+        """Compute the error of each transition, (B, T-1), in units of the copy-last-state error.
+
+        Of training clips in training mode and before the first validation pass; else of the clips of the last pass.
+        """
         distance: Tensor = self.distance(predicted.float(), target.float())
-        return distance.mean(dim=(-2, -1)) / self.copy_error
+        held_out = None if self.training else self.held_out_copy_error
+        return distance.mean(dim=(-2, -1)) / (self.copy_error if held_out is None else held_out)
 
     def measure_copy_error(self, num_clips: int) -> None:
-        """Measure the unit of all errors, the mean distance between consecutive states, on clips of the training shards.
+        """Measure the unit of training, the mean distance between consecutive states, on clips of the training shards.
 
         All processes read the same clips and get the same number.
 
@@ -146,19 +157,26 @@ class WorldModel(pl.LightningModule, ABC):
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
         self.encoder.use_index(data.index)
-        total, count = torch.zeros((), dtype=torch.float64), 0
-        for clip in data.training_sample(num_clips):
-            states = self.encode(clip.to(self.device)).float()
-            errors: Tensor = self.distance(states[:, :-1], states[:, 1:]).mean(dim=(-2, -1))
-            total += errors.double().sum().cpu()
-            count += errors.numel()
-        error = total / count
-        if not error > 0:
-            raise ValueError(
-                f"Consecutive states of {count} training transitions differ by {error.item()} on average, nothing can be "
-                "learned from that. Is the video static, or the frame rate far too high? Prepare it with a lower --fps."
-            )
-        self.copy_error.copy_(error)
+        clips = (clip.to(self.device) for clip in data.training_sample(num_clips))
+        self.copy_error.copy_(_positive(mean_changes(clips, self.encode, self.distance)[1], "training"))
+
+    def measure_held_out_copy_error(self) -> None:
+        """Measure the unit of evaluation on all clips of the pass that begins, each once over all processes.
+
+        Once for the same clips in a process. It costs a second reading and encoding of them: errors are linear in the unit
+        and could be divided by it at the end instead, but then every evaluation would have to say which of the numbers that
+        it kept are errors.
+
+        Raises:
+            ValueError: Consecutive states do not differ.
+        """
+        clips = HeldOutClips(self.trainer)
+        if clips == self._held_out_clips:
+            return
+        with self.trainer.precision_plugin.val_step_context():
+            found = mean_changes(clips, self.encode, self.distance)
+        self.held_out_copy_error = _positive(gather(*found)[1], "held-out").item()
+        self._held_out_clips = clips
 
     # ------------------------------------------------------------------ validation
 
@@ -172,6 +190,10 @@ class WorldModel(pl.LightningModule, ABC):
                 f"The encoder makes a state of {self.encoder.frames_per_state} frames, data.frames_per_state is "
                 f"{data.frames_per_state}. Set --data.frames_per_state {self.encoder.frames_per_state}."
             )
+
+    @override
+    def teardown(self, stage: str) -> None:
+        self._held_out_clips = None  # the loaders end with the trainer's work
 
     @override
     def validation_step(self, clip: Clip, batch_idx: int) -> Observation:  # type: ignore[override]  # narrower than Lightning's
@@ -196,6 +218,8 @@ class WorldModel(pl.LightningModule, ABC):
 
     @override
     def on_validation_epoch_start(self) -> None:
+        if not self.trainer.sanity_checking:  # two batches, from which nothing is computed
+            self.measure_held_out_copy_error()
         self._errors: list[tuple[Tensor, Tensor]] = []
         self.val_clip_sources = {}
         self.clip_buffer.reset()
@@ -230,3 +254,18 @@ class WorldModel(pl.LightningModule, ABC):
     @override
     def on_test_epoch_end(self) -> None:
         self.on_validation_epoch_end()
+
+
+def _positive(changes: Tensor, kind: str) -> Tensor:
+    """Return the mean of changes (n,), of clips of a kind.
+
+    Raises:
+        ValueError: Nothing changes.
+    """
+    error = changes.mean()
+    if not error > 0:
+        raise ValueError(
+            f"Consecutive states of {len(changes)} {kind} clips differ by {error.item()} on average, nothing can be learned "
+            "from that or told apart by it. Is the video static, or the frame rate far too high? Prepare it with a lower --fps."
+        )
+    return error
