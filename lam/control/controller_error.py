@@ -11,12 +11,12 @@ from typing_extensions import override
 
 from lam.control.base import as_action_conditioned
 from lam.control.imagination import Imagination
-from lam.evals.base import Evaluation, Results, cached_rollout
+from lam.evals.base import Evaluation, Results, cached_rollout, cached_rollout_drawn
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.runs.columns import Column
 
-UNROLLED = ("error", "inferred", "blind")
+UNROLLED = ("error", "inferred", "inferred_drawn", "blind")
 """Keys of the kinds of latents that every row is unrolled with."""
 
 
@@ -25,10 +25,12 @@ class ControllerError(Evaluation):
 
     From the first state alone, each action is turned into a latent in the state that was imagined last. Keys, all ``@`` the
     label budget in clips: ``error`` with the controller, ``inferred`` with the latents of the inverse model, which has seen
-    the answer, ``ratio`` of both, ``error_codes`` where latents are codes, with the controller that chooses one, ``blind`` and
-    ``ratio_blind`` with the controller that does not see the state, all of states averaged over the clip in units of the
-    copy-last-state error; ``movement`` and ``movement_blind``, how far the last imagined state is from the first as a share of
-    how far inferred latents take it; 0 where a controller's latents leave all in place.
+    the answer, ``ratio`` of both, ``inferred_drawn`` and ``ratio_drawn`` with what passed the channel in their place, latents
+    drawn from the posterior (equal where nothing is drawn; the controller's own have no noise), ``error_codes`` where latents
+    are codes, with the controller that chooses one, ``blind`` and ``ratio_blind`` with the controller that does not see the
+    state, all of states averaged over the clip in units of the copy-last-state error; ``movement`` and ``movement_blind``, how
+    far the last imagined state is from the first as a share of how far inferred latents take it; 0 where a controller's
+    latents leave all in place.
     ``read/<number>`` and ``read_blind/<number>``: R2 of each number of the action from z, with and without the state.
     """
 
@@ -49,6 +51,15 @@ class ControllerError(Evaluation):
             better=-1,
             explanation="controller error over the error with inferred latents",
             order=710,
+        ),
+        Column(
+            "ratio_drawn@{labels}",
+            "controller ratio drawn",
+            digits=2,
+            better=-1,
+            explanation="controller error over the error with latents drawn from the posterior, as they pass the channel; "
+            "below 1 where a controller is better than a noisy channel",
+            order=711,
             matched="only",
         ),
         Column(
@@ -73,6 +84,13 @@ class ControllerError(Evaluation):
             "inferred",
             explanation="with the latents of the inverse model, which has seen the answer",
             order=120,
+            table="control",
+        ),
+        Column(
+            "inferred_drawn@{labels}",
+            "inferred, drawn",
+            explanation="the same with latents drawn from the posterior, as they pass the channel",
+            order=121,
             table="control",
         ),
         Column(
@@ -118,7 +136,10 @@ class ControllerError(Evaluation):
         states, z = observation.states, observation.bottleneck_output.z
         actions = observation.clip.labels(model.encoder.frames_per_state)["action"].to(states.device)
         first = states[:, :1]
-        unrolled_with = {"inferred": cached_rollout(model, observation)}
+        unrolled_with = {
+            "inferred": cached_rollout(model, observation),
+            "inferred_drawn": cached_rollout_drawn(model, observation),
+        }
         controllers = {"error": "controller", "blind": "blind"}
         if "classifier" in model.controllers:
             controllers["error_codes"] = "classifier"
@@ -146,6 +167,7 @@ class ControllerError(Evaluation):
         means = {key: value.mean().item() for key, value in values.items() if value.ndim == 1}
         found: dict[str, float] = {key: means[key] for key in clips}
         found["ratio"] = means["error"] / means["inferred"]
+        found["ratio_drawn"] = means["error"] / means["inferred_drawn"]
         found["ratio_blind"] = means["blind"] / means["inferred"]
         if means["moved_inferred"]:  # latents that are ignored move nothing, so there is nothing to compare with
             found["movement"] = means["moved_error"] / means["moved_inferred"]

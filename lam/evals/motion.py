@@ -42,6 +42,10 @@ class Motion(PairEvaluation):
     distance or farther, and ``locality``, their difference. Values of single clips: ``response`` and ``displacement``, whose
     means have the slope as ratio. Curves: ``response``, slopes over the distance.
 
+    ``slope_drawn``, ``direction_error_drawn``, ``slope_near_drawn``, ``slope_far_drawn``, ``locality_drawn`` and the values and
+    curve ``response_drawn`` are the same with what passed the channel, z drawn from its posterior, of A as of B's past; equal
+    where nothing is drawn, and then not computed again. The controls are of the z without noise.
+
     Nothing is logged where movements and locations are not recorded, and where pictures are not pixels.
 
     Args:
@@ -61,6 +65,15 @@ class Motion(PairEvaluation):
             explanation="movement that the latent of one clip causes in another, over the true one: 1 where it means the "
             "same movement everywhere, 0 where it moves nothing",
             order=600,
+            most=2,
+        ),
+        Column(
+            "slope_drawn/*",
+            "slope drawn *",
+            digits=2,
+            better=1,
+            explanation="the same with z drawn from its posterior, as it passes the channel; equal where z is not noisy",
+            order=605,
             matched="too",
             most=2,
         ),
@@ -96,11 +109,13 @@ class Motion(PairEvaluation):
         equal = torch.stack([a.states[:, :-1]] * 2, dim=2).flatten(0, 1)
         static = model.apply_bottleneck(model.infer(equal)).z.unflatten(0, a.z.shape[:2])[:, :, 0]
         predictions = {
-            "induced": (b, _predict_with(model, b, a.z)),
-            "static": (b, _predict_with(model, b, static)),
+            "induced": (b, _predict_with(model, b, b.z, a.z)),
+            "static": (b, _predict_with(model, b, b.z, static)),
             "self": (a, model.predict(a.states[:, :-1], a.z)),
             "measured": (a, a.states[:, 1:]),
         }
+        if not torch.equal(clips.z, clips.z_drawn):  # of all clips, so every process decides alike
+            predictions["drawn"] = (b, _predict_with(model, b, b.z_drawn, a.z_drawn))
         values: dict[str, Tensor] = {}
         for kind, (clip, after) in predictions.items():
             pictures = (model.encoder.to_image(states).float() for states in (clip.states[:, :-1], after))
@@ -137,31 +152,53 @@ class Motion(PairEvaluation):
             return results
         positions, values = self.values(model)
         for name in sorted(moving_objects(clips)) if values else []:
-            kinds = ("true", "induced", "static", "self", "measured")
-            true, induced, static, own, measured = (values[f"{kind}/{name}"] for kind in kinds)
+            kinds = ("true", "static", "self", "measured")
+            true, static, own, measured = (values[f"{kind}/{name}"] for kind in kinds)
             counted = values[f"counted/{name}"].bool() if name != PAN else torch.ones_like(true[..., 0]).bool()
-            moved, intended = induced[counted], true[counted]
             found = {
-                "slope": regression_slope(moved, intended),
-                "direction_error": direction_error(moved, intended, self.threshold),
                 "static": (static.square().sum() / true.square().sum()).sqrt().item() if true.any() else None,
                 "self": regression_slope(own.flatten(0, 1), true.flatten(0, 1)),
                 "measured": regression_slope(measured.flatten(0, 1), true.flatten(0, 1)),
             }
-            if name != PAN:
-                distance = values[f"distance/{name}"][counted]
-                near, far = distance <= distance.median(), distance > distance.median()
-                found |= {
-                    "slope_near": regression_slope(moved[near], intended[near]),
-                    "slope_far": regression_slope(moved[far], intended[far]),
-                }
-                if None not in (found["slope_near"], found["slope_far"]):
-                    found["locality"] = found["slope_near"] - found["slope_far"]  # type: ignore[operator]
-                results.curves[f"response/{name}"] = _slope_by_distance(moved, intended, distance)
+            distance = values.get(f"distance/{name}")
+            induced = values[f"induced/{name}"]
+            for suffix, moved in (("", induced), ("_drawn", values.get(f"drawn/{name}", induced))):
+                numbers, curve = self._transferred(
+                    moved[counted], true[counted], None if distance is None else distance[counted]
+                )
+                found |= {key + suffix: number for key, number in numbers.items()}
+                if curve is not None:
+                    results.curves[f"response{suffix}/{name}"] = curve
+                results.clips[f"response{suffix}/{name}"] = positions, ((moved * true).sum(dim=-1) * counted).mean(dim=1)
             results.metrics |= {f"{key}/{name}": value for key, value in found.items() if value is not None}
-            results.clips[f"response/{name}"] = positions, ((induced * true).sum(dim=-1) * counted).mean(dim=1)
             results.clips[f"displacement/{name}"] = positions, (true.square().sum(dim=-1) * counted).mean(dim=1)
         return results
+
+    def _transferred(
+        self, moved: Tensor, intended: Tensor, distance: Tensor | None
+    ) -> tuple[dict[str, float | None], dict[str, list[float]] | None]:
+        """Compare induced with true movements of n transitions.
+
+        Args:
+            moved: Induced movements, (n, 2).
+            intended: True ones, (n, 2).
+            distance: How far the object is from where it was in the other clip, (n,); None of the camera, which is nowhere.
+
+        Returns:
+            Numbers by key, and the slopes over the distance.
+        """
+        found = {
+            "slope": regression_slope(moved, intended),
+            "direction_error": direction_error(moved, intended, self.threshold),
+        }
+        if distance is None:
+            return found, None
+        near, far = distance <= distance.median(), distance > distance.median()
+        slopes = [regression_slope(moved[chosen], intended[chosen]) for chosen in (near, far)]
+        found |= dict(zip(("slope_near", "slope_far"), slopes, strict=True))
+        if slopes[0] is not None and slopes[1] is not None:
+            found["locality"] = slopes[0] - slopes[1]
+        return found, _slope_by_distance(moved, intended, distance)
 
 
 def moving_objects(clips: BufferedClips) -> set[str]:
@@ -185,10 +222,10 @@ def _search_range(moves: Tensor, size: int) -> int:
     return min(math.ceil(moves.abs().max().item()) + 2, size // 3)
 
 
-def _predict_with(model: WorldModel, clip: BufferedClips, z: Tensor) -> Tensor:
-    """Predict states 1..T-1 of a clip, (b, T-1, N, D), each with one given latent after the clip's own."""
+def _predict_with(model: WorldModel, clip: BufferedClips, own: Tensor, z: Tensor) -> Tensor:
+    """Predict states 1..T-1 of a clip, (b, T-1, N, D), each with one latent of z (b, T-1, L, A) after the clip's own ones."""
     steps = range(z.shape[1])
-    latents = (torch.cat([clip.z[:, :t], z[:, t : t + 1]], dim=1) for t in steps)
+    latents = (torch.cat([own[:, :t], z[:, t : t + 1]], dim=1) for t in steps)
     pairs = zip(steps, latents, strict=True)
     return torch.cat([model.predict(clip.states[:, : t + 1], latent)[:, -1:] for t, latent in pairs], dim=1)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lam.evals.base import Evaluation, Results, cached_rollout
+from lam.evals.base import Evaluation, Results, cached_rollout, cached_rollout_drawn
 from lam.metrics.images import SSIM_WINDOW, lpips, psnr, ssim
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
@@ -22,8 +22,9 @@ class Rollout(Evaluation):
     """Predict clips from their first state and inferred latents alone, and compare with repeating the first state.
 
     Keys, all with values of single clips: ``error@h``, error of the state h steps after the first in units of the
-    copy-last-state error (``unrolled@h`` of ``capacity``), and ``copy@h``; where the encoder's pictures are pixels also,
-    of some clips, means over horizons of ``psnr`` in decibels and ``ssim``, of ``psnr_copy`` and ``ssim_copy`` (not of
+    copy-last-state error (``unrolled@h`` of ``capacity``), ``error_drawn@h`` with z drawn from its posterior
+    (``unrolled_drawn@h`` of ``capacity``), and ``copy@h``; where the encoder's pictures are pixels also, of some clips and
+    of the z without noise, means over horizons of ``psnr`` in decibels and ``ssim``, of ``psnr_copy`` and ``ssim_copy`` (not of
     pictures smaller than the window of SSIM), and of ``lpips`` and ``lpips_copy`` where asked for. The true picture is
     the encoder's of the true state, so what the encoder loses counts neither for nor against the prediction; all have 8
     bits a color. ``seconds``, duration of clips. Curves: all of these over the horizon, and ``horizon``, in seconds.
@@ -70,13 +71,14 @@ class Rollout(Evaluation):
     def observe(self, observation: Observation, model: WorldModel) -> None:
         states, predicted = observation.states, cached_rollout(model, observation)
         first = states[:, :1].expand_as(predicted)
-        values = {"error": model.error(predicted, states[:, 1:]), "copy": model.error(first, states[:, 1:])}
+        shown = {"error": predicted, "error_drawn": cached_rollout_drawn(model, observation), "copy": first}
+        values = {name: model.error(unrolled, states[:, 1:]) for name, unrolled in shown.items()}
         last = observation.clip.times[:, model.encoder.frames_per_state - 1 :: model.encoder.frames_per_state]
         values["horizon"] = last[:, 1:] - last[:, :1]
         self.sample.add(observation.clip.position, {name: value.double() for name, value in values.items()})
         if model.encoder.shows_pixels:
-            shown = {"predicted": predicted, "true": states}
-            pictures = {name: (255 * model.encoder.to_image(x)).round().to(torch.uint8) for name, x in shown.items()}
+            compared = {"predicted": predicted, "true": states}
+            pictures = {name: (255 * model.encoder.to_image(x)).round().to(torch.uint8) for name, x in compared.items()}
             self.pictures.add(observation.clip.position, pictures)
 
     def _compare(self, predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
@@ -101,7 +103,7 @@ class Rollout(Evaluation):
         if not len(positions):
             return Results()
         results = Results()
-        for name in ("error", "copy"):
+        for name in ("error", "error_drawn", "copy"):
             columns = enumerate(values[name].unbind(dim=1), start=1)
             results.clips |= {f"{name}@{h}": (positions, column) for h, column in columns}
         shown, pictures = self.pictures.gather()

@@ -74,6 +74,13 @@ def test_the_exact_controller_loses_nothing_and_its_plans_are_the_truth():
     assert planning["normalized@5"] < 0.1
 
 
+def test_latents_that_pass_the_channel_noisily_are_worse_than_the_controller():
+    metrics = find_all()["controller"].metrics
+    assert metrics["inferred_drawn@5"] > metrics["inferred@5"] + 1  # noise of 0.5, a unit of 0.1
+    assert metrics["ratio_drawn@5"] == pytest.approx(metrics["error@5"] / metrics["inferred_drawn@5"])
+    assert metrics["ratio_drawn@5"] < 0.1
+
+
 def test_a_controller_that_moves_nothing_plans_no_better_than_chance():
     found = find_all()
     controller, planning = found["controller"].metrics, found["planning"].metrics

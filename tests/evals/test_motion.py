@@ -134,6 +134,42 @@ def test_slope_is_the_share_that_is_carried_out(clip, strength):
     assert metrics["direction_error/agent"] == pytest.approx({0.0: 90, 0.5: 0, -1.0: 180}[strength], abs=12)
 
 
+class Half(Mover):
+    """What passes the channel moves half as far."""
+
+    predictions = 0
+
+    def apply_bottleneck(self, latent, sample=False, noise_keys=None):
+        share = latent.new_tensor([0.5, 0.5, 1, 1]) if sample else 1
+        return BottleneckOutput(share * latent, latent.new_zeros(()))
+
+    def predict(self, states, z):
+        self.predictions += 1
+        return super().predict(states, z)
+
+
+def test_a_drawn_latent_moves_as_what_passed_the_channel_says(clip):
+    results = measured(clip, Half(clip))
+    assert results.metrics["slope/agent"] == pytest.approx(1, abs=0.05)
+    assert results.metrics["slope_drawn/agent"] == pytest.approx(0.5, abs=0.07)
+    assert results.metrics["direction_error_drawn/agent"] < 12
+    drawn, true = (results.clips[f"{name}/agent"][1].mean().item() for name in ("response_drawn", "displacement"))
+    assert results.metrics["slope_drawn/agent"] == pytest.approx(drawn / true)
+
+
+def test_where_nothing_is_drawn_nothing_is_measured_again(clip):
+    class Whole(Half):
+        apply_bottleneck = Mover.apply_bottleneck
+
+    half, whole = Half(clip), Whole(clip)
+    measured(clip, half)
+    results = measured(clip, whole)
+    assert whole.predictions < half.predictions
+    for key in ("slope", "direction_error", "slope_near", "slope_far", "locality"):
+        assert results.metrics[f"{key}_drawn/agent"] == results.metrics[f"{key}/agent"]
+    assert torch.equal(results.clips["response_drawn/agent"][1], results.clips["response/agent"][1])
+
+
 def test_a_local_latent_moves_near_agents_only_and_follows_its_source(clip):
     local = Mover(clip, near=8.0)
     results = measured(clip, local)

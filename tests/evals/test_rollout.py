@@ -39,6 +39,8 @@ def test_state_errors_are_those_of_capacity():
     rollout, capacity = evaluate(Rollout(), *seen, model=model), evaluate(Capacity(), *seen, model=model)
     for h in (1, 2, 3):
         torch.testing.assert_close(rollout.clips[f"error@{h}"], capacity.clips[f"unrolled@{h}"])
+        torch.testing.assert_close(rollout.clips[f"error_drawn@{h}"], capacity.clips[f"unrolled_drawn@{h}"])
+        assert rollout.metrics[f"error_drawn@{h}"] > rollout.metrics[f"error@{h}"] + 1  # noise of 0.5, a unit of 0.1
         assert rollout.metrics[f"copy@{h}"] == pytest.approx(capacity.curves["unrolled_copy"][h - 1])
         assert rollout.curves["error"][h - 1] == pytest.approx(rollout.metrics[f"error@{h}"])
 
@@ -48,9 +50,10 @@ def test_a_batch_is_unrolled_once_for_all_evaluations():
     seen = observations(model)
     before = model.calls
     evaluate(Capacity(), *seen, model=model)
-    assert model.calls == before + 3 * 3  # batches x horizons
+    once = before + 3 * (3 + 3 + 1)  # batches x (horizons, the same of drawn latents, one step of these)
+    assert model.calls == once
     evaluate(Rollout(), *seen, model=model)
-    assert model.calls == before + 3 * 3
+    assert model.calls == once
 
 
 def test_pictures_are_compared_with_those_of_true_states():
@@ -109,7 +112,7 @@ def test_feature_directions_are_no_pixels():
     model = Painter()
     model.encoder.shows_pixels = False
     keys = set(evaluate(Rollout(), *observations(model), model=model).metrics)
-    assert keys == {f"{name}@{h}" for name in ("error", "copy") for h in (1, 2, 3)} | {"seconds"}
+    assert keys == {f"{name}@{h}" for name in ("error", "error_drawn", "copy") for h in (1, 2, 3)} | {"seconds"}
 
 
 def test_pictures_smaller_than_the_window_have_no_ssim():

@@ -35,6 +35,7 @@ def means(gap: float, labels: int) -> dict[str, float]:
         "planning/rpe": 0.8 * inferred,
         "planning/rpe_stay": 0.74,
         "planning/rpe_chance": 1.0,
+        "controller/inferred_drawn": inferred + 0.1,
     }
 
 

@@ -245,7 +245,7 @@ def test_planning_error_is_ranked_over_rows_without_none_and_bounds(root, found)
 
 
 def test_at_equal_information_controllers_are_compared_within_each_seed(found):
-    rows, key = found.families["noisy"], CONTROLLER + "ratio@256"
+    rows, key = found.families["noisy"], CONTROLLER + "ratio_drawn@256"
     matched = next(one for one in match_all(found)[GAP_CLOSED] if (one.family, one.level) == ("noisy", 0.5))
     gaps, ratios = (np.stack([found.replicates(row, name).means for row in rows]) for name in (GAP_CLOSED, key))
     expected = [np.interp(0.5, gap, ratio) for gap, ratio in zip(gaps.T, ratios.T, strict=True)]

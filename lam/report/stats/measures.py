@@ -117,10 +117,11 @@ def label_budget(key: str) -> str:
 
 def control_measures(budget: str) -> list[Measure]:
     """Return ratios of acting at a label budget: of a controller to inferred latents, of a plan to staying."""
-    controller = {name: Term(f"{CONTROLLER}{name}@{budget}") for name in ("error", "blind", "inferred")}
+    controller = {name: Term(f"{CONTROLLER}{name}@{budget}") for name in ("error", "blind", "inferred", "inferred_drawn")}
     planning = {name: Term(f"{PLANNING}{name}@{budget}") for name in ("error", "error_stay")}
     return [
         Measure(f"{CONTROLLER}ratio@{budget}", (controller["error"], controller["inferred"]), _divide),
+        Measure(f"{CONTROLLER}ratio_drawn@{budget}", (controller["error"], controller["inferred_drawn"]), _divide),
         Measure(f"{CONTROLLER}ratio_blind@{budget}", (controller["blind"], controller["inferred"]), _divide),
         Measure(f"{PLANNING}normalized@{budget}", (planning["error"], planning["error_stay"]), _divide),
     ]
