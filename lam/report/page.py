@@ -107,7 +107,7 @@ def _control(comparison: Comparison) -> str:
         return ""
     table = rank_table(comparison)
     parts = ["".join(_paragraphs(note) for note in control_notes(comparison)), control_grid(comparison, budget).html("Acting")]
-    if len(table):
+    if table:
         parts += [rank_grid(table).html("Rank correlations"), _paragraphs(rank_sentence(table))]
     published = published_control_grid().html("Published, other data")
     return "".join([*parts, _paragraphs(EXPECTED), published, _paragraphs(control_guide(comparison))])

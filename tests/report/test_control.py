@@ -156,7 +156,7 @@ def test_labeled_bounds_are_no_bottlenecks(found, root):
     assert actions["success"][0].startswith("0.77")
     assert not any(name.startswith("true simulator") for name, _ in cells)
     assert {one.family for one in match_all(found)[BITS]} == {"noisy", "vq"}
-    assert "actions" not in set(rank_table(found)["row"])
+    assert "actions" not in set(rank_table(found).table["row"])
 
 
 def test_ratios_are_of_means_within_each_seed(root, found):
@@ -236,9 +236,13 @@ def test_every_budget_is_in_the_csv(root, found, tmp_path):
 
 
 def test_planning_error_is_ranked_over_rows_without_none_and_bounds(root, found):
-    table = rank_table(found)
-    assert set(table["row"]) == {row.name for row in found.unlabeled} - {"none"}
-    assert len(table) == 18
+    ranked = rank_table(found)
+    assert ranked is not None
+    table = ranked.table
+    assert set(table["row"]) == {row.name for row in found.unlabeled} - {"none", "noisy@1e-1"}  # whose latent is ignored
+    assert len(table) == 16
+    interval = ranked.correlation("inferred")
+    assert 0 < interval.low < interval.value <= interval.high <= 1
     line = table[(table["row"] == "vq@64") & (table["seed"] == 1)].iloc[0]
     assert line["inferred"] == pytest.approx(logged(root, "vq@64", 1, "controller/inferred"))
     assert line["planning"] == pytest.approx(logged(root, "vq@64", 1, "planning/error"))

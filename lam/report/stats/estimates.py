@@ -8,7 +8,7 @@ Model: value = mean + clip + seed + rest, a two-way variance. A plain bootstrap 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -72,6 +72,10 @@ class Replicates:
     def means(self) -> Array:
         """The number of each seed, (..., S)."""
         return self.values[..., 0, :]
+
+    def of_seeds(self, seeds: Sequence[int]) -> Replicates:
+        """Return the number on some of its seeds, in their order."""
+        return replace(self, seeds=tuple(seeds), values=self.values[..., [self.seeds.index(seed) for seed in seeds]])
 
     def mean(self) -> Mean:
         """Return the mean over seeds with its error, the groups crossed with the seeds; of one source there is no error."""

@@ -30,8 +30,11 @@ of them competes.
 What to expect of latent actions ({CONTROL_SOURCE}): controller error is U-shaped over capacity (too tight says too little, too
 loose says what no controller can know) and the ratio rises with it; planning error does not follow that U but the error with
 inferred latents, with a rank correlation of 0.82 on DROID and 0.87 on RECON against 0.52 and 0.54 with controller error, each
-over eight rows. Our coefficients are Spearman's over rows, the reference row `none` and bounds left out, with Bonett and
-Wright's interval (2000); whether two can be told apart is read from the interval of their difference (Zou, 2007).
+over eight rows. Our coefficients are Spearman's over rows, without the reference row `none`, bounds and rows whose latent
+says nothing. A row's numbers are uncertain themselves: a coefficient is the mean over draws of them (*of their means* is what
+it would be without), and its interval has the rows' small number, the clips and the seeds in it. Whether two can be told apart
+is read from the interval of their difference (Zou, 2007). The published ones have the interval of Bonett and Wright (2000),
+which knows of the number of rows alone.
 
 Numbers are means ± half a 95 % interval over held-out clips (success: over episodes) and seeds, as in `table.md`; where
 single clips have no value (movement) it is over seeds. Where all of n episodes ended alike no interval is shown, and 3 / n is
@@ -102,7 +105,7 @@ def write_control(folder: Path, comparison: Comparison) -> list[Path]:
     table = rank_table(comparison)
     parts = [f"# {comparison.runs[0].setting}, acting", provenance(comparison), control_grid(comparison, budget).markdown()]
     parts += control_notes(comparison)
-    if len(table):
+    if table:
         parts += ["## Rank correlations", rank_grid(table).markdown(), rank_sentence(table)]
     parts += ["## Published, other data", EXPECTED, published_control_grid().markdown(), control_guide(comparison)]
     markdown.write_text("\n\n".join(parts) + "\n")
@@ -116,7 +119,7 @@ def control_text(comparison: Comparison) -> str:
         return ""
     table = rank_table(comparison)
     parts = [f"Acting, {budget} labeled clips", control_grid(comparison, budget, brief=True).text(), KEY]
-    return "\n".join([*parts, rank_sentence(table)] if len(table) else parts)
+    return "\n".join([*parts, rank_sentence(table)] if table else parts)
 
 
 def _columns(comparison: Comparison, budget: str) -> list[Column]:

@@ -1,8 +1,4 @@
-"""Rank correlations across rows: which one-step or controller error foretells how well a row plans.
-
-Spearman's coefficient with the interval of Bonett and Wright (2000, https://doi.org/10.1007/BF02294183), and the interval of
-the difference of two that share a variable after Zou (2007, https://doi.org/10.1037/1082-989X.12.4.399).
-"""
+"""Rank correlations across rows: which one-step or controller error foretells how well a row plans."""
 
 from __future__ import annotations
 
@@ -11,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from lam.report.stats.control import main_label_budget
+from lam.report.stats.correlation import Correlation, difference, draw_errors, rank_correlation, uncertain_correlation
+from lam.report.stats.jackknife import Array
 from lam.report.stats.measures import CONTROLLER, ERROR, PLANNING
-from lam.report.stats.rows import Comparison
+from lam.report.stats.rows import Comparison, TableRow
+from lam.report.tables.columns import flags
 from lam.report.tables.layout import DASH, Grid
 from lam.report.tables.published import PUBLISHED_CONTROL
 
@@ -26,88 +24,83 @@ AGAINST = {
 }
 """Errors that planning error is ranked against."""
 
-NORMAL_95 = 1.959963984540054
 
+class Ranked(NamedTuple):
+    """Numbers to rank rows by.
 
-class Correlation(NamedTuple):
-    """Spearman's coefficient of n pairs with its 95 % interval; NaN where there is none."""
-
-    value: float
-    n: int
-    low: float = float("nan")
-    high: float = float("nan")
-
-    def text(self) -> str:
-        """Format the coefficient with its interval."""
-        if np.isnan(self.value):
-            return DASH
-        return f"{self.value:.2f}" + ("" if np.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]")
-
-
-def rank_correlation(x: ArrayLike, y: ArrayLike) -> Correlation:
-    """Compute Spearman's coefficient; Fisher's z has variance (1 + r^2 / 2) / (n - 3).
-
-    There is no coefficient where one side has no two different numbers, and no interval for n < 4 or perfect agreement, of
-    which the formula says that it is certain.
+    Attributes:
+        table: One line a row and seed: planning error and the errors of ``AGAINST``.
+        means: Their means over seeds, one line a row.
+        errors: Draws of the means' errors by name, (draws, rows).
     """
-    from scipy.stats import spearmanr
 
-    x, y = np.asarray(x), np.asarray(y)
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Correlation(float("nan"), len(x))
-    r = float(np.clip(spearmanr(x, y).statistic, -1, 1))
-    if len(x) < 4 or abs(r) > 1 - 1e-12:
-        return Correlation(r, len(x))
-    half = NORMAL_95 * np.sqrt((1 + r**2 / 2) / (len(x) - 3))
-    return Correlation(r, len(x), float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half)))
+    table: pd.DataFrame
+    means: pd.DataFrame
+    errors: dict[str, Array]
+
+    def correlation(self, one: str, other: str = "planning") -> Correlation:
+        """Return the rank correlation of two numbers over rows."""
+        x, y = (self.means[name].to_numpy() for name in (one, other))
+        return uncertain_correlation(x, y, self.errors[one], self.errors[other])
 
 
-def difference(first: Correlation, second: Correlation, between: float) -> tuple[float, float]:
-    """Return the 95 % interval of first - second, coefficients of one variable with two others; NaN where one has none.
+def usable(comparison: Comparison, row: TableRow) -> bool:
+    """Tell whether a row may be ranked: there is a latent, and in no seed is it collapsed or ignored."""
+    return row.family != "none" and not any(name in flags(comparison, row) for name in ("collapsed", "ignored"))
 
-    Args:
-        first: Coefficient of the shared variable with one.
-        second: Coefficient of the shared variable with the other.
-        between: Coefficient of the two others.
+
+def format_correlation(found: Correlation) -> str:
+    """Format a coefficient with its interval, or a dash."""
+    if np.isnan(found.value):
+        return DASH
+    return f"{found.value:.2f}" + ("" if np.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]")
+
+
+def rank_table(comparison: Comparison) -> Ranked | None:
+    """Collect planning error and what it is ranked against, of rows and seeds that have all four; None where no row does.
+
+    Neither ``none`` and bounds nor rows whose latent says nothing are ranked.
     """
-    r, s = first.value, second.value
-    spread = (1 - r**2) * (1 - s**2)
-    if np.isnan([first.low, second.low, between]).any() or not spread:
-        return float("nan"), float("nan")
-    joint = ((between - r * s / 2) * (1 - r**2 - s**2 - between**2) + between**3) / spread  # of both estimates
-    joint = float(np.clip(joint, -1, 1))
-    lower, upper = (r - first.low, second.high - s), (first.high - r, s - second.low)
-    low, high = (np.sqrt(max(0.0, a**2 + b**2 - 2 * joint * a * b)) for a, b in (lower, upper))
-    return r - s - float(low), r - s + float(high)
-
-
-def rank_table(comparison: Comparison) -> pd.DataFrame:
-    """Collect planning error and what it is ranked against, of rows and seeds that have all four; no bounds, no ``none``."""
     budget = main_label_budget(comparison)
     keys = {"planning": f"{PLANNING}error@{budget}", "inferred": f"{CONTROLLER}inferred@{budget}"}
     keys |= {"controller": f"{CONTROLLER}error@{budget}", "capacity": ERROR}
-    lines = []
+    lines, rows = [], []
     for row in comparison.unlabeled:
-        replicates = {name: comparison.replicates(row, key) for name, key in keys.items()}
-        seeds = set.intersection(*(set(one.seeds) for one in replicates.values()))
-        for seed in sorted(seeds if row.family != "none" else ()):
-            numbers = {name: float(one.means[one.seeds.index(seed)]) for name, one in replicates.items()}
+        if not usable(comparison, row):
+            continue
+        replicates = [comparison.replicates(row, key) for key in keys.values()]
+        seeds = sorted(set.intersection(*(set(one.seeds) for one in replicates)))
+        if not seeds:
+            continue
+        shared = [one.of_seeds(seeds) for one in replicates]
+        rows.append(shared)
+        for place, seed in enumerate(seeds):
+            numbers = {name: float(one.means[place]) for name, one in zip(keys, shared, strict=True)}
             lines.append({"row": row.name, "seed": seed, **numbers})
-    return pd.DataFrame(lines, columns=["row", "seed", *keys])
+    if not rows:
+        return None
+    table = pd.DataFrame(lines)
+    means = table.groupby("row", sort=False)[list(keys)].mean()
+    return Ranked(table, means, dict(zip(keys, draw_errors(rows), strict=True)))
 
 
-def rank_grid(table: pd.DataFrame) -> Grid:
+def rank_grid(ranked: Ranked) -> Grid:
     """Return correlations of planning error over rows, seeds averaged, then in each seed, then published ones."""
-    means = table.groupby("row").mean()
-    seeds = sorted(table["seed"].unique())
+    seeds = sorted(ranked.table["seed"].unique())
     lines = []
     for name, title in AGAINST.items():
-        every = [rank_correlation(one[name], one["planning"]) for one in (means, *(table[table["seed"] == s] for s in seeds))]
-        line = [title, every[0].text(), str(every[0].n), *(f"{one.text()} (n {one.n})" for one in every[1:])]
+        found = ranked.correlation(name)
+        of_means = rank_correlation(ranked.means[name], ranked.means["planning"])
+        line = [title, format_correlation(found), format_correlation(of_means._replace(low=np.nan)), str(found.n)]
+        for seed in seeds:
+            here = ranked.table[ranked.table["seed"] == seed]
+            in_seed = rank_correlation(here[name], here["planning"])
+            line.append(f"{format_correlation(in_seed._replace(low=np.nan))} (n {in_seed.n})")
         lines.append([*line, *(_published(data, name) for data in ("DROID", "RECON"))])
     headings = [
         "planning error with",
         "over rows",
+        "of their means",
         "n rows",
         *(f"seed {seed}" for seed in seeds),
         "DROID, published",
@@ -116,13 +109,12 @@ def rank_grid(table: pd.DataFrame) -> Grid:
     return Grid(headings, [[(text, "") for text in line] for line in lines], names=1)
 
 
-def rank_sentence(table: pd.DataFrame) -> str:
+def rank_sentence(ranked: Ranked) -> str:
     """Say whether the coefficients over rows can be told apart, by the intervals of their differences."""
-    means = table.groupby("row").mean()
-    correlations = {name: rank_correlation(means[name], means["planning"]) for name in AGAINST}
-    differences, apart = [], []
+    correlations = {name: ranked.correlation(name) for name in AGAINST}
+    rows, differences, apart = len(ranked.means), [], []
     for one, other in combinations(AGAINST, 2):
-        low, high = difference(correlations[one], correlations[other], rank_correlation(means[one], means[other]).value)
+        low, high = difference(correlations[one], correlations[other], ranked.correlation(one, other).value)
         if np.isnan(low):
             continue
         pair = f"{AGAINST[one]} less {AGAINST[other]}"
@@ -130,15 +122,15 @@ def rank_sentence(table: pd.DataFrame) -> str:
         if low > 0 or high < 0:
             apart.append(f"{AGAINST[one]} and {AGAINST[other]}")
     if not differences:
-        return f"{len(means)} rows leave no intervals (fewer than four rows, or perfect agreement) that could tell them apart."
-    verdict = f"Told apart: {', '.join(apart)}" if apart else f"{len(means)} rows do not tell them apart"
+        return f"{rows} rows leave no intervals (fewer than four, or of unknown error) that could tell them apart."
+    verdict = f"Told apart: {', '.join(apart)}" if apart else f"{rows} rows do not tell them apart"
     return f"{verdict}. Differences of coefficients: {'; '.join(differences)}."
 
 
 def _published(data: str, name: str) -> str:
-    """Return the coefficient over the eight published rows, where they have that error."""
+    """Return the coefficient over the eight published rows, where they have that error; nobody says how uncertain a row is."""
     if name == "capacity":
         return DASH
     rows = [one for one in PUBLISHED_CONTROL if one.data == data]
     errors = [one.inferred if name == "inferred" else one.controller for one in rows]
-    return rank_correlation(errors, [one.planning for one in rows]).text()
+    return format_correlation(rank_correlation(errors, [one.planning for one in rows]))
