@@ -1,4 +1,4 @@
-"""``lam report``: tables, figures and one page of the runs of a setting, or a figure over a series of worlds."""
+"""``lam report``: tables, figures and one page of the runs of a setting, or a table over several settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main(arguments: list[str]) -> None:
-    """Write the report of each folder and print its tables, then the paths; ``series`` first draws a series of worlds instead.
+    """Write the report of each folder and print its tables, then the paths; with ``series`` or ``usefulness`` first, theirs.
 
     Args:
         arguments: Words after ``lam report``.
@@ -16,15 +16,17 @@ def main(arguments: list[str]) -> None:
         FileNotFoundError: A folder has no finished run.
         ValueError: Runs cannot be compared, or a file cannot be understood.
     """
-    if arguments[:1] == ["series"]:
-        series(arguments[1:])
+    others = {"series": series, "usefulness": usefulness}
+    if arguments[:1] and arguments[0] in others:
+        others[arguments[0]](arguments[1:])
         return
     from lam.report import report
 
     parser = argparse.ArgumentParser(
         prog="lam report",
         description="Write tables, figures and one page of the finished runs of a setting to FOLDER/report; print the tables.",
-        epilog="lam report series OUT FOLDERS draws the same rows over worlds that differ in one or two parameters.",
+        epilog="lam report series OUT FOLDERS draws the same rows over worlds that differ in one or two parameters; "
+        "lam report usefulness OUT FOLDERS ranks metrics by how well they foretell acting.",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="runs/<setting>")
     parser.add_argument("--figures", action="store_true", help="write the figures alone")
@@ -55,3 +57,28 @@ def series(arguments: list[str]) -> None:
     parser.add_argument("--keys", nargs="+", default=list(KEYS), help="keys of the numbers to draw")
     options = parser.parse_args(arguments)
     print(*write_series(options.out, options.folders, tuple(options.keys)), sep="\n")
+
+
+def usefulness(arguments: list[str]) -> None:
+    """Write OUT.csv, OUT.md, OUT.png and OUT.svg of what each metric foretells over settings; print the paths.
+
+    Args:
+        arguments: Words after ``lam report usefulness``.
+
+    Raises:
+        FileNotFoundError: A folder has no finished run.
+        ValueError: No row acts, or a file cannot be understood.
+    """
+    parser = argparse.ArgumentParser(
+        prog="lam report usefulness",
+        description="Correlate every metric with planning error, controller error and success, over all rows of the settings.",
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="where to write, without an ending")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="runs/<setting>")
+    options = parser.parse_args(arguments)
+    from lam.report.figures.usefulness import write_usefulness
+    from lam.report.stats.rows import Comparison
+    from lam.report.stats.runs import read_runs
+
+    comparisons = [Comparison(*read_runs(folder)) for folder in options.folders]
+    print(*write_usefulness(options.out, comparisons), sep="\n")

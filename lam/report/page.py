@@ -19,6 +19,8 @@ from lam.report.tables.matched import GUIDE, NOTHING, TITLES, Matched, matched_g
 from lam.report.tables.published import published_control_grid
 from lam.report.tables.ranks import rank_grid, rank_sentence, rank_table
 from lam.report.tables.summary import read_family
+from lam.report.tables.usefulness import GUIDE as FORETOLD
+from lam.report.tables.usefulness import usefulness, usefulness_grid
 
 CSS = """
 :root { color-scheme: light }
@@ -109,6 +111,8 @@ def _control(comparison: Comparison) -> str:
     parts = ["".join(_paragraphs(note) for note in control_notes(comparison)), control_grid(comparison, budget).html("Acting")]
     if table:
         parts += [rank_grid(table).html("Rank correlations"), _paragraphs(rank_sentence(table))]
+    if foretold := usefulness([comparison]):
+        parts += [usefulness_grid(foretold).html("What each metric foretells"), _paragraphs(FORETOLD)]
     published = published_control_grid().html("Published, other data")
     return "".join([*parts, _paragraphs(EXPECTED), published, _paragraphs(control_guide(comparison))])
 

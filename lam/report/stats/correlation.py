@@ -99,7 +99,6 @@ def uncertain_correlation(x: Array, y: Array, errors_x: Array, errors_y: Array) 
     low, high = np.tanh(np.quantile(spread, [0.025, 0.975]))
     error = float(np.sqrt(z.var() + np.mean(few_rows**2)))
     kept = float(np.sqrt(_reliability(x, errors_x) * _reliability(y, errors_y)))
-    corrected = corrected_ends(z_observed, error, kept)
     ends = (float(low), float(high), *corrected_ends(z_observed, error, kept), value)
     return Correlation(value, n, min(ends), max(ends), z_observed, error, kept)
 

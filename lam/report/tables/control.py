@@ -13,6 +13,8 @@ from lam.report.tables.layout import DASH, Grid, format_estimate, marks
 from lam.report.tables.main import KEY, provenance
 from lam.report.tables.published import CONTROL_SOURCE, PUSHT, published_control_grid
 from lam.report.tables.ranks import rank_grid, rank_sentence, rank_table
+from lam.report.tables.usefulness import GUIDE as FORETOLD
+from lam.report.tables.usefulness import usefulness, usefulness_grid
 from lam.runs.columns import LABELS, Column
 
 INTRODUCTION = """\
@@ -107,6 +109,8 @@ def write_control(folder: Path, comparison: Comparison) -> list[Path]:
     parts += control_notes(comparison)
     if table:
         parts += ["## Rank correlations", rank_grid(table).markdown(), rank_sentence(table)]
+    if foretold := usefulness([comparison]):
+        parts += ["## What each metric foretells", usefulness_grid(foretold).markdown(), FORETOLD]
     parts += ["## Published, other data", EXPECTED, published_control_grid().markdown(), control_guide(comparison)]
     markdown.write_text("\n\n".join(parts) + "\n")
     return [csv, markdown]
