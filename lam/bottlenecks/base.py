@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from lam.distributed import gather_rows
 
-_SMALLEST_STD = 0.01  # a latent that hardly varies at the start is amplified a hundred times at most
+SMALLEST_STD = 0.01  # a latent that hardly varies at the start is amplified a hundred times at most
 _FOLLOW_RATE = 0.1  # how far a step moves followed statistics toward those of its batch
 _MOST_TRANSITIONS = 2**16  # latents of so many transitions are remembered until the optimizer steps, evenly chosen of more
 
@@ -91,12 +91,11 @@ class StandardizedBottleneck(Bottleneck):
         dim: Width A of a latent token.
         num_latents: Latent tokens L of a transition.
         std: Standard deviation that latents start with.
-        follow: Follow the statistics of all later steps instead of keeping those of the first.
     """
 
-    def __init__(self, dim: int, num_latents: int, std: float = 1.0, follow: bool = False) -> None:
+    def __init__(self, dim: int, num_latents: int, std: float = 1.0) -> None:
         super().__init__(dim, num_latents)
-        self.standardize = Standardize(dim, num_latents, std, follow)
+        self.standardize = Standardize(dim, num_latents, std)
         self._seen = StepLatents()
 
     def keep(self, z: Tensor, codes: Tensor | None = None) -> None:
@@ -159,15 +158,14 @@ class Standardize(nn.Module):
     one mean an entry and one scale for all. Unless ``follow`` is set it stays there, so that training moves the scale if it
     pays: in a toy that made quantizers with codebooks learn faster than statistics that follow the batches.
 
-    The grid of FSQ cannot move, so there statistics follow. Latents that drift together in the first steps end in one cell
-    of it, where the inverse model no longer learns to tell them apart: with the scale of the first batch alone half of the
-    small runs on the world ``arm`` collapsed (``experiments/LOG.md``).
+    A grid that cannot move, FSQ's, needs statistics that follow, of each entry for itself: numbers that drift together in the
+    first steps end in one cell of it, where the inverse model no longer learns to tell them apart.
 
     Args:
         dim: Width A of a latent token.
         num_latents: Latent tokens L of a transition.
         std: Standard deviation to start with.
-        follow: Move on toward the statistics of each later step.
+        follow: Move on toward the statistics of each later step, with a scale for each entry.
     """
 
     shift: Tensor
@@ -179,7 +177,7 @@ class Standardize(nn.Module):
         self.follow = follow
         self.measured = False
         self.register_buffer("shift", torch.zeros(num_latents, dim))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", torch.ones((num_latents, dim) if follow else ()))
 
     def forward(self, z: Tensor) -> Tensor:
         """Standardize latents (B, T-1, L, A); float32."""
@@ -194,7 +192,8 @@ class Standardize(nn.Module):
         rows = gather_rows(z.float())
         mean = rows.mean(dim=0)
         self.shift.lerp_(mean, rate)
-        self.scale.lerp_(self.std / (rows - mean).square().mean().sqrt().clamp_min(_SMALLEST_STD), rate)
+        variance = (rows - mean).square().mean(dim=0 if self.follow else None)
+        self.scale.lerp_(self.std / variance.sqrt().clamp_min(SMALLEST_STD), rate)
         self.measured = True
 
     @override

@@ -19,6 +19,11 @@ class NSVQ(Quantizer):
     instead of far away or as copies of each other; every assignment counts; the norm has a gradient of 0, not NaN, where
     a latent hits its code; all processes move the same codes; evaluation is without noise.
 
+    One weakness is the method's own: of noise in a random direction only 1 / A of the power lies along any one direction, so
+    a wide latent stays readable in training, and at evaluation the codes carry less than the forward model was trained on.
+    On four tokens of 8 codes that describe 8 Gaussian numbers the error is 0.03 in training and 0.33 to 0.39 with codes, with
+    8 to 24 % of the tuples in use, at A = 32, against 0.05 and 0.21 with 59 % at A = 8. ``DiVeQ`` has no such gap.
+
     Args:
         dim: Width A of a latent token; LAPA's is 32.
         num_latents: Latent tokens L of a transition, one code each out of one codebook; LAPA has 4.

@@ -76,21 +76,24 @@ def fit(name, steps, **keywords):
 def test_all_micro_batches_of_a_step_are_seen(name):
     steps, model = fit(name, steps=2, **({"num_codes": 7} if name in ("VQ", "NSVQ", "DiVeQ", "RVQ") else {}))
     assert len(steps) == 2
-    (first, after_first), (second, after_second) = steps
+    (first, after_first), (_, after_second) = steps
     assert len(first) == MICRO_BATCHES * CLIPS
-    # the scale is that of all latents of the first step; FSQ's follows
+    # the scale is that of all latents of the first step
     rows = first.flatten(0, 1)
     mean = rows.mean(dim=0)
     torch.testing.assert_close(after_first["standardize.shift"], mean)
     torch.testing.assert_close(
         after_first["standardize.scale"], model.bottleneck.standardize.std / (rows - mean).square().mean().sqrt()
     )
-    if name == "FSQ":
-        expected = 0.9 * mean + 0.1 * second.flatten(0, 1).mean(dim=0)
-        torch.testing.assert_close(after_second["standardize.shift"], expected)
     if "usage.finished" in after_second:
         counts = after_second["usage.finished"].sum(dim=1)
         assert (counts == MICRO_BATCHES * ASSIGNMENTS).all()  # 3,200 of each codebook
+    if name == "FSQ":  # whose channels' statistics are those of all latents too
+        latent = (first - after_first["standardize.shift"]) * after_first["standardize.scale"]
+        channels = latent @ after_first["to_channels.weight"].T + after_first["to_channels.bias"]
+        torch.testing.assert_close(channels.mean(dim=(0, 1)), after_first["standardize_channels.shift"])
+        expected = 1 / channels.std(dim=(0, 1), correction=0)
+        torch.testing.assert_close(expected, after_first["standardize_channels.scale"])
     if name in ("VQ", "NSVQ", "DiVeQ"):
         standardized = ((first - after_first["standardize.shift"]) * after_first["standardize.scale"]).flatten(0, 2)
         codes = CODEBOOK_LR_SCALE * after_first["codebook"]

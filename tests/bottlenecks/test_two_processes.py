@@ -10,7 +10,7 @@ from lam.distributed import rank, world_size
 from tests.processes import run_processes
 
 CLIPS, STEPS = 16, 21  # resets after steps 1 to 10 and 20
-NAMES = ["VQ", "NSVQ", "DiVeQ", "RVQ", "Sparse", "Noisy"]
+NAMES = ["VQ", "NSVQ", "DiVeQ", "RVQ", "FSQ", "Sparse", "Noisy"]
 ACCUMULATING = ["VQ", "RVQ", "FSQ", "Sparse"]
 
 
@@ -75,9 +75,9 @@ def test_micro_batches_leave_equal_state(results, name):
     if "bottleneck.usage.finished" in first:
         counts = first["bottleneck.usage.finished"] + first["bottleneck.usage.current"]
         assert (counts.sum(dim=1) == 11 * CLIPS * 2 * 2).all()  # steps 11 to 20, which ended a period, and step 21
-    if name != "FSQ":  # whose statistics follow the training; others are of the first step, whatever its parts
-        torch.testing.assert_close(first["bottleneck.standardize.shift"], alone["bottleneck.standardize.shift"])
-        torch.testing.assert_close(first["bottleneck.standardize.scale"], alone["bottleneck.standardize.scale"])
+    # statistics of the first step, whatever its parts
+    torch.testing.assert_close(first["bottleneck.standardize.shift"], alone["bottleneck.standardize.shift"])
+    torch.testing.assert_close(first["bottleneck.standardize.scale"], alone["bottleneck.standardize.scale"])
 
 
 def test_sparse_statistics_do_not_depend_on_the_share(results):
