@@ -12,7 +12,7 @@ class Residual(Bottleneck):
     """Projects the latent of a transition to a few numbers and back; nothing else limits it.
 
     The published residual latent action also sees only the difference of two states and joins its tokens to those of the state,
-    which ``experiments/bottlenecks/residual.yaml`` sets; here is its width alone, so that the two can be told apart.
+    which the system ``experiments/systems/rla.yaml`` adds; here is its width alone, so that the two can be told apart.
 
     Args:
         dim: Width A of a latent token.

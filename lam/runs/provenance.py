@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import yaml
 
 from lam.runs.upgrade import upgrade
 
-HASH_VERSION = 2
-"""How settings are hashed: 2 hashes those that differ from their defaults, and classes by their names without modules."""
+HASH_VERSION = 3
+"""How settings are hashed: since 2 those that differ from their defaults, classes by their names without modules; since 3
+heads and the layout of the latent apart from the rest that rows share."""
 
 HASHED_TRAINER_KEYS = (
     *("precision", "max_steps", "max_epochs", "max_time", "accumulate_grad_batches"),
@@ -26,8 +27,11 @@ HASHED_TRAINER_KEYS = (
 )
 """Trainer settings that change what a run learns; the rest changes only how fast, where and how loudly."""
 
-FAMILY_KEYS = ("bottleneck", "inverse_model", "forward_model")
-"""Settings of the model that a family's overlay may set; all others must be equal in the rows of one table."""
+FAMILY_KEY = "bottleneck"
+"""The setting of the model that a family's overlay sets; all others must be equal in the rows of a bottleneck table."""
+
+HEADS_KEYS = ("inverse_model", "forward_model", "latent_dim", "num_latents")
+"""Settings of the model that a published system brings beside its bottleneck: its heads, and the latent between them."""
 
 UNHASHED_DATA_KEYS = (
     *("shards", "seed", "num_workers", "predict_split", "damaged_share", "decoder", "cache", "cache_gib", "labels"),
@@ -46,11 +50,13 @@ class Provenance:
         knob: The knob's value as it was typed, empty where there is none.
         seed: Seed of weights, order of data and noise.
         config_hash: Hash of the settings that shape the weights.
-        shared_hash: Hash of those that all rows of a table must share: all but the seed and what a family brings.
+        shared_hash: Hash of those that all runs of a setting share: all but the seed, the bottleneck and the heads.
         evaluation_hash: Hash of the evaluations' settings; when only this changed, a run is validated again, not trained.
         data_hash: Hash of the training data's index.
         code_revision: Revision of the checkout; recorded, never a reason to train again.
         hash_version: How the settings were hashed.
+        heads: Hashes of the heads and of the latent between them, by the names of these settings (``HEADS_KEYS``): equal in
+            all rows of a bottleneck table.
     """
 
     setting: str
@@ -63,6 +69,7 @@ class Provenance:
     data_hash: str
     code_revision: str
     hash_version: int = 1
+    heads: dict[str, str] = field(default_factory=dict)
 
     def same_weights(self, other: Provenance) -> bool:
         """Return whether both would train to the same weights, as far as settings and data tell."""
@@ -90,7 +97,7 @@ def provenance_of(settings: dict[str, Any], data_hash: str, revision: str) -> Pr
     model = changed(settings["model"], LatentActionModel)
     data = changed({key: value for key, value in settings["data"].items() if key not in UNHASHED_DATA_KEYS}, ClipDataModule)
     trainer = changed({key: settings["trainer"][key] for key in HASHED_TRAINER_KEYS}, Trainer)
-    shared = {key: value for key, value in model.items() if key not in FAMILY_KEYS}
+    shared = {key: value for key, value in model.items() if key not in (FAMILY_KEY, *HEADS_KEYS)}
     seed = int(settings["seed_everything"])
     adapter = [short(settings["adapter"])] if "adapter" in settings else []
     return Provenance(
@@ -104,6 +111,7 @@ def provenance_of(settings: dict[str, Any], data_hash: str, revision: str) -> Pr
         data_hash=data_hash,
         code_revision=revision,
         hash_version=HASH_VERSION,
+        heads={key: digest(model.get(key)) for key in HEADS_KEYS},
     )
 
 

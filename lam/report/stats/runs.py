@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from lam.runs.columns import Declarations, declared
 
 SHARED_WITH_RUN = ("data_hash", "family", "knob", "seed")
 """Fields of run.json in which controllers must agree with the run whose folder they are in."""
+
+OWN_HEADS = {"actions": ("inverse_model",)}
+"""Heads that are a family's own, by family: the labeled bound is given the actions instead of inferring them."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,14 @@ class FinishedRun:
         knob: The knob's text, empty where there is none.
         seed: Its seed.
         config_hash: Hash of its settings.
-        shared_hash: Hash of the settings that all rows must share.
+        shared_hash: Hash of the settings that all runs must share.
         data_hash: Hash of its data's index.
         code_revision: Revision of the code that made it.
         metrics: Numbers by key.
         clips: Values of single clips: one line a position, one column a key.
         sources: Source of each position; episodes of a simulator have positions of their own (``lam.report.stats.jackknife``).
         declarations: Columns of the tables that its evaluations declare.
+        heads: Hashes of its heads and of the latent between them, which all rows of a bottleneck table must share.
     """
 
     path: Path
@@ -53,6 +57,7 @@ class FinishedRun:
     clips: pd.DataFrame
     sources: pd.Series[str]
     declarations: Declarations
+    heads: dict[str, str] = field(default_factory=dict)
 
 
 def read_runs(folder: Path) -> tuple[list[FinishedRun], list[str]]:
@@ -99,8 +104,9 @@ def _read_run(path: Path) -> FinishedRun:
                 "Values of clips must have the metric as their mean; validate the run again or rename them."
             )
     declarations = Declarations.read(path) or built_in_declarations(controllers=path.parent.name == "control")
+    heads = about.get("heads", {})  # earlier releases had none, and their other hashes differ from those of today
     about = {field: about[field] for field in fields}
-    return FinishedRun(path, **about, metrics=metrics, clips=clips, sources=sources, declarations=declarations)
+    return FinishedRun(path, **about, metrics=metrics, clips=clips, sources=sources, declarations=declarations, heads=heads)
 
 
 def _with_heads(run: FinishedRun) -> FinishedRun:
@@ -172,7 +178,7 @@ def _read_clips(path: Path) -> tuple[pd.DataFrame, pd.Series[str]]:
 
 def _check_same_data(runs: list[FinishedRun]) -> None:
     """Refuse runs on different data or with different settings around the bottleneck."""
-    first = runs[0]
+    first = next((run for run in runs if run.family not in OWN_HEADS), runs[0])
     for run in runs:
         if run.data_hash != first.data_hash:
             raise ValueError(
@@ -182,5 +188,12 @@ def _check_same_data(runs: list[FinishedRun]) -> None:
         if run.shared_hash != first.shared_hash:
             raise ValueError(
                 f"{run.path} and {first.path} differ in more than the bottleneck (settings {run.shared_hash} and "
-                f"{first.shared_hash}): steps, sizes, encoder or optimizer. Remove the older run, or make it again."
+                f"{first.shared_hash}): steps, encoder, distance or optimizer. Remove the older run, or make it again."
+            )
+        heads = [name for name in {**first.heads, **run.heads} if name not in OWN_HEADS.get(run.family, ())]
+        differ = [name for name in heads if run.heads.get(name) != first.heads.get(name)]
+        if differ:
+            raise ValueError(
+                f"{run.path} and {first.path} differ in more than the bottleneck: {', '.join(differ)}. Rows of one table share "
+                "heads; a published combination is a system (experiments/systems). Remove the older run, or make it again."
             )
