@@ -15,7 +15,7 @@ ROWS   ?= $(foreach f,$(FAMILIES) $(if $(LABELS),actions),$(if $(KNOB_$(f)),$(ad
 LABELS ?= $(or $(LABELS_$(SETTING)),$(LABELS_$(SERIES)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format table texture distractors policy transfer mixing report figures tensorboard clean
+.PHONY: help setup demo test test-slow lint format table matched systems texture distractors policy transfer mixing report figures tensorboard clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -58,6 +58,17 @@ table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$
 	$(if $(LABELS),$(BIN)/lam control sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=1;) \
 	$(if $(SIMULATED),$(BIN)/lam control oracle runs/$(SETTING) experiments/control/$(SETTING).yaml || failed=1;) \
 	$(MAKE) --no-print-directory report SETTING=$(SETTING) && exit $$failed
+
+# rows that have all seeds, those that were matched among them
+TRAINED = $(foreach f,$(filter-out none identity,$(FAMILIES)),$(patsubst runs/$(SETTING)/$f@%/seed$(lastword $(SEEDS)),$f:$(KNOB_$f)@%,$(wildcard runs/$(SETTING)/$f@*/seed$(lastword $(SEEDS)))))
+KNOBBED = $(foreach f,$(FAMILIES),$(if $(KNOB_$f),$f))
+matched: table  ## SETTING=demo SEEDS="0 1 2": table, then rows trained to LEVELS of gap closed, all families at each, and the report again
+	@$(BIN)/lam sweep $(SETTING) $(KNOBBED) --match $(LEVELS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
+	$(MAKE) --no-print-directory table SETTING=$(SETTING) SEEDS="$(SEEDS)" ROWS='none identity $$(TRAINED)' && exit $$failed
+
+SYSTEM_ROWS = $(foreach s,$(SYSTEMS),$(addprefix $s/,none identity $(ROWS_$s)))
+systems: setup $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(if $(AUTOENCODER_$(SETTING)),runs/autoencoder/$(SETTING)/seed0/encoder.safetensors)  ## SETTING=arm SEEDS="0 1 2": published systems with anchors under their own heads, beside the anchors of the setting
+	@$(MAKE) --no-print-directory table SETTING=$(SETTING) SEEDS="$(SEEDS)" ROWS='none identity $(SYSTEM_ROWS)'
 
 texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS each, and what changes along it: SEEDS="0 1 2"
 	@failed=0; for world in $(basename $(notdir $(wildcard experiments/worlds/$@-*.yaml))); do \

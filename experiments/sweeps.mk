@@ -81,3 +81,16 @@ LABELS_pusht := 1024
 
 # Settings whose encoder is an autoencoder of their own video, and how it is trained.
 AUTOENCODER_pusht := --model.dim 64 --model.width 24 --model.num_halvings 4 --trainer.max_steps 3000 --trainer.val_check_interval 3000
+
+# Shares of the gap that make matched trains families to.
+LEVELS := 0.5 0.75 0.9
+
+# Published systems (experiments/systems) and the rows of each; anchors are trained under its own heads.
+SYSTEMS       := lapa univla adaworld garrido rla lapo moto
+ROWS_lapa     := nsvq:num_codes@8
+ROWS_univla   := vq:num_codes@16
+ROWS_adaworld := noisy:beta@5e-2 noisy:beta@2e-4
+ROWS_garrido  := noisy:beta@5e-5 sparse:lambda_l1@0.05 vq:num_codes@16
+ROWS_rla      := residual:num_floats@2048 residual:num_floats@64
+ROWS_lapo     := vq:num_codes@64
+ROWS_moto     := vq:num_codes@128

@@ -36,7 +36,7 @@ COMMANDS = {
     "validate": Command("evaluate a trained model on its validation clips", "lam.runs.cli:main validate", WATCHERS),
     "test": Command("evaluate a trained model on other data", "lam.runs.cli:main test", WATCHERS),
     "predict": Command("write the latent actions of a set of shards to a file", "lam.runs.cli:main predict", WATCHERS),
-    "sweep": Command("make the rows of a table that are missing or stale", "lam.runs.sweep:main", WATCHERS),
+    "sweep": Command("make the rows of a table that are missing or stale", "lam.runs.sweep.command:main", WATCHERS),
     "external": Command("evaluate a model that was trained elsewhere", "lam.runs.external:main", WATCHERS),
     "control fit": Command("train heads between actions and latents", "lam.control.cli:main fit", WATCHERS),
     "control validate": Command("plan and act with trained heads", "lam.control.cli:main validate", WATCHERS),

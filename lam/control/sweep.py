@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lam.control.cli import ControlCLI, control_provenance
-from lam.runs.pool import StepProgress, work
 from lam.runs.provenance import read_provenance
 from lam.runs.results import timing_summary
-from lam.runs.sweep import QUIET, NeededCLI, RunSpec, RunStatus, rows_of, rows_parser
+from lam.runs.sweep.command import rows_of, rows_parser
+from lam.runs.sweep.pool import StepProgress, work
+from lam.runs.sweep.rows import QUIET, NeededCLI, RunSpec, RunStatus
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from lam.evals.base import Evaluation
 from lam.runs.cli import run as run_world
 from lam.runs.errors import SettingsError
 from lam.runs.load import load_run
-from lam.runs.sweep import RunSpec
+from lam.runs.sweep.rows import RunSpec
 from lam.runs.upgrade import upgrade
 from tests.tiny import EXPERIMENTS, arguments, make_world
 

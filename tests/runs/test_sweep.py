@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lam.runs.pool import work
-from lam.runs.sweep import RunSpec, train_row
+from lam.runs.sweep.pool import work
+from lam.runs.sweep.rows import RunSpec, train_row
 from tests.tiny import EXPERIMENTS, KillAtStep3, KilledError, arguments, make_world
 
 STEPS = 3
@@ -89,7 +89,7 @@ def test_a_killed_row_goes_on_from_its_checkpoint(shards, tmp_path, monkeypatch)
 
     (folder / "run.json").unlink()
     (folder / "checkpoints" / "last.ckpt").unlink()
-    monkeypatch.setattr("lam.runs.sweep.StepProgress", KillAtStep3)
+    monkeypatch.setattr("lam.runs.sweep.rows.StepProgress", KillAtStep3)
     with pytest.raises(KilledError):
         train_row(row, settings)
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3

@@ -1,29 +1,22 @@
-"""Rows of a table: train and validate what is missing or stale, skip what is done.
+"""A row of a table: trained and validated where it is missing or stale, skipped where it is done.
 
-``lam sweep SETTING noisy:beta@1e-4 vq:num_codes@16 none --seeds 0 1`` is what ``make table`` runs.
 Starting a process costs seconds, so rows share a few; each row is still exactly what ``lam fit`` and ``lam validate`` would do.
 """
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import os
 import shutil
-import sys
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lam.data.mixture import open_index
 from lam.runs.base import RunCLI
 from lam.runs.cli import LamCLI, run
-from lam.runs.configs import read_yaml
-from lam.runs.errors import SettingsError
-from lam.runs.pool import StepProgress, work
 from lam.runs.provenance import Provenance, read_provenance, renew_hashes
 from lam.runs.results import timing_summary
+from lam.runs.sweep.pool import StepProgress
 
 QUIET: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
 """Defaults of trainers that work side by side."""
@@ -71,6 +64,8 @@ class RunSpec:
         knob: The argument of the bottleneck that is set; empty where none is.
         value: Its value as text.
         seed: Seed of weights, order of data and noise.
+        system: A file experiments/systems/SYSTEM.yaml whose heads the row has; empty for those of the setting.
+        folder: Folder below that of the setting or system that holds the run apart from the rows of a table.
     """
 
     setting: str
@@ -78,25 +73,30 @@ class RunSpec:
     knob: str
     value: str
     seed: int
+    system: str = ""
+    folder: str = ""
 
     @classmethod
     def parse(cls, setting: str, text: str, seed: int) -> RunSpec:
-        """Read ``family`` or ``family:knob@value``."""
+        """Read ``family`` or ``family:knob@value``, of a system ``system/...``."""
         head, _, value = text.partition("@")
-        family, _, knob = head.partition(":")
+        head, _, knob = head.partition(":")
+        system, _, family = head.rpartition("/")
         if bool(knob) != bool(value):
             raise ValueError(f"A row is written family or family:knob@value, for example noisy:beta@1e-4, not {text!r}.")
-        return cls(setting, family, knob, value, seed)
+        return cls(setting, family, knob, value, seed, system)
 
     @property
     def name(self) -> str:
         """Name of the run under runs/."""
-        return f"{self.setting}/{self.family}" + (f"@{self.value}" if self.value else "")
+        parts = [self.setting, *(["systems", self.system] if self.system else []), *([self.folder] if self.folder else [])]
+        return "/".join([*parts, self.family + (f"@{self.value}" if self.value else "")])
 
     def arguments(self, *extra: str) -> list[str]:
         """Return what one would type after ``lam fit``."""
         series = "" if Path(f"experiments/{self.setting}.yaml").exists() else self.setting.partition("-")[0]
-        configs = [series or self.setting, f"bottlenecks/{self.family}"]
+        systems = [f"systems/{self.system}"] if self.system else []
+        configs = [series or self.setting, *systems, f"bottlenecks/{self.family}"]
         arguments = [f"--config=experiments/{config}.yaml" for config in configs]
         if series:
             arguments.append(f"--data.shards=shards/{self.setting}")
@@ -126,71 +126,34 @@ class SweepCLI(NeededCLI, LamCLI):
         super().before_instantiate_classes()
 
 
-def train_row(row: RunSpec, extra: tuple[str, ...] = ()) -> str:
-    """Make one row, as far as it is not made yet, and return what was done."""
+class MadeRow(NamedTuple):
+    """A row that is there now.
+
+    Attributes:
+        folder: Its folder.
+        status: What was to do before.
+        done: What was done, in words.
+    """
+
+    folder: Path
+    status: RunStatus
+    done: str
+
+
+def make_row(row: RunSpec, extra: tuple[str, ...] = ()) -> MadeRow:
+    """Make one row, as far as it is not made yet."""
     made = SweepCLI(["fit", *row.arguments(*extra)], callbacks=[StepProgress()], **QUIET)
+    folder = made.run_directory
     if made.status is RunStatus.FINISHED:
-        return "up to date"
+        return MadeRow(folder, made.status, "up to date")
     if made.status is RunStatus.TO_TRAIN:
         made.trainer.validate(made.model, datamodule=made.datamodule, verbose=False)
         made.after_validate()
-        return f"trained. {timing_summary(made.trainer)}"
-    checkpoint = made.run_directory / made.result
-    cli = run(["validate", *row.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **QUIET)
-    return f"validated again. {timing_summary(cli.trainer)}"
+        return MadeRow(folder, made.status, f"trained. {timing_summary(made.trainer)}")
+    cli = run(["validate", *row.arguments(*extra), f"--ckpt_path={folder / made.result}", "--verbose=false"], **QUIET)
+    return MadeRow(folder, made.status, f"validated again. {timing_summary(cli.trainer)}")
 
 
-def rows_parser(command: str, description: str, example: str) -> argparse.ArgumentParser:
-    """Return a parser of which rows of a setting, with which seeds, and how many side by side."""
-    parser = argparse.ArgumentParser(
-        prog=command,
-        description=description,
-        epilog=f"Example: {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("setting", help="a file experiments/SETTING.yaml, or SERIES-WORLD of a series of worlds")
-    parser.add_argument("rows", nargs="+", help="family, or family:knob@value")
-    parser.add_argument("--jobs", type=int, default=1, help="rows made side by side, each with its share of the cores")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of weights, order of data and noise")
-    return parser
-
-
-def rows_of(options: argparse.Namespace) -> list[RunSpec]:
-    """Return the rows that were asked for.
-
-    Raises:
-        SettingsError: There is no such setting or family.
-    """
-    rows = [RunSpec.parse(options.setting, text, seed) for seed in options.seeds for text in options.rows]
-    settings = [path.stem for path in sorted(Path("experiments").glob("*.yaml")) if "shards" in read_yaml(path).get("data", {})]
-    if not {options.setting, options.setting.partition("-")[0]} & set(settings):
-        raise SettingsError(_not_there("setting", "experiments", options.setting, settings))
-    families = [path.stem for path in sorted(Path("experiments/bottlenecks").glob("*.yaml"))]
-    for row in rows:
-        if row.family not in families:
-            raise SettingsError(_not_there("family", "experiments/bottlenecks", row.family, families))
-    return rows
-
-
-def _not_there(kind: str, folder: str, name: str, there: list[str]) -> str:
-    """Return what to say of a file that does not exist, with those that do."""
-    if not there:
-        return f"No {kind} in {folder}, seen from {Path.cwd()}. lam init writes a copy of the settings there."
-    near = difflib.get_close_matches(name, there, 1)
-    guess = f" Did you mean {near[0]}?" if near else ""
-    return f"No {kind} {name}: there is no {folder}/{name}.yaml.{guess} There are: {', '.join(there)}."
-
-
-def main(arguments: list[str]) -> None:
-    """Read rows and make those that are missing or stale.
-
-    Args:
-        arguments: What is typed after ``lam sweep``.
-    """
-    parser = rows_parser("lam sweep", str(__doc__), "lam sweep demo none noisy:beta@1e-3 vq:num_codes@16 --seeds 0 1 --jobs 2")
-    options, extra = parser.parse_known_args(arguments)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise SettingsError("Rows are made side by side with --jobs; under torchrun or SLURM start each row with lam fit.")
-    failed = work(rows_of(options), tuple(extra), options.jobs, train_row)
-    if failed:
-        sys.exit("lam: error: failed rows, left out of the table: " + ", ".join(f"{r.name} seed {r.seed}" for r in failed))
+def train_row(row: RunSpec, extra: tuple[str, ...] = ()) -> str:
+    """Make one row, as far as it is not made yet, and return what was done."""
+    return make_row(row, extra).done
