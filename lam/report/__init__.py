@@ -37,9 +37,11 @@ def report(folder: Path, only_figures: bool = False) -> Report:
     from lam.report.page import write_page
     from lam.report.stats.rows import Comparison
     from lam.report.stats.runs import read_runs
+    from lam.report.stats.systems import read_systems
     from lam.report.tables.control import control_text, write_control
     from lam.report.tables.main import main_text, write_csv, write_markdown
     from lam.report.tables.matched import match_all, matched_text, write_matched_csv, write_matched_markdown
+    from lam.report.tables.systems import systems_text, write_systems
 
     comparison = Comparison(*read_runs(folder))
     target = folder / "report"
@@ -48,13 +50,15 @@ def report(folder: Path, only_figures: bool = False) -> Report:
     if only_figures:
         return Report("", figures)
     matched = match_all(comparison)
+    systems = read_systems(folder, comparison)
     tables = [
         write_csv(target / "table.csv", comparison),
         write_markdown(target / "table.md", comparison, figures),
         write_matched_csv(target / "matched.csv", matched),
         write_matched_markdown(target / "matched.md", comparison, matched),
         *write_control(target, comparison),
-        write_page(target / "report.html", comparison, matched, figures),
+        *write_systems(target, systems),
+        write_page(target / "report.html", comparison, matched, systems, figures),
     ]
-    texts = [main_text(comparison), matched_text(comparison, matched), control_text(comparison)]
+    texts = [main_text(comparison), matched_text(comparison, matched), control_text(comparison), systems_text(systems)]
     return Report("\n\n".join(text for text in texts if text), [*tables, *figures])

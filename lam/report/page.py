@@ -13,12 +13,15 @@ from lam.report.figures.catalogue import FIGURES
 from lam.report.pictures import pick_control_pictures, pick_pictures
 from lam.report.stats.control import main_label_budget
 from lam.report.stats.rows import Comparison
+from lam.report.stats.systems import Systems
 from lam.report.tables.control import EXPECTED, control_grid, control_guide, control_notes
 from lam.report.tables.main import guide, main_grid, notes, provenance
 from lam.report.tables.matched import GUIDE, NOTHING, TITLES, Matched, matched_grids
 from lam.report.tables.published import published_control_grid
 from lam.report.tables.ranks import rank_grid, rank_sentence, rank_table
 from lam.report.tables.summary import read_family
+from lam.report.tables.systems import TITLE as SYSTEMS_TITLE
+from lam.report.tables.systems import systems_grid, systems_guide, systems_notes
 from lam.report.tables.usefulness import GUIDE as FORETOLD
 from lam.report.tables.usefulness import usefulness, usefulness_grid
 
@@ -54,13 +57,14 @@ dt { font-weight: 600 } dd { margin: 0 0 .4rem 1rem }
 """
 
 
-def write_page(path: Path, comparison: Comparison, matched: Matched, figures: list[Path]) -> Path:
+def write_page(path: Path, comparison: Comparison, matched: Matched, systems: Systems | None, figures: list[Path]) -> Path:
     """Write the page; links to settings are relative to it."""
     title = f"Latent actions compared: {comparison.runs[0].setting}"
     sections = {
         "Table": _table(comparison),
         "At matched capacity": _matched(comparison, matched),
         "Acting": _control(comparison),
+        SYSTEMS_TITLE: _systems(systems),
         "Figures": _figures(figures),
         "Pictures": _pictures(comparison),
         "Family by family": _families(comparison, matched),
@@ -115,6 +119,14 @@ def _control(comparison: Comparison) -> str:
         parts += [usefulness_grid(foretold).html("What each metric foretells"), _paragraphs(FORETOLD)]
     published = published_control_grid().html("Published, other data")
     return "".join([*parts, _paragraphs(EXPECTED), published, _paragraphs(control_guide(comparison))])
+
+
+def _systems(systems: Systems | None) -> str:
+    """Return the table of published systems; empty where there are none."""
+    if systems is None:
+        return ""
+    warnings = "".join(f'<p class="note">{_inline(note)}</p>' for note in systems_notes(systems))
+    return warnings + systems_grid(systems).html(SYSTEMS_TITLE) + _paragraphs(systems_guide(systems))
 
 
 def _figures(figures: list[Path]) -> str:

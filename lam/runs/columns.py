@@ -15,6 +15,9 @@ FILE = "columns.json"
 LABELS = "{labels}"
 """Stands in a key for the label budget, in clips, that controllers learned from."""
 
+PARAMETERS = "model/parameters/"
+"""Begins the keys under which a run says how many parameters its model has."""
+
 MAIN, CONTROL = "main", "control"
 """Tables that a column can be in: the wide one of all rows (``table.md``), the one of acting with latents (``control.md``)."""
 

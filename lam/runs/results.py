@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from lam.models.base import WorldModel
-from lam.runs.columns import Declaring, declared
+from lam.runs.columns import PARAMETERS, Declaring, declared
 from lam.runs.provenance import Provenance, write_json
 
 SHOWN = (
@@ -48,9 +48,9 @@ def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance, fin
     """
     if not trainer.is_global_zero:
         return
-    metrics = write_metrics(folder / "metrics.json", trainer)
     model = trainer.lightning_module
     assert isinstance(model, WorldModel)
+    metrics = write_numbers(folder / "metrics.json", _logged(trainer) | parameter_counts(model))
     write_evaluations(folder, _evaluations(trainer), model.val_clip_sources)
     if finished:
         provenance.write(folder / "run.json")
@@ -90,13 +90,26 @@ def source_warning(val_clip_sources: dict[int, tuple[str, str]]) -> list[str]:
 
 def write_metrics(path: Path, trainer: pl.Trainer) -> dict[str, float]:
     """Write the metrics that the last pass logged, by key, and return them."""
-    return write_numbers(path, {key: value.item() for key, value in trainer.callback_metrics.items()})
+    return write_numbers(path, _logged(trainer))
+
+
+def parameter_counts(model: WorldModel) -> dict[str, float]:
+    """Return how many parameters a model has without its encoder: those of its bottleneck, and all others, its heads."""
+    bottleneck = sum(parameter.numel() for parameter in model.bottleneck.parameters())
+    encoder = sum(parameter.numel() for parameter in model.encoder.parameters())
+    heads = sum(parameter.numel() for parameter in model.parameters()) - encoder - bottleneck
+    return {f"{PARAMETERS}bottleneck": float(bottleneck), f"{PARAMETERS}heads": float(heads)}
 
 
 def write_numbers(path: Path, metrics: dict[str, float]) -> dict[str, float]:
     """Write metrics by key, and return them."""
     write_json(path, metrics)
     return metrics
+
+
+def _logged(trainer: pl.Trainer) -> dict[str, float]:
+    """Return the metrics that the last pass logged."""
+    return {key: value.item() for key, value in trainer.callback_metrics.items()}
 
 
 def _evaluations(trainer: pl.Trainer) -> list[Evaluated]:

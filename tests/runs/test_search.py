@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lam.runs.sweep.search import TOLERANCE, Knob, Step, Trial, nearest, next_step
+from lam.runs.sweep.search import TOLERANCE, Knob, NextTrial, Trial, nearest, next_trial
 
 WEIGHT, CODES = Knob("beta", integer=False), Knob("num_codes", integer=True)
 Response = Callable[[float], float | None]
@@ -16,12 +16,12 @@ Response = Callable[[float], float | None]
 
 def search(
     knob: Knob, response: Response, level: float, there: tuple[str, ...], start: str = "1", max_runs: int = 8
-) -> tuple[Step, list[str], list[Trial]]:
+) -> tuple[NextTrial, list[str], list[Trial]]:
     """Run the search; return its last step, the values that it tried, and all trials."""
     trials = [Trial(text, response(float(text))) for text in there]
     tried: list[str] = []
     while True:
-        step = next_step(knob, trials, level, start)
+        step = next_trial(knob, trials, level, start)
         if step.found or step.reason or len(tried) == max_runs:
             return step, tried, trials
         assert step.text not in [trial.text for trial in trials]
@@ -56,7 +56,7 @@ def test_a_sweep_that_brackets_the_level_needs_few_runs(level):
 
 def test_a_row_that_is_there_costs_nothing_and_the_nearest_counts():
     step, tried, _ = search(WEIGHT, {0.01: 0.48, 0.02: 0.51, 0.04: 0.2}.__getitem__, 0.5, ("0.01", "0.02", "0.04"))
-    assert step == Step("0.02", found=True) and tried == []
+    assert step == NextTrial("0.02", found=True) and tried == []
 
 
 def test_values_have_three_digits_or_are_integers():
@@ -78,7 +78,7 @@ def test_a_level_beyond_a_plateau_ends_the_search_early(there):
     step, tried, trials = search(CODES, lambda codes: 0.4 * codes / (codes + 30), 0.9, there)
     assert not step.found and "levels off at its loose end" in step.reason
     assert len(tried) <= 3 and nearest(trials, 0.9).gap < 0.41
-    assert next_step(CODES, trials, 0.95, "4").reason  # the next level costs no run
+    assert next_trial(CODES, trials, 0.95, "4").reason  # the next level costs no run
 
 
 def test_a_family_that_closes_the_same_at_any_value_ends_the_search():

@@ -20,7 +20,7 @@ from lam.runs.configs import read_yaml
 from lam.runs.errors import SettingsError
 from lam.runs.provenance import read_provenance
 from lam.runs.sweep.rows import RunSpec, make_row
-from lam.runs.sweep.search import TOLERANCE, Knob, Trial, nearest, next_step
+from lam.runs.sweep.search import TOLERANCE, Knob, Trial, nearest, next_trial
 
 ERROR = "eval/capacity/error_drawn"
 """Error with what passed the channel, from which the gap that a row closes is computed."""
@@ -209,7 +209,7 @@ def _match(
     """Train a family to one level; rows that are tried join the trials."""
     runs = 0
     while True:
-        step = next_step(knob, list(trials.values()), level, start)
+        step = next_trial(knob, list(trials.values()), level, start)
         if step.found:
             trials[float(step.text)] = found = _train_all(job, knob, step.text, gap, extra)
             said = "collapses with one of the seeds" if found.gap is None else f"closes {found.gap:.3f}"

@@ -56,7 +56,7 @@ class Trial(NamedTuple):
         return math.log(float(self.text))
 
 
-class Step(NamedTuple):
+class NextTrial(NamedTuple):
     """What to do next.
 
     Attributes:
@@ -70,7 +70,7 @@ class Step(NamedTuple):
     reason: str = ""
 
 
-def next_step(knob: Knob, trials: Sequence[Trial], level: float, start: str) -> Step:
+def next_trial(knob: Knob, trials: Sequence[Trial], level: float, start: str) -> NextTrial:
     """Return the value to try next, or the row that matches, or why there is none.
 
     Args:
@@ -80,19 +80,19 @@ def next_step(knob: Knob, trials: Sequence[Trial], level: float, start: str) -> 
         start: Value to begin with where there is no row.
     """
     if not trials:
-        return Step(start)
+        return NextTrial(start)
     ordered = sorted(trials, key=lambda trial: trial.place * _loosens(knob, trials))
     alive = [trial for trial in ordered if trial.gap is not None]
     best = nearest(trials, level)
     if best is not None and _distance(best, level) <= TOLERANCE:
-        return Step(best.text, found=True)
+        return NextTrial(best.text, found=True)
     brackets = _brackets(ordered, alive, level)
     for tight, loose in brackets:
         text = _between(knob, ordered, tight, loose, level)
         if text:
-            return Step(text)
+            return NextTrial(text)
     if brackets:
-        return Step(reason=f"{_said(brackets[0][0])}, {_said(brackets[0][1])}, and the knob has no value between them")
+        return NextTrial(reason=f"{_said(brackets[0][0])}, {_said(brackets[0][1])}, and the knob has no value between them")
     return _beyond(knob, ordered, alive, level)
 
 
@@ -141,7 +141,7 @@ def _between(knob: Knob, ordered: Sequence[Trial], tight: Trial, loose: Trial, l
     return next((text for text in texts if float(text) not in tried and low < float(text) < high), "")
 
 
-def _beyond(knob: Knob, ordered: Sequence[Trial], alive: Sequence[Trial], level: float) -> Step:
+def _beyond(knob: Knob, ordered: Sequence[Trial], alive: Sequence[Trial], level: float) -> NextTrial:
     """Return a value a factor beyond all rows, on the side where the level must be, or why going on is of no use."""
     looser = not alive or (alive[-1].gap or 0.0) < level
     end, outermost = (ordered[-1], alive[-1:]) if looser else (ordered[0], alive[:1])
@@ -149,14 +149,14 @@ def _beyond(knob: Knob, ordered: Sequence[Trial], alive: Sequence[Trial], level:
     if outermost:
         last = outermost[0]
         if looser and len(ordered) - 1 - ordered.index(last) > 1:
-            return Step(reason=f"{_said(last)}, and the rows beyond it collapse")
+            return NextTrial(reason=f"{_said(last)}, and the rows beyond it collapse")
         if flat := _plateau(knob, alive if looser else alive[::-1], lasting=looser):
-            return Step(reason=f"{_said(flat)}, {_said(last)}: it levels off at its {side} end")
+            return NextTrial(reason=f"{_said(flat)}, {_said(last)}: it levels off at its {side} end")
     grows = looser == (_loosens(knob, ordered) > 0)
     text = knob.text(float(end.text) * (knob.factor if grows else 1 / knob.factor))
     if float(text) == float(end.text) or float(text) <= 0:
-        return Step(reason=f"{_said(end)}, and the knob has no value beyond it")
-    return Step(text)
+        return NextTrial(reason=f"{_said(end)}, and the knob has no value beyond it")
+    return NextTrial(text)
 
 
 def _distance(trial: Trial, level: float) -> float:
