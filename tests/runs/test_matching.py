@@ -9,9 +9,10 @@ import pytest
 from lam.runs.errors import SettingsError
 from lam.runs.provenance import read_provenance
 from lam.runs.sweep.command import main
-from lam.runs.sweep.matching import ERROR, Gap, MatchJob, adopt, knob_of, match_family
+from lam.runs.sweep.knobs import Knob, knob_of
+from lam.runs.sweep.matching import ERROR, Gap, MatchJob, adopt, match_family
 from lam.runs.sweep.rows import MadeRow, RunSpec, RunStatus
-from lam.runs.sweep.search import TOLERANCE, Knob
+from lam.runs.sweep.search import TOLERANCE
 from tests.tiny import EXPERIMENTS, arguments, make_world
 
 NONE, IDENTITY = 0.9, 0.1

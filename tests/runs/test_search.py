@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lam.runs.sweep.search import TOLERANCE, Knob, NextTrial, Trial, nearest, next_trial
+from lam.runs.sweep.knobs import Knob
+from lam.runs.sweep.search import TOLERANCE, NextTrial, Trial, nearest, next_trial
 
 WEIGHT, CODES = Knob("beta", integer=False), Knob("num_codes", integer=True)
 Response = Callable[[float], float | None]

@@ -78,8 +78,8 @@ def read_systems(folder: Path, comparison: Comparison) -> Systems | None:
     anchors = [run for row in comparison.references.values() for run in row.runs.values()]
     first = comparison.runs[0]
     renamed = []
-    for name, rows in own.items():
-        for run in rows.runs:
+    for name, one in own.items():
+        for run in one.runs:
             if (run.data_hash, run.shared_hash) != (first.data_hash, first.shared_hash):
                 raise ValueError(
                     f"{run.path} and {first.path} differ in data, steps, encoder, distance or optimizer (data {run.data_hash} "
@@ -87,7 +87,7 @@ def read_systems(folder: Path, comparison: Comparison) -> Systems | None:
                 )
             renamed.append(replace(run, family=f"{name}/{run.family}"))
     shared = Comparison([*anchors, *renamed], [])
-    rows = [_row(shared, name, row) for name, comparison in own.items() for row in comparison.rows]
+    rows = [_row(shared, name, row) for name, one in own.items() for row in one.rows]
     return Systems(shared, own, rows)
 
 

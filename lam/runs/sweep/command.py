@@ -16,7 +16,8 @@ from pathlib import Path
 
 from lam.runs.configs import read_yaml
 from lam.runs.errors import SettingsError
-from lam.runs.sweep.matching import ANCHORS, MatchJob, knob_of, match_family
+from lam.runs.sweep.knobs import knob_of
+from lam.runs.sweep.matching import ANCHORS, MatchJob, match_family
 from lam.runs.sweep.pool import work
 from lam.runs.sweep.rows import RunSpec, train_row
 

@@ -6,21 +6,16 @@ search goes on from the rows that it finds in both places.
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_type_hints
 
-import lam.bottlenecks  # noqa: F401  so that its classes are known by their short names
-from lam.bottlenecks.base import Bottleneck
 from lam.runs.columns import Declarations
-from lam.runs.configs import read_yaml
 from lam.runs.errors import SettingsError
 from lam.runs.provenance import read_provenance
+from lam.runs.sweep.knobs import Knob, knob_of
 from lam.runs.sweep.rows import RunSpec, make_row
-from lam.runs.sweep.search import TOLERANCE, Knob, Trial, nearest, next_trial
+from lam.runs.sweep.search import TOLERANCE, Trial, nearest, next_trial
 
 ERROR = "eval/capacity/error_drawn"
 """Error with what passed the channel, from which the gap that a row closes is computed."""
@@ -78,40 +73,6 @@ def match_family(job: MatchJob, extra: tuple[str, ...] = ()) -> str:
     gap = Gap.of(job, extra)
     trials = gap.trials(job, knob)
     return "\n".join(["matched", *(_match(job, knob, start, gap, trials, level, extra) for level in job.levels)])
-
-
-def knob_of(family: str) -> tuple[Knob, str]:
-    """Return a family's knob and the value that its file, or else the class, gives it.
-
-    Raises:
-        SettingsError: It has none.
-    """
-    path = Path(f"experiments/bottlenecks/{family}.yaml")
-    given = read_yaml(path)["model"]["bottleneck"]
-    owner = bottleneck_class(given["class_path"])
-    name = owner.knob
-    if name is None:
-        raise SettingsError(f"{family} has no knob that could be matched. Leave it out: --match is for families with one.")
-    value = given.get("init_args", {}).get(name)
-    knob = Knob(name, integer=get_type_hints(owner.__init__)[name] is int)
-    if value is None:
-        value = inspect.signature(owner).parameters[name].default
-    return knob, knob.text(float(value))
-
-
-def bottleneck_class(class_path: str) -> type[Bottleneck]:
-    """Return the class that a file of settings names, in full or shortly where it has been imported."""
-    module, _, name = class_path.rpartition(".")
-    if module:
-        owner: type[Bottleneck] = getattr(importlib.import_module(module), name)
-        return owner
-    known, found = [Bottleneck], None
-    while known and found is None:
-        known = [sub for one in known for sub in one.__subclasses__()]
-        found = next((one for one in known if one.__name__ == name), None)
-    if found is None:
-        raise SettingsError(f"No bottleneck is named {class_path}. Name its class in full: my_module.{class_path}.")
-    return found
 
 
 @dataclass(frozen=True)

@@ -9,34 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from lam.runs.sweep.knobs import Knob
+
 TOLERANCE = 0.03
 """Farthest that a row may lie from the level that it stands for, in shares of the gap."""
-
-
-@dataclass(frozen=True)
-class Knob:
-    """The argument of a bottleneck that sets its capacity.
-
-    Attributes:
-        name: Name of the argument.
-        integer: Whether its values are integers: numbers of codes, levels, quantizers. Others are weights.
-    """
-
-    name: str
-    integer: bool
-
-    @property
-    def factor(self) -> float:
-        """How far a step beyond all rows goes."""
-        return 2.0 if self.integer else 4.0
-
-    def text(self, value: float) -> str:
-        """Write a value: an integer, or three significant digits."""
-        return str(round(value)) if self.integer else f"{value:.3g}"
 
 
 class Trial(NamedTuple):
