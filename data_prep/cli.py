@@ -45,6 +45,7 @@ COMMANDS = {
     "sim": Entry("data_prep.sim:sim", "record episodes of a public simulator", "ENV OUT"),
     "shards": Entry("data_prep.pipeline.convert:convert", "store shards otherwise: mp4 or packed JPEG", "SRC OUT"),
     "features": Entry("data_prep.pipeline.cache_features:features", "run a frozen encoder once, store its states", "SRC OUT"),
+    "manifest": Entry("data_prep.pipeline.manifest:manifest", "write which sets a folder holds, with one hash", "ROOT OUT"),
     "show": Entry("data_prep.page.show:show", "make a page with what a model will see", "SHARDS"),
 }
 INSPECT = Entry("", "look at a source before anything is written", "SOURCE SRC")

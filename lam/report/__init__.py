@@ -5,6 +5,7 @@ Nothing here needs a model: neither torch nor Lightning is imported, only what r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,16 +22,17 @@ class Report(NamedTuple):
     files: list[Path]
 
 
-def report(folder: Path, only_figures: bool = False) -> Report:
+def report(folder: Path, only_figures: bool = False, cards: Sequence[Path] = ()) -> Report:
     """Read every finished run of a setting and write its tables, figures and page to ``<folder>/report``.
 
     Args:
         folder: ``runs/<setting>``, with runs in ``<family>[@<knob>]/seed<k>``.
         only_figures: Leave tables and page as they are.
+        cards: Result cards of others, beside those in ``<folder>/cards``.
 
     Raises:
         FileNotFoundError: There is no finished run.
-        ValueError: Runs cannot be compared, or a file cannot be understood.
+        ValueError: Runs cannot be compared, a card is of other data, or a file cannot be understood.
     """
     # here, because ``lam --help`` shall not wait for pandas and matplotlib
     from lam.report.figures.catalogue import write_figures
@@ -41,9 +43,11 @@ def report(folder: Path, only_figures: bool = False) -> Report:
     from lam.report.tables.control import control_text, write_control
     from lam.report.tables.main import main_text, write_csv, write_markdown
     from lam.report.tables.matched import match_all, matched_text, write_matched_csv, write_matched_markdown
+    from lam.report.tables.submitted import read_cards, write_submitted
     from lam.report.tables.systems import systems_text, write_systems
 
     comparison = Comparison(*read_runs(folder))
+    sent = read_cards([*sorted((folder / "cards").glob("*.json")), *cards], comparison)
     target = folder / "report"
     target.mkdir(exist_ok=True)
     figures = write_figures(target, comparison)
@@ -60,5 +64,7 @@ def report(folder: Path, only_figures: bool = False) -> Report:
         *write_systems(target, systems),
         write_page(target / "report.html", comparison, matched, systems, figures),
     ]
+    if sent:
+        tables.append(write_submitted(target / "submitted.md", comparison, sent))
     texts = [main_text(comparison), matched_text(comparison, matched), control_text(comparison), systems_text(systems)]
     return Report("\n\n".join(text for text in texts if text), [*tables, *figures])

@@ -30,9 +30,10 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="runs/<setting>")
     parser.add_argument("--figures", action="store_true", help="write the figures alone")
+    parser.add_argument("--cards", nargs="+", type=Path, default=[], help="result cards of others")
     options = parser.parse_args(arguments)
     for folder in options.folders:
-        made = report(folder, only_figures=options.figures)
+        made = report(folder, only_figures=options.figures, cards=options.cards)
         print(made.text, *(str(path) for path in made.files if path.suffix != ".svg"), sep="\n")
 
 

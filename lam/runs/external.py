@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lam.models.external import Adapter, ExternalModel
 from lam.runs.cli import LamCLI, filter_known_warnings, run
 from lam.runs.errors import SettingsError
-from lam.runs.results import write_results
+from lam.runs.results import write_card, write_results
 
 
 class ExternalCLI(LamCLI):
@@ -38,11 +38,12 @@ class ExternalCLI(LamCLI):
         self.model = ExternalModel(adapter, self.model.encoder, self.model.distance)
 
     def after_validate(self) -> None:
-        """Write the row and its settings."""
+        """Write the row, its settings and its result card."""
         write_results(self.run_directory, self.trainer, self.provenance(self.datamodule.index.digest), finished=True)
         if self.trainer.is_global_zero:
             text = self._parser(self.subcommand).dump(self.settings, skip_none=False)
             (self.run_directory / "config.yaml").write_text(text)
+            write_card(self.run_directory)
 
 
 def evaluate_external(setting: str, *arguments: str, folder: Path = Path("experiments"), **trainer_defaults: Any) -> LamCLI:

@@ -1,12 +1,15 @@
-"""The files of a run that tables are made from: metrics.json, clips.parquet, curves.json, columns.json and run.json."""
+"""The files of a run that tables are made from: metrics.json, clips.parquet, curves.json, columns.json, run.json; card.json."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import lightning.pytorch as pl
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lam.models.base import WorldModel
@@ -75,6 +78,52 @@ def timing_summary(trainer: pl.Trainer) -> str:
     seconds = {one.name: float(one.results.curves.get("seconds", 0.0)) for one in _evaluations(trainer)}
     slowest = sorted(seconds, key=lambda name: -seconds[name])
     return f"Evaluations took {sum(seconds.values()):.1f} s: " + ", ".join(f"{name} {seconds[name]:.1f}" for name in slowest)
+
+
+def write_card(folder: Path) -> None:
+    """Write card.json, which others can put beside their own rows: what a row is, what of, and its numbers with intervals.
+
+    Intervals are over sources, clips of one source taken together (cluster-robust). ``lam report FOLDER --cards`` reads it.
+
+    Args:
+        folder: The folder of a finished run.
+    """
+    import pandas as pd
+    import torch
+
+    import lam
+    from lam.data.manifest import hash_clips
+
+    about, metrics, columns = (json.loads((folder / f"{name}.json").read_text()) for name in ("run", "metrics", "columns"))
+    lines = pd.read_parquet(folder / "clips.parquet") if (folder / "clips.parquet").exists() else pd.DataFrame()
+    numbers: dict[str, dict[str, Any]] = {key: {"value": value} for key, value in metrics.items()}
+    for key, clips in lines.groupby("metric") if len(lines) else ():
+        numbers.get(str(key), {}).update(_over_sources(clips["value"].to_numpy(), clips["source"].to_numpy()))
+    sources = dict(zip(lines["position"].tolist(), lines["source"], strict=True)) if len(lines) else {}
+    card = {
+        "card": 1,
+        **{name: about[name] for name in ("setting", "family", "knob", "seed")},
+        "hashes": {name: about[f"{name}_hash"] for name in ("data", "shared", "config", "evaluation")}
+        | {"clips": hash_clips(sources)},
+        "versions": {"lam": lam.__version__, "torch": torch.__version__, "code": about["code_revision"]},
+        "metrics": numbers,
+        "columns": columns,
+    }
+    write_json(folder / "card.json", card)
+
+
+def _over_sources(values: NDArray[np.float64], sources: NDArray[np.object_]) -> dict[str, Any]:
+    """Return half the 95 % interval of a mean and of how many sources it is; no interval of one source."""
+    from scipy.special import stdtrit
+
+    _, member = np.unique(sources, return_inverse=True)
+    known = np.isfinite(values)
+    sums = np.bincount(member[known], values[known] - values[known].mean())
+    count = len(np.unique(member[known]))
+    if count < 2:
+        return {"sources": count}
+    error = np.sqrt(np.square(sums).sum() * count / (count - 1)) / known.sum()
+    return {"half": float(stdtrit(count - 1, 0.975) * error), "sources": count}
 
 
 def source_warning(val_clip_sources: dict[int, tuple[str, str]]) -> list[str]:

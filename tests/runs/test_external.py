@@ -152,8 +152,10 @@ def test_it_stands_in_the_table_beside_rows_that_were_trained(world, mean):
         cli = run(["fit", *arguments(shards, runs, family, f"tiny/{family}")])
         cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
         cli.after_validate()
-    lines = report(runs / "tiny").text.splitlines()
+    card = runs / "tiny" / "mean" / "seed0" / "card.json"
+    lines = report(runs / "tiny", cards=[card]).text.splitlines()
     assert {"none", "identity", "mean"} <= {line.split()[0] for line in lines if line.strip()}
+    assert "| mean " in (runs / "tiny" / "report" / "submitted.md").read_text()  # its card is of the same data and clips
 
 
 def test_it_does_not_overwrite_a_trained_row(world):

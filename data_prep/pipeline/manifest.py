@@ -1,0 +1,25 @@
+"""The command that writes the manifest of a folder of sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lam.data.manifest import make_manifest
+
+
+def manifest(root: Path, out: Path) -> int:
+    """Write which worlds, clips and splits lie in a folder of sets, as one JSON file with one hash, and print the hash.
+
+    Args:
+        root: Folder of the folders of shards.
+        out: The file.
+
+    Returns:
+        Exit code.
+    """
+    content = make_manifest(root)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    print(f"{out}: {len(content['worlds'])} sets, sha256 {content['sha256']}.")
+    return 0
