@@ -15,12 +15,16 @@ from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.runs.columns import Column, Flag
 
+SMALLEST_SPREAD = 0.01
+"""Standard deviation of a coordinate, as a share of z's root mean square, below which it counts as constant."""
+
 
 class Usage(Evaluation):
     """Measure how z varies, its L tokens joined to one vector a transition.
 
-    Keys: ``active_dimensions``, coordinates whose standard deviation exceeds a share of z's root mean square, z sampled from
-    its posterior where there is one, so that neither a small scale nor a posterior of noise misleads; ``effective_rank`` and
+    Keys: ``active_dimensions``, coordinates whose standard deviation exceeds a share of that of z, which is sampled from its
+    posterior where there is one, so that neither a small scale, nor a large constant part, nor a posterior of noise misleads,
+    and 1 % of z's root mean square; ``effective_rank`` and
     ``participation_ratio``; ``norm`` and ``std``, means over transitions and coordinates; ``collapsed``, 1 where z says
     nothing (no active dimension; for discrete latents a perplexity below 1.1). Discrete latents also: ``perplexity`` of
     whole code tuples; ``perplexity_code``, mean over the codes of a tuple; ``codes_used``, how many different tuples occurred,
@@ -76,7 +80,10 @@ class Usage(Evaluation):
             return Results()
         z = values["z"].flatten(0, 1)
         std = z.double().std(dim=0, correction=0)
-        threshold = self.threshold * values["square"].mean().sqrt().item()
+        mean = z.double().mean(dim=0).square().mean()
+        square = values["square"].mean()
+        spread = (square - mean).clamp_min(0).sqrt().item()
+        threshold = max(self.threshold * spread, SMALLEST_SPREAD * square.sqrt().item())
         metrics: dict[str, float] = {
             "active_dimensions": active_dimensions(z, threshold),
             "effective_rank": effective_rank(z),

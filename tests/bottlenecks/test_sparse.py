@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from lam.bottlenecks import Sparse
-from lam.bottlenecks.sparse import energy, energy_gradient, participation_ratio, vcm
+from lam.bottlenecks.sparse import Ramp, energy, energy_gradient, participation_ratio, vcm
+from lam.optimizers import warmup_cosine
 
 
 def printed_formula(z, lambda_l1, squared):
@@ -100,3 +102,47 @@ def test_prior_has_the_scale_of_latents(squared, lambda_l1):
     norm = bottleneck.sample_prior(64, torch.Generator().manual_seed(0)).flatten(1).square().sum(dim=1).mean()
     target = math.sqrt(128) if squared else 128
     assert 0.8 * target < norm < 2 * target
+
+
+def test_the_weight_rises_after_the_learning_rate_has():
+    ramp = Ramp()
+    assert [ramp.step(lr) for lr in (0.5, 1.0, *[1.0] * 4, *[0.5] * 6)] == [0, 0, *(i / 8 for i in range(1, 9)), 1, 1]
+    constant = Ramp()
+    assert [constant.step(0.1) for _ in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
+    resumed, going_on = Ramp(), Ramp()
+    for lr in (0.5, 1.0, 0.9):
+        going_on.step(lr)
+    resumed.load_state_dict(going_on.state_dict())
+    assert resumed.step(0.8) == going_on.step(0.8) == 2 / 8
+
+
+def perceptron(inputs, outputs):
+    return nn.Sequential(nn.Linear(inputs, 64), nn.GELU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, outputs))
+
+
+@pytest.mark.slow
+def test_a_strong_weight_does_not_make_all_latents_one():
+    """Three numbers move a state of 16. Charged from the start, all latents are one vector: error 1.0."""
+    torch.manual_seed(0)
+    mix = torch.linalg.qr(torch.randn(16, 3))[0].T * math.sqrt(16 / 3)
+    infer, predict, bottleneck = perceptron(32, 32), perceptron(48, 16), Sparse(32, 1, lambda_l1=1.0)
+    optimizer = torch.optim.AdamW([*infer.parameters(), *predict.parameters()], lr=3e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(400, 0.1))
+
+    def step(count):
+        before = torch.randn(count, 16)
+        after = before + torch.randn(count, 3) @ mix
+        out = bottleneck(infer(torch.cat([before, after], dim=1))[:, None, None])
+        change = predict(torch.cat([before, out.z[:, 0, 0]], dim=1))
+        return (before + change - after).square().mean(), out.loss
+
+    for _ in range(400):
+        optimizer.zero_grad()
+        sum(step(96)).backward()
+        optimizer.step()
+        bottleneck.on_optimizer_step(optimizer)
+        schedule.step()
+    assert bottleneck.charged == 1
+    bottleneck.eval()
+    with torch.no_grad():
+        assert step(2000)[0] < 0.3

@@ -46,6 +46,19 @@ def test_the_scale_of_a_latent_does_not_matter():
     assert small["collapsed"] == large["collapsed"] == 0
 
 
+def test_a_large_constant_part_does_not_hide_what_varies():
+    class Plain(ToyBottleneck):
+        def forward(self, z, sample=False, noise_keys=None):
+            return BottleneckOutput(z, z.new_zeros(()))
+
+    model, z = ToyModel(), 0.03 * torch.randn(200, 2, 4, generator=torch.Generator().manual_seed(0))
+    model.bottleneck = Plain(4, 1)
+    metrics = evaluate(Usage(), observed(z + 1.0), model=model).metrics
+    assert metrics["active_dimensions"] == 4
+    assert metrics["collapsed"] == 0
+    assert evaluate(Usage(), observed(0.1 * z + 1.0), model=model).metrics["collapsed"] == 1
+
+
 def test_a_posterior_that_is_all_noise_has_collapsed():
     """Means of size 0.001 under noise of 0.5: the drawn z says nothing."""
     assert usage(1e-3 * torch.randn(200, 2, 4)).metrics["collapsed"] == 1
