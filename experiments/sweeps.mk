@@ -1,6 +1,6 @@
 # Which knob a family turns and which values a table shows, loose to tight or small to large as the knob goes.
 # A new family: its name in FAMILIES, a KNOB_ line and a SWEEP_ line. SWEEP_<family>_<setting> narrows a setting's sweep.
-FAMILIES := none identity noisy sparse vq nsvq diveq fsq rvq residual
+FAMILIES := none identity noisy sparse vq nsvq diveq fsq rvq residual nested nested_rvq
 
 KNOB_noisy     := beta
 SWEEP_noisy    := 5e-3 1e-3 5e-4 1e-4 5e-5 1e-5 5e-6 1e-6
@@ -17,7 +17,13 @@ SWEEP_fsq      := 2 3 5 8
 KNOB_rvq       := num_quantizers
 SWEEP_rvq      := 1 2 4 8
 KNOB_residual  := num_floats
-SWEEP_residual := 2 8 64 2048
+# no wider than the latent, num_latents * latent_dim numbers
+SWEEP_residual := 2 8 32 128
+# one model for every smaller value too
+KNOB_nested    := num_floats
+SWEEP_nested   := 128
+KNOB_nested_rvq  := num_quantizers
+SWEEP_nested_rvq := 8
 
 # Two values each, tight and loose, for small models on two cores.
 SWEEP_noisy_demo    := 3e-2 1e-3
@@ -28,6 +34,8 @@ SWEEP_diveq_demo    := 4 32
 SWEEP_fsq_demo      := 3 8
 SWEEP_rvq_demo      := 1 3
 SWEEP_residual_demo := 1 8
+SWEEP_nested_demo := 8
+SWEEP_nested_rvq_demo := 3
 
 SWEEP_noisy_wild    := 1e-2 1e-3 1e-4
 SWEEP_sparse_wild   := 0.1 0.01
@@ -37,6 +45,8 @@ SWEEP_diveq_wild    := 8 64
 SWEEP_fsq_wild      := 3 8
 SWEEP_rvq_wild      := 1 4
 SWEEP_residual_wild := 4 32
+SWEEP_nested_wild := 32
+SWEEP_nested_rvq_wild := 4
 
 SWEEP_noisy_bridge    := 1e-2 1e-3
 SWEEP_sparse_bridge   := 0.1 0.01
@@ -46,6 +56,8 @@ SWEEP_diveq_bridge    := 4 32
 SWEEP_fsq_bridge      := 3 8
 SWEEP_rvq_bridge      := 1 3
 SWEEP_residual_bridge := 1 8
+SWEEP_nested_bridge := 8
+SWEEP_nested_rvq_bridge := 3
 
 # The study's settings and series: tight to loose.
 SWEEP_noisy_arm    := 1e-1 3e-2 1e-2 1e-3
@@ -56,6 +68,8 @@ SWEEP_diveq_arm    := 4 16 64 256
 SWEEP_fsq_arm      := 2 3 5 8
 SWEEP_rvq_arm      := 1 2 4
 SWEEP_residual_arm := 1 2 4 16
+SWEEP_nested_arm := 16
+SWEEP_nested_rvq_arm := 4
 STUDY := nav scene texture distractors policy transfer
 $(foreach s,$(STUDY),$(foreach f,$(FAMILIES),$(eval SWEEP_$f_$s := $(SWEEP_$f_arm))))
 # a moving camera is most of the change: sparsity of 0.2 still closes half of the gap
@@ -70,6 +84,8 @@ SWEEP_diveq_pusht    := 32
 SWEEP_fsq_pusht      := 3
 SWEEP_rvq_pusht      := 2
 SWEEP_residual_pusht := 2
+SWEEP_nested_pusht := 2
+SWEEP_nested_rvq_pusht := 2
 
 # Few rows for each world of a series (make distractors).
 SERIES_ROWS := none identity noisy:beta@1e-2 noisy:beta@1e-3 vq:num_codes@16

@@ -54,6 +54,9 @@ class Bottleneck(nn.Module, ABC):
     knob: ClassVar[str | None] = None
     """Name of the constructor argument that sets the capacity; None for the reference rows, which have nothing to sweep."""
 
+    has_prior: bool = True
+    """Whether ``sample_prior`` draws from a prior that latents are held to; else from N(0, I) for want of one."""
+
     def __init__(self, dim: int, num_latents: int) -> None:
         super().__init__()
         self.dim = dim
@@ -73,6 +76,14 @@ class Bottleneck(nn.Module, ABC):
     @abstractmethod
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
         """Draw n latents (n, L, A) from the prior, on the device of the bottleneck."""
+
+    def truncations(self, z: Tensor) -> dict[int, BottleneckOutput]:
+        """Limit latents (B, T-1, L, A) further, in eval mode, to shorter lengths that the bottleneck was trained for too.
+
+        Returns:
+            The output of each length, in parts of a latent, by ascending length; nothing where a latent has but one.
+        """
+        return {}
 
     def on_optimizer_step(self, optimizer: Optimizer) -> None:
         """Reset dead codes and update statistics after each optimizer step.

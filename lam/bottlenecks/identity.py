@@ -12,6 +12,7 @@ from lam.bottlenecks.base import Bottleneck, BottleneckOutput, draw_normal
 class Identity(Bottleneck):
     """Passes latents on as they are, at no cost and with no knob; only their width limits them."""
 
+    has_prior = False
     origin: Tensor
 
     def __init__(self, dim: int, num_latents: int) -> None:

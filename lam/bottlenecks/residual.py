@@ -17,15 +17,19 @@ class Residual(Bottleneck):
     Args:
         dim: Width A of a latent token.
         num_latents: Latent tokens L of a transition.
-        num_floats: Numbers that pass. Capacity knob: larger passes more, up to L A. Published: 32 tokens of 64, 2048 in all.
+        num_floats: Numbers that pass. Capacity knob: larger passes more, up to L A, its rank. Published: 2048, 32 tokens of 64.
     """
 
     knob = "num_floats"
+    has_prior = False
 
-    def __init__(self, dim: int, num_latents: int, num_floats: int = 64) -> None:
+    def __init__(self, dim: int, num_latents: int, num_floats: int = 16) -> None:
         super().__init__(dim, num_latents)
-        if num_floats < 1:
-            raise ValueError(f"num_floats is {num_floats}, expected 1 or more; for no latent at all use the none bottleneck.")
+        if not 1 <= num_floats <= num_latents * dim:
+            raise ValueError(
+                f"num_floats is {num_floats}, expected 1 to {num_latents * dim}: no more numbers than num_latents * latent_dim "
+                "pass, however wide the passage. Raise those; for no latent at all use the none bottleneck."
+            )
         self.num_floats = num_floats
         self.narrow = nn.Linear(num_latents * dim, num_floats)
         self.widen = nn.Linear(num_floats, num_latents * dim)

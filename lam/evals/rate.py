@@ -8,6 +8,7 @@ prediction from the decoded z shows whether anything was lost.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -53,6 +54,10 @@ class Rate(Evaluation):
     the error has risen by so much of what z closes in this run alone (the error with the mean z minus the error); the report
     takes the gap between the reference rows instead. Left out where all clips come from one source.
 
+    A latent that one bottleneck was trained to cut to several lengths (``Bottleneck.truncations``) is coded at each of them, so
+    that its points are those of one model at every rate; their coders are called ``<coder>@<length>``. ``error@<length>`` is
+    the error of the coded clips with z cut and not coded, beside ``unquantized`` at full length.
+
     Bias: these are lengths of codes that work, so too high rather than too low. A component that counts costs up to 0.25 bit
     more than the rate-distortion function asks for; for being fitted on n transitions it costs another 0.07 (n = 250), 0.03
     (1000) or 0.02 (2000), for the chord between two points up to 0.02. A vector quantizer has no more than n / 4 codes.
@@ -93,7 +98,7 @@ class Rate(Evaluation):
     @override
     def reset(self) -> None:
         self.sample = ClipSample()
-        self.latents = ClipSample(self.max_clips)
+        self.latents = ClipSample(max(self.max_clips, self.num_clips))
 
     @override
     def observe(self, observation: Observation, model: WorldModel) -> None:
@@ -104,7 +109,12 @@ class Rate(Evaluation):
             if output.codes is not None:
                 values["codes"] = output.codes
         self.sample.add(clip.position, values)
-        self.latents.add(clip.position, {"z": output.z.float().flatten(2)})
+        latents = {"z": output.z.float().flatten(2)}
+        for length, shorter in model.bottleneck.truncations(observation.latent).items():
+            latents[f"z@{length}"] = shorter.z.float().flatten(2)
+            if shorter.codes is not None and shorter.rate_bits is not None:
+                latents |= {f"codes@{length}": shorter.codes, f"bits@{length}": shorter.rate_bits.double()}
+        self.latents.add(clip.position, latents)
 
     @override
     def compute(self, model: WorldModel) -> Results:
@@ -135,15 +145,14 @@ class Rate(Evaluation):
         if fit.all() or not fit.any():
             return
         known, new = (clips.take(_first_chosen(of, clips, most)) for of, most in ((fit, MAX_SENSITIVITY), (~fit, MAX_CODED)))
-        gradients = ClipPredictor(model, known, self.batch, self.autocast).gradients()
-        predictor = ClipPredictor(model, new, self.batch, self.autocast)
-        unquantized = predictor.error(predictor.clips.z)
-        z = latents[1]["z"][torch.isin(latents[0], for_fitting)].flatten(0, 1)
-        points = list(rate_error_points(predictor, z, gradients, unquantized))
-        position = predictor.clips.position
-        if "bits_coded" in results.clips:
-            coded, bits_coded = results.clips["bits_coded"]
-            points.append(RatePoint("code", bits_coded[torch.isin(coded, position)], unquantized))
+        coded = results.clips.get("bits_coded")
+        unquantized, points = self._points(model, known, new, latents[1]["z"][torch.isin(latents[0], for_fitting)], coded)
+        for length in truncations(latents[1]):
+            of_clips, shorter = self._points_of_truncation(model, known, new, latents, for_fitting, length)
+            results.clips[f"error@{length}"] = (new.position, of_clips)
+            results.metrics[f"error@{length}"] = of_clips.mean().item()
+            points += shorter
+        position = new.position
         results.clips["unquantized"] = (position, unquantized)
         for i, point in enumerate(points):
             results.clips |= {f"point/{i:02}/bits": (position, point.bits), f"point/{i:02}/error": (position, point.error)}
@@ -157,6 +166,54 @@ class Rate(Evaluation):
             needed = operational_bits(bits, errors, error + rise / 100 * (errors[0] - error))
             if not math.isnan(needed):
                 results.metrics[f"bits_own@{rise}"] = needed
+
+    def _points(
+        self, model: WorldModel, known: BufferedClips, new: BufferedClips, z: Tensor, coded: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, list[RatePoint]]:
+        """Measure rate-error points of one latent.
+
+        Args:
+            model: The model.
+            known: Clips that give the sensitivity.
+            new: Clips that are coded.
+            z: Latents that coders are fitted on, (n, T-1, L A).
+            coded: Positions and bits of clips coded by the latent's own codes, where it has some.
+
+        Returns:
+            The error of each coded clip with z as it is, and the points.
+        """
+        gradients = ClipPredictor(model, known, self.batch, self.autocast).gradients()
+        predictor = ClipPredictor(model, new, self.batch, self.autocast)
+        unquantized = predictor.error(new.z)
+        points = list(rate_error_points(predictor, z.flatten(0, 1), gradients, unquantized))
+        if coded is not None:
+            points.append(RatePoint("code", coded[1][torch.isin(coded[0], new.position)], unquantized))
+        return unquantized, points
+
+    def _points_of_truncation(
+        self,
+        model: WorldModel,
+        known: BufferedClips,
+        new: BufferedClips,
+        latents: tuple[Tensor, dict[str, Tensor]],
+        for_fitting: Tensor,
+        length: int,
+    ) -> tuple[Tensor, list[RatePoint]]:
+        """Measure the same of latents that are cut to a length."""
+        position, values = latents
+        z, fit = values[f"z@{length}"], torch.isin(position, for_fitting)
+        coded = None
+        if f"codes@{length}" in values:
+            bits = discrete_bits(position, values[f"codes@{length}"], values[f"bits@{length}"], fit)
+            coded = bits.clips["bits_coded"]
+        known, new = (replace(clips, z=z[torch.isin(position, clips.position)].view_as(clips.z)) for clips in (known, new))
+        error, points = self._points(model, known, new, z[fit], coded)
+        return error, [replace(point, coder=f"{point.coder}@{length}") for point in points]
+
+
+def truncations(latents: dict[str, Tensor]) -> list[int]:
+    """Return the lengths, ascending, that latents by name were cut to."""
+    return sorted(int(name.removeprefix("z@")) for name in latents if name.startswith("z@"))
 
 
 def _first_chosen(chosen: Tensor, clips: BufferedClips, transitions: int) -> Tensor:

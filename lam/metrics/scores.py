@@ -63,14 +63,25 @@ def cross_fitted_placements(first: Tensor, second: Tensor, first_fold: Tensor, s
         first_fold: Fold of each, (n,) bool.
         second_fold: Fold of each, (m,) bool.
     """
-    rows, of_first = torch.cat([first, second]), torch.arange(len(first) + len(second)) < len(first)
-    fold = torch.cat([first_fold, second_fold])
-    placed = torch.zeros(len(rows), dtype=torch.float64)
+    placed = torch.zeros(len(first), dtype=torch.float64)
     for test in (True, False):
-        scores = _classifier_scores(rows, of_first, (fold != test).nonzero()[:, 0])
-        here, there = of_first & (fold == test), ~of_first & (fold == test)
-        placed[here] = placements(scores[here], scores[there])
-    return placed[: len(first)]
+        placed[first_fold == test] = held_out_placements(first, second, first_fold == test, second_fold == test)
+    return placed
+
+
+def held_out_placements(first: Tensor, second: Tensor, first_test: Tensor, second_test: Tensor) -> Tensor:
+    """Compute placements of test rows of first among test rows of second, by a classifier fitted on the others.
+
+    Args:
+        first: Draws of one distribution, (n, d).
+        second: Draws of the other, (m, d).
+        first_test: Which of them are for testing, (n,) bool.
+        second_test: Which of them are for testing, (m,) bool.
+    """
+    rows, of_first = torch.cat([first, second]), torch.arange(len(first) + len(second)) < len(first)
+    test = torch.cat([first_test, second_test])
+    scores = _classifier_scores(rows, of_first, (~test).nonzero()[:, 0])
+    return placements(scores[of_first & test], scores[~of_first & test])
 
 
 def _classifier_scores(rows: Tensor, of_first: Tensor, fit: Tensor) -> Tensor:

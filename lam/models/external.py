@@ -59,6 +59,7 @@ class ExternalBottleneck(Bottleneck):
     def __init__(self, adapter: Adapter) -> None:
         super().__init__(adapter.latent_dim, 1)
         self.adapter = adapter
+        self.has_prior = type(adapter).sample_prior is not Adapter.sample_prior
 
     @override
     def forward(self, z: Tensor, sample: bool = False, noise_keys: Tensor | None = None) -> BottleneckOutput:

@@ -10,12 +10,12 @@ import torch
 from torch.optim import Adam
 
 import lam.bottlenecks
-from lam.bottlenecks import NSVQ, DiVeQ, Noisy, NoLatent
+from lam.bottlenecks import NSVQ, DiVeQ, Nested, NestedRVQ, Noisy, NoLatent
 from lam.bottlenecks.base import Bottleneck
 
 CATALOGUE = [getattr(lam.bottlenecks, name) for name in lam.bottlenecks.__all__]
 SHAPE = (6, 2, 2, 16)  # (B, T-1, L, A)
-DISCRETE = {"VQ", "NSVQ", "DiVeQ", "FSQ", "RVQ"}
+DISCRETE = {"VQ", "NSVQ", "DiVeQ", "FSQ", "RVQ", "NestedRVQ"}
 
 
 @pytest.fixture(params=CATALOGUE, ids=lambda cls: cls.__name__)
@@ -157,7 +157,7 @@ def test_noise_belongs_to_the_clip(bottleneck, z):
     whole = bottleneck(z, noise_keys=keys).z
     flipped = bottleneck(z.flip(0), noise_keys=keys.flip(0)).z.flip(0)
     torch.testing.assert_close(whole, flipped)
-    noisy = isinstance(bottleneck, Noisy | NSVQ | DiVeQ)
+    noisy = isinstance(bottleneck, Noisy | NSVQ | DiVeQ | Nested | NestedRVQ)
     assert torch.equal(bottleneck(z).z, bottleneck(z).z) != noisy
 
 
@@ -196,6 +196,10 @@ def test_compiled_gives_the_same_numbers(bottleneck, z, training):
         ("Sparse", {"lambda_l1": 0.0}),
         ("Sparse", {"lambda_l1": 5.0}),
         ("Residual", {"num_floats": 0}),
+        ("Residual", {"num_floats": 33}),  # L A is 32: the 33rd could add nothing
+        ("Nested", {"num_floats": 0}),
+        ("Nested", {"num_floats": 33}),
+        ("NestedRVQ", {"num_quantizers": 0}),
     ],
 )
 def test_arguments_out_of_range_say_so_in_one_line(cls, arguments):

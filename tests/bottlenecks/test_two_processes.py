@@ -10,7 +10,7 @@ from lam.distributed import rank, world_size
 from tests.processes import run_processes
 
 CLIPS, STEPS = 16, 21  # resets after steps 1 to 10 and 20
-NAMES = ["VQ", "NSVQ", "DiVeQ", "RVQ", "FSQ", "Sparse", "Noisy"]
+NAMES = ["VQ", "NSVQ", "DiVeQ", "RVQ", "FSQ", "Sparse", "Noisy", "Nested", "NestedRVQ"]
 ACCUMULATING = ["VQ", "RVQ", "FSQ", "Sparse"]
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from lam.bottlenecks import Nested, NestedRVQ
 from lam.evals import Rate
 from tests.evals.toy import ToyModel, evaluate, observed
 from tests.metrics.gaussian import gaussian_rate
@@ -160,3 +161,42 @@ def test_half_precision_and_inference_mode_are_no_obstacle():
         return own(evaluate(rate, observed(z, states=states), model=Learned(decoder.weight.detach().T.clone())))
 
     assert found(half=True) == pytest.approx(found(half=False), rel=0.02)
+
+
+def test_a_nested_latent_is_coded_at_every_length():
+    """Numbers of variance 1 to 1/16, of which the first few pass: the error left over is the sum of the other variances."""
+    std = torch.tensor([1.0, 0.5, 0.25, 0.25])
+    z = normal(1000, 2, 4) * std
+    model = Linear(torch.eye(4))
+    model.bottleneck = Nested(4, 1, num_floats=4).eval()
+    states = torch.cat([torch.zeros(1000, 1, 4), z.cumsum(dim=1)], dim=1)[:, :, None]
+    results = evaluate(Rate(num_clips=1000, max_clips=1000), observed(z, states=states), model=model)
+    left = z[results.clips["unquantized"][0]].square().mean(dim=(0, 1)).double()
+    for length in (1, 2, 3):
+        assert results.metrics[f"error@{length}"] == pytest.approx(left[length:].sum().item(), rel=1e-4)
+    assert results.clips["unquantized"][1].mean().item() == pytest.approx(0, abs=1e-9)
+    coders = {point["coder"] for point in results.curves["points"]}
+    assert coders == {f"{coder}{cut}" for coder in ("mean", "scalar", "vector") for cut in ("", "@1", "@2", "@3")}
+    for length in (1, 2, 3):  # no code of a truncated latent errs less than the truncated latent, beyond what chance fits
+        errors = [point["error"] for point in results.curves["points"] if point["coder"].endswith(f"@{length}")]
+        assert min(errors) > 0.99 * results.metrics[f"error@{length}"]
+        assert min(errors) < 1.1 * results.metrics[f"error@{length}"]
+    assert len(results.clips) == 1 + 3 + 2 * len(results.curves["points"])
+
+
+def test_nested_codes_cost_fewer_bits_at_shorter_lengths():
+    torch.manual_seed(0)
+    bottleneck = NestedRVQ(4, 1, num_quantizers=3, num_codes=4).eval()
+    z = normal(400, 2, 4, seed=4)
+    output = bottleneck(z[:, :, None])
+    model = Linear(torch.eye(4))
+    model.bottleneck = bottleneck
+    change = output.z.detach()[:, :, 0]
+    states = torch.cat([torch.zeros(400, 1, 4), change.cumsum(dim=1)], dim=1)[:, :, None]
+    observation = observed(change, states=states, codes=output.codes, bits=6.0)
+    observation.latent = z[:, :, None]
+    results = evaluate(Rate(num_clips=400, max_clips=400), observation, model=model)
+    codes = {point["coder"]: point for point in results.curves["points"] if point["coder"].startswith("code")}
+    assert codes["code@1"]["bits"] < codes["code@2"]["bits"] < codes["code"]["bits"] <= 6
+    assert codes["code@1"]["error"] > codes["code@2"]["error"] > codes["code"]["error"]
+    assert codes["code@2"]["error"] == pytest.approx(results.metrics["error@2"])
