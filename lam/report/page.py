@@ -42,6 +42,7 @@ table { border-collapse: collapse; font-size: .83rem; font-variant-numeric: tabu
 caption { text-align: left; padding: .4rem .6rem; font-weight: 600; white-space: normal }
 th, td { padding: .22rem .6rem; text-align: left; border-top: 1px solid #e4e4e4 }
 thead th { background: #f3f3f3; vertical-align: bottom; white-space: normal; min-width: 4.5rem }
+thead th.doubt { color: #b00020 }
 tbody th { font-weight: 500 }
 tr.first > * { border-top: 1px solid #999 }
 td.no { color: #6b6b6b }

@@ -39,6 +39,8 @@ class Column:
         matched: Whether rows are compared by it at matched capacity: ``no``, ``too``, or ``only``, where the wide table marks
             no best row, as latents that say nothing would win.
         most: Columns at most where the key has a ``*``.
+        doubt: Key of a number, with a ``*`` as in the column's own, that is 1 where the column is not to be trusted: where any
+            run has it the heading is marked.
     """
 
     key: str
@@ -51,6 +53,7 @@ class Column:
     brief: bool = False
     matched: Literal["no", "too", "only"] = "no"
     most: int = 6
+    doubt: str = ""
 
     def __post_init__(self) -> None:
         if "*" in self.key[:-1]:
@@ -58,7 +61,8 @@ class Column:
 
     def of(self, name: str) -> Column:
         """Return the column of one of the factors or horizons that ``*`` stands for."""
-        return replace(self, key=self.key.removesuffix("*") + name, heading=self.heading.replace("*", name))
+        key, doubt = (stem.removesuffix("*") + name if stem else "" for stem in (self.key, self.doubt))
+        return replace(self, key=key, heading=self.heading.replace("*", name), doubt=doubt)
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,9 @@ def declared(evaluations: Iterable[Declaring]) -> Declarations:
     found = []
     for evaluation in evaluations:
         prefix = f"eval/{evaluation.name}/"
-        columns = tuple(replace(column, key=prefix + column.key) for column in evaluation.columns)
+        columns = tuple(
+            replace(column, key=prefix + column.key, doubt=prefix + column.doubt if column.doubt else "")
+            for column in evaluation.columns
+        )
         found.append(Declarations(columns, tuple(replace(flag, key=prefix + flag.key) for flag in evaluation.flags)))
     return Declarations.union(found)

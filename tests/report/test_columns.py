@@ -99,3 +99,15 @@ def test_motion_algebra_and_rollout_stand_in_the_table(root, as_written):
         "unrolled error @10",
         "PSNR",
     ]
+
+
+def test_a_column_whose_control_failed_is_marked(tmp_path):
+    folder = write_setting(tmp_path, ("noisy",))
+    for path in folder.glob("*/seed0/metrics.json"):
+        values = json.loads(path.read_text())
+        path.write_text(json.dumps(values | {"eval/probe/ceiling_low/agent_dx": 1.0, "eval/probe/ceiling_low/agent_dy": 0.0}))
+    grid = main_grid(Comparison(*read_runs(folder)))
+    assert "gain agent_dx (!)" in grid.headings
+    assert "gain agent_dy" in grid.headings
+    assert '<th scope="col" class="doubt">gain agent_dx (!)</th>' in grid.html("t")
+    assert "gain agent_dx (!)" in grid.text()

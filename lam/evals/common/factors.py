@@ -19,6 +19,7 @@ class GroundTruthFactor(ABC):
 
     Attributes:
         name: Its name in keys.
+        label: Name of the label that it is, or is a component of.
         score: Name of its score in keys: ``r2`` or ``accuracy``.
         targets: Targets of a probe at each transition, (n, q) float32, about standardized.
     """
@@ -26,7 +27,7 @@ class GroundTruthFactor(ABC):
     score: str
 
     def __init__(self, name: str, targets: Tensor) -> None:
-        self.name = name
+        self.name, self.label = name, name
         self.targets = targets.float()
 
     @abstractmethod
@@ -132,4 +133,5 @@ def ground_truth_factors(labels: dict[str, Tensor], fit: Tensor, test: Tensor) -
                 if values.is_floating_point()
                 else DiscreteFactor(full, column, fit)
             )
+            factors[-1].label = name
     return factors

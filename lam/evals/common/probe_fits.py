@@ -1,48 +1,137 @@
-"""Probes of a validation pass, all fitted at once, and their scores."""
+"""Probes of a validation pass, all fitted, and the predictions of the best of each kind."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from lam.evals.base import Results
 from lam.evals.common.factors import GroundTruthFactor
+from lam.evals.common.ground_truth import ground_truth_inputs
 from lam.evals.common.split import Split
 from lam.metrics import probes
-from lam.metrics.dimensionality import principal_components
-from lam.metrics.entropy import symbols
+from lam.metrics.dimensionality import count_sketch, principal_components
+from lam.metrics.kernels import KernelInputs, Prediction, fit_kernels
+from lam.metrics.state_reader import NUM_FEATURES, read_states
 
 STATE_SCALES = (1.0, 0.1)
 """Scales of state inputs, that is penalties of their own; the better one on the labels held back is taken."""
 
-CONTROLS = ("state", "next_state", "shuffled", "projection", "pair")
+SKETCH_DIM = 256
+"""Width to which states are projected by a fixed random map before their principal components are taken."""
+
+EVERY_BUDGET = ("z", "state", "state_z")
 
 
-def probe_inputs(states: Tensor, z: Tensor, fit: Tensor, components: int) -> dict[str, list[Tensor]]:
-    """Compute the inputs of each kind of probe, (n * (T-1), d) each, in variants to be chosen by the labels held back.
+class ProbeData(NamedTuple):
+    """What probes of n clips are fitted on.
 
-    Args:
-        states: Sketches of states, (n, T, S).
-        z: Latents after the bottleneck, (n, T-1, L * A).
-        fit: Indices of the transitions for fitting.
+    Attributes:
+        pictures: States as pictures, (n, T, C, h, w).
+        z: Latents after the bottleneck, (n, T-1, d).
+        z_drawn: Latents that pass the channel, (n, T-1, d).
+        ground_truth: Recorded state by name, (n * (T-1), ...); empty where none is recorded.
         components: Principal components of a state.
     """
-    before, after, z = states[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1), z.flatten(0, 1)
-    generator = Generator().manual_seed(0)
-    state, next_state = principal_components(torch.cat([before, after]), fit, components).chunk(2)
-    change = principal_components(after - before, fit, components)
-    both = torch.cat([before, after], dim=1)
-    directions = torch.randn(both.shape[1], z.shape[1], generator=generator)
-    z = _standardized(z, fit)
-    return {
-        "z": [z],
-        "state": [scale * state for scale in STATE_SCALES],
-        "state_z": [torch.cat([scale * state, z], dim=1) for scale in STATE_SCALES],
-        "next_state": [next_state],
-        "shuffled": [z[torch.randperm(len(z), generator=generator)]],
-        "projection": [_standardized(both @ directions, fit)],
-        "pair": [torch.cat([scale * state, change], dim=1) for scale in STATE_SCALES],
-    }
+
+    pictures: Tensor
+    z: Tensor
+    z_drawn: Tensor
+    ground_truth: Mapping[str, Tensor]
+    components: int
+
+
+class ProbeFits:
+    """All probes of a validation pass.
+
+    A probe of state and z may ignore one of them, so it is at least as good as that of the other.
+    """
+
+    def __init__(self, data: ProbeData, split: Split, factors: list[GroundTruthFactor], budgets: list[int | None]) -> None:
+        self.split, self.factors, self.budgets = split, factors, budgets
+        self.targets = torch.cat([factor.targets for factor in factors], dim=1)
+        self.factor_of_target = torch.cat([torch.full((factor.targets.shape[1],), g) for g, factor in enumerate(factors)])
+        self.draws_differ = not torch.equal(data.z, data.z_drawn)
+        self.z = {"z": _standardized(data.z.flatten(0, 1), split.order)}
+        if self.draws_differ:
+            self.z["z_drawn"] = _standardized(data.z_drawn.flatten(0, 1), split.order)
+        features = read_states(data.pictures, self.targets, split.labels(), self.factor_of_target)
+        ground_truth = ground_truth_inputs(data.ground_truth, split.order)
+        self.has_ground_truth = ground_truth is not None
+        self.fitted: dict[tuple[str, int | None], list[Prediction]] = {}
+        self._fit_networks(self._network_inputs(data, features))
+        self._fit_kernels(self._kernel_inputs(features, ground_truth))
+        for budget in budgets:
+            for z in self.z:
+                for state in ("state", "oracle"):
+                    if (state, budget) in self.fitted and (z, budget) in self.fitted:
+                        self.fitted[f"{state}_{z}", budget] += self.fitted[z, budget] + self.fitted[state, budget]
+
+    def nonlinear(self, kind: str, budget: int | None, g: int) -> Tensor:
+        """Compute what each test row adds to the score of factor g by the best nonlinear probe of a kind, (m,)."""
+        best = min(self.fitted[kind, budget], key=lambda prediction: float(prediction.loss[g]))
+        return self.factors[g].contributions(best.predicted[:, self.factor_of_target == g], self.split.test)
+
+    def linear(self, kind: str, budget: int | None) -> Tensor:
+        """Predict targets (m, Q) from z by ridge regression on all labels of a budget."""
+        return probes.ridge(self.z[kind], self.targets, self.split.order[:budget], self.split.test)
+
+    def _network_inputs(self, data: ProbeData, features: Tensor) -> dict[str, list[Tensor]]:
+        """Return inputs of networks, (n * (T-1), d) each, for each kind of probe, in variants."""
+        fit, generator = self.split.order, Generator().manual_seed(0)
+        sketch = count_sketch(data.pictures.float().flatten(2).flatten(0, 1), SKETCH_DIM).unflatten(0, features.shape[:2])
+        before, after = sketch[:, :-1].flatten(0, 1), sketch[:, 1:].flatten(0, 1)
+        state, next_state = principal_components(torch.cat([before, after]), fit, data.components).chunk(2)
+        change = principal_components(after - before, fit, data.components)
+        both = torch.cat([before, after], dim=1)
+        z = self.z["z"]
+        directions = torch.randn(both.shape[1], z.shape[1], generator=generator)
+        read = _standardized(torch.cat([features[:, :-1], features[:, 1:]], dim=2).flatten(0, 1), fit)
+        inputs = {
+            **{name: [values] for name, values in self.z.items()},
+            "state": [scale * state for scale in STATE_SCALES],
+            **{f"state_{name}": [torch.cat([scale * state, x], dim=1) for scale in STATE_SCALES] for name, x in self.z.items()},
+            "next_state": [next_state, read[:, NUM_FEATURES:]],
+            "shuffled": [z[torch.randperm(len(z), generator=generator)]],
+            "projection": [_standardized(both @ directions, fit)],
+            "pair": [*(torch.cat([scale * state, change], dim=1) for scale in STATE_SCALES), read],
+        }
+        inputs["state"].append(read[:, :NUM_FEATURES])
+        return inputs
+
+    def _kernel_inputs(self, features: Tensor, ground_truth: KernelInputs | None) -> dict[str, KernelInputs]:
+        """Return inputs of kernel probes for each kind: what the reader sees in states, recorded state, and z."""
+        before, after = features[:, :-1].flatten(0, 1), features[:, 1:].flatten(0, 1)
+        state = KernelInputs(before)
+        inputs = {"state": state, "next_state": KernelInputs(after), "pair": KernelInputs(torch.cat([before, after], dim=1))}
+        inputs |= {f"state_{name}": state._replace(z=z) for name, z in self.z.items()}
+        if ground_truth is not None:
+            inputs["oracle"] = ground_truth
+            inputs |= {f"oracle_{name}": ground_truth._replace(z=z) for name, z in self.z.items()}
+        return inputs
+
+    def _fit_networks(self, kinds: dict[str, list[Tensor]]) -> None:
+        """Fit all networks at once."""
+        inputs: list[probes.ProbeInputs] = []
+        indices: dict[tuple[str, int | None], list[int]] = {}
+        for budget in self.budgets:
+            for kind in kinds if budget is None else EVERY_BUDGET:
+                indices[kind, budget] = list(range(len(inputs), len(inputs) + len(kinds[kind])))
+                inputs += [probes.ProbeInputs(variant, self.split.labels(budget)) for variant in kinds[kind]]
+        predicted, loss = probes.fit_probes(inputs, self.targets, self.factor_of_target, self.split.test)
+        for key, own in indices.items():
+            self.fitted[key] = [Prediction(predicted[i], loss[i]) for i in own]
+
+    def _fit_kernels(self, kinds: dict[str, KernelInputs]) -> None:
+        """Fit one kernel probe after another."""
+        for budget in self.budgets:
+            for kind, inputs in kinds.items():
+                if budget is None or kind in EVERY_BUDGET:
+                    labels = self.split.labels(budget)
+                    found = fit_kernels(inputs, self.targets, labels, self.factor_of_target, self.split.test)
+                    self.fitted.setdefault((kind, budget), []).append(found)
 
 
 def _standardized(x: Tensor, fit: Tensor) -> Tensor:
@@ -50,76 +139,3 @@ def _standardized(x: Tensor, fit: Tensor) -> Tensor:
     mean, std = x[fit].mean(dim=0), x[fit].std(dim=0, correction=0)
     varies = std > 1e-6 * mean.abs().clamp(min=1e-6)
     return torch.where(varies, (x - mean) / torch.where(varies, std, 1.0), 0.0)
-
-
-class ProbeFits:
-    """All probes of a validation pass, fitted at once."""
-
-    def __init__(
-        self, kinds: dict[str, list[Tensor]], split: Split, factors: list[GroundTruthFactor], budgets: list[int | None]
-    ) -> None:
-        self.kinds, self.split, self.factors, self.budgets = kinds, split, factors, budgets
-        self.targets = torch.cat([factor.targets for factor in factors], dim=1)
-        self.factor_of_target = torch.cat([torch.full((factor.targets.shape[1],), g) for g, factor in enumerate(factors)])
-        self.indices: dict[tuple[str, int | None], list[int]] = {}
-        inputs: list[probes.ProbeInputs] = []
-        for budget in budgets:
-            for kind in kinds if budget is None else ("z", "state", "state_z"):
-                self.indices[kind, budget] = list(range(len(inputs), len(inputs) + len(kinds[kind])))
-                inputs += [probes.ProbeInputs(variant, split.labels(budget)) for variant in kinds[kind]]
-            # a probe of state and z may ignore one of them, so it is at least as good as that of the other
-            self.indices["state_z", budget] += self.indices["z", budget] + self.indices["state", budget]
-        self.fitted = probes.fit_probes(inputs, self.targets, self.factor_of_target, split.test)
-
-    def nonlinear(self, kind: str, budget: int | None, g: int) -> Tensor:
-        """Compute what each test row adds to the score of factor g by the best nonlinear probe of a kind, (m,)."""
-        indices = self.indices[kind, budget]
-        best = indices[int(self.fitted.loss[indices, g].argmin())]
-        return self.factors[g].contributions(self.fitted.predicted[best][:, self.factor_of_target == g], self.split.test)
-
-    def linear(self, budget: int | None) -> Tensor:
-        """Predict targets (m, Q) from z by ridge regression on all labels of a budget."""
-        return probes.ridge(self.kinds["z"][0], self.targets, self.split.order[:budget], self.split.test)
-
-
-class ProbeScores:
-    """Scores of the probes of a validation pass, by key."""
-
-    def __init__(self, fits: ProbeFits, positions: Tensor) -> None:
-        self.fits, self.positions, self.results = fits, positions, Results()
-
-    def score_z(self, budget: int | None) -> None:
-        """Score the three probes of z with so many labels."""
-        linear = self.fits.linear(budget)
-        suffix = "" if budget is None else f"@{budget}"
-        for g, factor in enumerate(self.fits.factors):
-            state = self.fits.nonlinear("state", budget, g)
-            constant = factor.constant_contributions(self.fits.split.test)
-            control = state if state.sum() > constant.sum() else constant
-            rows = {
-                f"{factor.score}_linear": factor.contributions(
-                    linear[:, self.fits.factor_of_target == g], self.fits.split.test
-                ),
-                f"{factor.score}_mlp": self.fits.nonlinear("z", budget, g),
-                "gain": self.fits.nonlinear("state_z", budget, g) - control,
-            }
-            for key, value in rows.items():
-                self.results.metrics[f"{key}{suffix}/{factor.name}"] = value.sum().item()
-                if budget is None:
-                    of_clips = value.view(len(self.positions), -1).sum(dim=1) * len(self.positions)
-                    self.results.clips[f"{key}/{factor.name}"] = (self.positions, of_clips)
-
-    def score_controls(self) -> None:
-        """Score the same probes of inputs for which the answer is known."""
-        for g, factor in enumerate(self.fits.factors):
-            for kind in CONTROLS:
-                self.results.metrics[f"{kind}/{factor.name}"] = self.fits.nonlinear(kind, None, g).sum().item()
-
-    def score_codes(self, codes: Tensor) -> None:
-        """Compute the mutual information of codes (n, C) and factors."""
-        from sklearn.metrics import normalized_mutual_info_score
-
-        tuples = symbols(codes).numpy()
-        for factor in self.fits.factors:
-            score = normalized_mutual_info_score(factor.bins().numpy(), tuples)
-            self.results.metrics[f"nmi/{factor.name}"] = float(score)

@@ -13,6 +13,8 @@ from lam.report.stats.estimates import Estimate, Replicates
 ALPHA = 0.05
 DASH = "–"
 BEST, TIED = "best", "tied"
+DOUBT = " (!)"
+"""End of the heading of a column that is not to be trusted; red in HTML."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ class Grid:
 
     def html(self, caption: str) -> str:
         """Return an HTML table in a box that scrolls sideways; the names of a row are its headings."""
-        heading = "".join(f'<th scope="col">{escape(title)}</th>' for title in self.headings)
+        classes = [' class="doubt"' if title.endswith(DOUBT) else "" for title in self.headings]
+        heading = "".join(
+            f'<th scope="col"{kind}>{escape(title)}</th>' for title, kind in zip(self.headings, classes, strict=True)
+        )
         styles = {BEST: "<strong>{}</strong>", TIED: '{} <span title="not distinguishable from the best">≈</span>', "": "{}"}
         body = []
         above = ""

@@ -12,8 +12,9 @@ from lam.report.stats.jackknife import ONE_SOURCE
 from lam.report.stats.measures import ERROR
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison
 from lam.report.tables.columns import declared_columns, explain, logged_flags, main_columns, text_columns
-from lam.report.tables.layout import ALPHA, DASH, Grid, format_estimate, marks
+from lam.report.tables.layout import ALPHA, DASH, DOUBT, Grid, format_estimate, marks
 from lam.report.tables.published import NOTE
+from lam.runs.columns import Column
 
 INTRODUCTION = """\
 **How to read it.** The reference rows `none` (no latent action) and `identity` (an unconstrained one) are trained like every
@@ -65,8 +66,15 @@ def main_grid(comparison: Comparison, brief: bool = False) -> Grid:
             cell = comparison.estimate(row, key_of(row, column.key))
             cells.append((format_estimate(cell, column.digits), marked[column.key].get(row.name, "")))
         rows.append([*cells, *((column.text(comparison, row), "") for column in words)])
-    headings = [*(column.heading for column in numbers), *(column.heading for column in words)]
+    headings = [*(doubted(comparison, column) for column in numbers), *(column.heading for column in words)]
     return Grid(["bottleneck", "knob", "seeds", *headings], rows, names=2)
+
+
+def doubted(comparison: Comparison, column: Column) -> str:
+    """Return the heading of a column, marked where a run says that its numbers are not to be trusted."""
+    if any(run.metrics.get(column.doubt) == 1 for run in comparison.runs):
+        return column.heading + DOUBT
+    return column.heading
 
 
 def write_csv(path: Path, comparison: Comparison) -> Path:
