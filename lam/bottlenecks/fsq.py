@@ -16,9 +16,9 @@ class FSQ(StandardizedBottleneck):
     """Projects each latent token to a few channels, rounds each to evenly spaced levels, projects back. No loss, no codebook.
 
     The grid of levels cannot move, so the data are brought to it: after the first step the projections are those onto the
-    leading principal directions of its latents and back, and each channel's mean and scale follow the training. With random
-    projections, and followed latents in place of channels, half of the small runs on the world ``arm`` were ignored by the
-    forward model (``experiments/LOG.md``).
+    leading principal directions of its latents and back, and each channel is standardized over the batch in training, by a
+    running average in evaluation. With random projections and latents that a running average followed, half of the small
+    runs on the world ``arm`` were ignored by the forward model (``experiments/LOG.md``).
 
     Args:
         dim: Width A of a latent token.
@@ -43,7 +43,7 @@ class FSQ(StandardizedBottleneck):
 
         self.num_levels = num_levels
         self.num_codes = num_levels**num_channels
-        self.to_channels = nn.Linear(dim, num_channels)
+        self.to_channels = nn.Linear(dim, num_channels, bias=False)  # each channel is centered
         self.standardize_channels = Standardize(num_channels, num_latents, follow=True)
         # the paper's rounding is lopsided at 2 levels and the library refuses it, so there it is the symmetric one
         symmetric = num_levels == 2
@@ -80,12 +80,11 @@ class FSQ(StandardizedBottleneck):
         size = values[-self.to_channels.out_features :].clamp_min(0).sqrt().clamp_min(SMALLEST_STD)
         self.to_channels.weight.copy_((leading / size).T)
         self.from_channels.weight.copy_(leading * size)
-        for layer in (self.to_channels, self.from_channels):
-            layer.bias.zero_()
-            for parameter in layer.parameters():
-                for moment in optimizer.state.get(parameter, {}).values():
-                    if isinstance(moment, Tensor) and moment.shape == parameter.shape:
-                        moment.zero_()
+        self.from_channels.bias.zero_()
+        for parameter in (*self.to_channels.parameters(), *self.from_channels.parameters()):
+            for moment in optimizer.state.get(parameter, {}).values():
+                if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+                    moment.zero_()
 
     @override
     @torch.no_grad()

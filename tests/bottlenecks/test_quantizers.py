@@ -186,6 +186,21 @@ def test_fsq_follows_channels_that_drift_together():
     assert (torch.bincount(codes, minlength=9) > 512 / 9 / 2).all()  # every combination of levels has its share
 
 
+def test_fsq_codes_stay_in_use_when_all_latents_move_at_once():
+    """Thirty standard deviations from one step to the next, as on the world arm; a running average would be ten steps late."""
+    torch.manual_seed(0)
+    bottleneck = FSQ(6, 1, num_levels=5, num_channels=2)
+    optimizer = Adam(bottleneck.parameters(), lr=0.0)
+    noise = torch.randn(256, 2, 1, 6)
+    for step in range(3):
+        z = (noise + 30 * step).requires_grad_()
+        out = bottleneck(z)
+        assert len(out.codes.unique()) > 20
+        (out.z * torch.randn_like(z)).sum().backward()
+        assert z.grad.abs().mean() > 0.01  # not saturated
+        bottleneck.on_optimizer_step(optimizer)
+
+
 def test_fsq_starts_on_the_principal_directions_of_the_data():
     """Latents of two large directions among six: after the first step the levels tell both, and z is in their plane."""
     torch.manual_seed(0)
