@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from lam.runs.errors import SettingsError
+from lam.runs.sweep.command import main
 from lam.runs.sweep.pool import work
 from lam.runs.sweep.rows import RunSpec, train_row
 from tests.tiny import EXPERIMENTS, KillAtStep3, KilledError, arguments, make_world
@@ -38,6 +41,18 @@ def test_rows_are_read_from_their_text():
     assert RunSpec.parse("wild", "none", 0).name == "wild/none"
     with pytest.raises(ValueError, match="family:knob@value"):
         RunSpec.parse("wild", "noisy@1e-4", 0)
+
+
+def test_rows_of_a_system_have_its_heads_and_a_folder_of_their_own():
+    row = RunSpec.parse("arm", "lapa/nsvq:num_codes@8", 2)
+    assert (row.system, row.family, row.knob, row.value) == ("lapa", "nsvq", "num_codes", "8")
+    assert row.name == "arm/systems/lapa/nsvq@8"
+    assert RunSpec.parse("arm", "lapa/none", 0).name == "arm/systems/lapa/none"
+    # the family comes after the system, so that anchors replace its bottleneck and keep its heads
+    configs = [word.removeprefix("--config=experiments/") for word in row.arguments() if word.startswith("--config")]
+    assert configs == ["arm.yaml", "systems/lapa.yaml", "bottlenecks/nsvq.yaml"]
+    with pytest.raises(SettingsError, match=r"No system lapaa: .* Did you mean lapa\?"):
+        main(["arm", "lapaa/none"])
 
 
 def test_a_world_of_a_series_is_trained_on_as_its_series_says(tmp_path, monkeypatch):
@@ -101,6 +116,22 @@ def test_a_killed_row_goes_on_from_its_checkpoint(shards, tmp_path, monkeypatch)
     assert resumed["global_step"] == 6
     for key, value in undisturbed.items():
         torch.testing.assert_close(resumed["state_dict"][key], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("text", ["lapa/none", "lapo/vq:num_codes@64"])
+def test_a_system_trains_and_keeps_what_its_file_says_of_its_bottleneck(text, shards, tmp_path):
+    unknown = ("latent_dim", "forward_model.heads" if text.startswith("lapo") else "latent_dim")  # convolutions have no heads
+    settings = [word for word in extra(shards, tmp_path) if not any(name in word for name in unknown)]
+    assert train_row(RunSpec.parse("demo", text, 0), tuple(settings)).startswith("trained")
+    (folder,) = (path.parent for path in (tmp_path / "demo" / "systems").rglob("run.json"))
+    model = yaml.safe_load((folder / "config.yaml").read_text())["model"]
+    bottleneck = model["bottleneck"]
+    if text == "lapa/none":
+        assert (model["num_latents"], bottleneck["class_path"].split(".")[-1]) == (4, "NoLatent")
+    else:
+        assert (bottleneck["init_args"]["num_codes"], bottleneck["init_args"]["commitment"]) == (64, 0.05)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["model/parameters/heads"] > 0 and "eval/capacity/error_drawn" in metrics
 
 
 @pytest.mark.slow
