@@ -16,6 +16,7 @@ from lam.report.stats.usefulness import pool
 from lam.report.tables.control import write_control
 from lam.report.tables.usefulness import usefulness, usefulness_grid
 from lam.runs.columns import Column, Flag
+from tests.report.fake_control import write_acting
 
 FOLLOWS, AGAINST, BLIND = "eval/made/follows", "eval/made/against", "eval/made/blind"
 COLUMNS = (
@@ -102,6 +103,18 @@ def test_the_command_writes_the_table_that_it_computes(roots, found, tmp_path, c
     text = (tmp_path / "out" / "useful.md").read_text()
     assert "| blind " in text and "0.83 and 0.73" in text
     assert next(line for line in text.splitlines() if line.startswith("| blind")).rstrip(" |").endswith("nothing")
+
+
+def test_what_rows_are_for_foretells_nothing_of_itself(tmp_path):
+    root = write_acting(tmp_path / "pusht", ("none", "identity", "vq", "fsq"), seeds=(0,), success=0.6)
+    every = usefulness([Comparison(*read_runs(root))])
+    assert {one.target.heading for one in every} == {"planning error", "controller error", "success"}
+    keys: dict[str, set[str]] = {}
+    for one in every:
+        keys.setdefault(one.target.heading, set()).add(one.metric.key)
+    assert not any(key.startswith((PLANNING, "eval/closed_loop/")) for key in set().union(*keys.values()))
+    assert {CONTROLLER + "error@{labels}", CONTROLLER + "inferred@{labels}"} <= keys["success"]
+    assert {key for key in keys["controller error"] if key.startswith(CONTROLLER)} == {CONTROLLER + "inferred@{labels}"}
 
 
 def test_a_settings_own_report_has_the_same_table(roots, tmp_path):

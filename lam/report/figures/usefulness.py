@@ -61,7 +61,8 @@ def draw_usefulness(found: Sequence[Foretold], claims: Sequence[float]) -> Figur
     targets = [target for target in TARGETS if any(one.target == target for one in shown)]
     if not targets:
         return None
-    names = list(dict.fromkeys(one.metric.heading for one in shown))
+    names = {one.metric.key: one.metric.heading for one in shown}
+    places = {key: place for place, key in enumerate(names)}
     figure = Figure(figsize=(2.2 + 2.6 * len(targets), 0.9 + 0.2 * len(names)), layout="constrained")
     axes = figure.subplots(1, len(targets), sharey=True, squeeze=False)[0]
     for axis, target in zip(axes, targets, strict=True):
@@ -71,12 +72,12 @@ def draw_usefulness(found: Sequence[Foretold], claims: Sequence[float]) -> Figur
                 axis.axvline(sign * claim, color=COLORS[1], linewidth=0.8, linestyle=DASHES)
         for one in shown:
             if one.target == target:
-                r, y = one.pooled, names.index(one.metric.heading)
+                r, y = one.pooled, places[one.metric.key]
                 color = NOTHING if r.holds_zero else COLORS[0]
                 axis.plot([r.low, r.high], [y, y], color=color, linewidth=1.4)
                 axis.plot(r.value, y, "o", color=color)
         axis.set(title=target.heading, xlim=(-1.05, 1.05))
-    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_yticks(range(len(names)), list(names.values()))
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel("rank correlation with acting well (dashed: best claims of the literature, LAOF)", fontsize=9)
     return figure

@@ -17,7 +17,7 @@ from lam.report.stats.estimates import Replicates
 from lam.report.stats.jackknife import ONE_SOURCE, Array, pseudo_values
 
 NORMAL_95 = 1.959963984540054
-DRAWS = 1000
+DRAWS = 500
 LEAST_RELIABILITY = 0.2
 """Less is not told from none: the correction would divide by noise."""
 
@@ -179,7 +179,7 @@ def _reliability(x: Array, errors: Array) -> float:
 
     For normal numbers with errors of v times their variance, x and x with another error correlate by 1 / sqrt(1 + v).
     """
-    again = float(_spearman(np.broadcast_to(x, errors.shape), x + errors).mean())
+    again = float(_spearman(x[None], x + errors).mean())
     squared = max(2 * np.sin(np.pi * again / 6), 1e-3) ** 2  # Pearson's of a normal pair with this coefficient of Spearman's
     return float(np.clip(2 - 1 / squared, LEAST_RELIABILITY, 1))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lam.report.stats.control import main_label_budget
 from lam.report.stats.correlation import Correlation
-from lam.report.stats.measures import CONTROLLER
+from lam.report.stats.measures import CONTROLLER, label_budget
 from lam.report.stats.rows import Comparison
 from lam.report.stats.usefulness import TARGETS, Target, foretell, pool
 from lam.report.tables.columns import declared_columns, main_columns
@@ -109,10 +109,12 @@ def _metrics(comparison: Comparison, target: Target) -> list[Column]:
         found = (one for one in declared if one.key == key or (one.key.endswith("*") and key.startswith(one.key[:-1])))
         return next((one.better for one in found), 0)
 
-    columns = [replace(column, better=arrow(column.key)) for column in main_columns(comparison)]
+    cheap = [column for column in main_columns(comparison) if not label_budget(column.key)]
+    columns = [replace(column, better=arrow(column.key)) for column in cheap]
     for column in declared_columns(comparison, "control"):
         stem = column.key.removesuffix("@" + LABELS)
         own = target.key.startswith(CONTROLLER) and stem != CONTROLLER + "inferred"
         if stem.startswith(CONTROLLER) and not own:
-            columns.append(column)
+            named = column.heading if column.heading.startswith("controller") else f"controller, {column.heading}"
+            columns.append(replace(column, heading=named))
     return columns
