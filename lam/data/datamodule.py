@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lam.data.clip import Clip
 from lam.data.codec import Decoder, import_torchcodec
 from lam.data.corruption import CorruptionCounter
-from lam.data.loader import BatchList, BatchStream, Partition, TrainingBatches, TrainingStream, WindowBatches
+from lam.data.loader import BatchList, BatchStream, Cuts, Partition, TrainingBatches, TrainingStream, WindowBatches
 from lam.data.mixture import open_mixture
 from lam.data.order import TrainingOrder, WindowList, list_covering_windows, list_disjoint_windows
 from lam.data.plain import PlainBatches, PlainStream
@@ -48,6 +48,8 @@ class ClipDataModule(pl.LightningDataModule):
         cache: Folder on a local disk for copies of shards behind a URL; needed for URLs.
         cache_gib: How much it may hold, GiB; shards used longest ago make room.
         labels: Read recorded actions in training too; for the labeled bound alone, whose rows say so.
+        cuts: Share of the training windows that go on, from the middle, as another window; for the positive control of leakage
+            alone (experiments/bottlenecks/cuts.yaml).
         plain_stream: Train on windows from these ordinary WebDataset tars instead, for example 'http://host/{000..099}.tar';
             they have no exact order and cannot be resumed exactly. Frames must have the size of those in shards.
     """
@@ -70,6 +72,7 @@ class ClipDataModule(pl.LightningDataModule):
         cache: Path | None = None,
         cache_gib: float = 100.0,
         labels: bool = False,
+        cuts: float = 0.0,
         plain_stream: str | None = None,
     ) -> None:
         super().__init__()
@@ -87,6 +90,9 @@ class ClipDataModule(pl.LightningDataModule):
         self.frames_per_state, self.predict_split = frames_per_state, predict_split
         self.damaged_share, self.decoder, self.plain_stream = damaged_share, decoder, plain_stream
         self.labels = labels
+        if not 0 <= cuts <= 1 or (cuts and plain_stream is not None):
+            raise ValueError(f"data.cuts is {cuts}, expected a share of the windows, 0 to 1, and 0 with data.plain_stream.")
+        self.cuts = Cuts(cuts, frames // frames_per_state // 2 * frames_per_state)
         if decoder == "torchcodec":
             import_torchcodec()
 
@@ -103,7 +109,9 @@ class ClipDataModule(pl.LightningDataModule):
             counter = CorruptionCounter(0, self.damaged_share)
             return PlainStream(plain, self.batch_size, rank, self._batches_done, self.num_workers, self._watchdog, counter)
         reader = self._reader("train")
-        batches = TrainingBatches(reader, self.training_order(reader), self.batch_size // num_processes, rank, self.labels)
+        batches = TrainingBatches(
+            reader, self.training_order(reader), self.batch_size // num_processes, rank, self.labels, self.cuts
+        )
         counter = self._corruption_counter(reader)
         return BatchStream(batches, self.batch_size, self._batches_done, self.num_workers, self._watchdog, counter)
 

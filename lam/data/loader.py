@@ -22,6 +22,7 @@ from lam.data.corruption import Corruption, CorruptionCounter
 from lam.data.order import TrainingOrder, WindowList
 from lam.data.split_reader import SplitReader
 from lam.data.watchdog import Watchdog
+from lam.noise import splitmix64
 
 SYNCHRONIZE_EVERY = 100
 """Training batches after which processes tell each other of corrupt samples."""
@@ -42,6 +43,23 @@ class Partition(NamedTuple):
     part: int = 0
 
 
+class Cuts(NamedTuple):
+    """Training windows that go on as others.
+
+    Attributes:
+        share: Share of the windows.
+        frame: First frame that comes from the other window.
+    """
+
+    share: float = 0.0
+    frame: int = 0
+
+    def chosen(self, positions: np.ndarray) -> np.ndarray:
+        """Tell which windows at positions (n,) go on as another one, (n,) bool, whatever else is in the batch."""
+        numbers = splitmix64(torch.from_numpy(positions)).numpy() & (2**53 - 1)
+        return np.asarray(numbers < self.share * 2**53)
+
+
 class TrainingBatches(Dataset[Batch]):
     """One process's part of each batch of training windows, by the global position of the batch's first window.
 
@@ -51,19 +69,31 @@ class TrainingBatches(Dataset[Batch]):
         windows_per_process: Windows of a batch for each process.
         rank: Which process this is.
         labels: Whether to read recorded actions and factors.
+        cuts: Which windows go on as the window beside them in the order, and where; recorded actions stay their own.
     """
 
     def __init__(
-        self, reader: SplitReader, order: TrainingOrder, windows_per_process: int, rank: int, labels: bool = False
+        self,
+        reader: SplitReader,
+        order: TrainingOrder,
+        windows_per_process: int,
+        rank: int,
+        labels: bool = False,
+        cuts: Cuts = Cuts(),  # noqa: B008  immutable
     ) -> None:
-        self._reader, self._order, self._labels = reader, order, labels
+        self._reader, self._order, self._labels, self._cuts = reader, order, labels, cuts
         self._windows_per_process, self._rank = windows_per_process, rank
 
     def __getitem__(self, first: int) -> Batch:
         """This process's part of the batch that begins at a position."""
         corruptions: list[Corruption] = []
-        windows = self._order.windows(self._positions(first))
-        return self._reader.read(windows, self._labels, self._order.windows, corruptions), corruptions
+        positions = self._positions(first)
+        clip = self._reader.read(self._order.windows(positions), self._labels, self._order.windows, corruptions)
+        cut = self._cuts.chosen(positions)
+        if cut.any():  # position 2i goes on as 2i + 1 and the other way round, on whatever process they are
+            other = self._reader.read(self._order.windows(positions[cut] ^ 1), False, self._order.windows, corruptions)
+            clip.frames[torch.from_numpy(cut), self._cuts.frame :] = other.frames[:, self._cuts.frame :]
+        return clip, corruptions
 
     def describe(self, first: int) -> str:
         """Say where this process's part of the batch that begins at a position is."""

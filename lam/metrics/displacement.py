@@ -1,7 +1,7 @@
 """Displacement between two pictures, of a body around a known point or of the whole view by the camera, and its scores.
 
 Both measurements search whole pixels, then refine by Gauss-Newton steps between them. They return (right, down) in pixels, 0
-where nothing changed.
+where nothing changed. ``main_direction`` asks less: which way most of what moved went, whatever it was and wherever.
 """
 
 from __future__ import annotations
@@ -94,6 +94,32 @@ def camera_shift(before: Tensor, after: Tensor, reach: int) -> Tensor:
         return 1 / (1 + (difference / OUTLIER).square().mean(dim=1, keepdim=True))
 
     return _refine(after, template.flatten(2), points, weigh, best)
+
+
+def main_direction(before: Tensor, after: Tensor) -> Tensor:
+    """Fit one movement to what changed, (n, 2), from pictures before to pictures after, each (n, 3, h, w).
+
+    Least squares of the optical flow constraint over the whole picture, slightly blurred
+    (https://www.ijcai.org/Proceedings/81-2/Papers/017.pdf, with one window). Where part of the picture moves, the direction is
+    that part's and the length is too short, since all that rests votes for no movement; so lengths are not comparable
+    between pictures.
+
+    Args:
+        before: Pictures before.
+        after: Pictures after.
+    """
+    before, after = (F.avg_pool2d(F.avg_pool2d(x, 3, 1, 1, count_include_pad=False), 3, 1) for x in (before, after))
+    middle, change = (before + after) / 2, (after - before)[..., 1:-1, 1:-1]
+    slopes = torch.stack(
+        [middle[..., 1:-1, 2:] - middle[..., 1:-1, :-2], middle[..., 2:, 1:-1] - middle[..., :-2, 1:-1]], dim=-1
+    )
+    slopes = (slopes / 2).flatten(1, 3)  # (n, 3 h w, 2)
+    curvature = torch.einsum("nmi,nmj->nij", slopes, slopes)
+    # a plain picture has no slope, and then no movement
+    ridge = 1e-3 * curvature.diagonal(dim1=1, dim2=2).sum(dim=1) + 1e-3
+    curvature = curvature + ridge[:, None, None] * torch.eye(2, dtype=slopes.dtype, device=slopes.device)
+    move: Tensor = torch.linalg.solve(curvature, -torch.einsum("nmi,nm->ni", slopes, change.flatten(1)))
+    return move
 
 
 def _refine(

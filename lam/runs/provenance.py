@@ -39,6 +39,9 @@ UNHASHED_DATA_KEYS = (
 )
 """Settings of the data that other hashes stand for (the data's own, the seed, the inverse model), or that change no weight."""
 
+FAMILY_DATA_KEYS = ("cuts",)
+"""Settings of the data that a family's overlay may set, as the positive control of leakage does."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -98,6 +101,7 @@ def provenance_of(settings: dict[str, Any], data_hash: str, revision: str) -> Pr
     data = changed({key: value for key, value in settings["data"].items() if key not in UNHASHED_DATA_KEYS}, ClipDataModule)
     trainer = changed({key: settings["trainer"][key] for key in HASHED_TRAINER_KEYS}, Trainer)
     shared = {key: value for key, value in model.items() if key not in (FAMILY_KEY, *HEADS_KEYS)}
+    shared_data = {key: value for key, value in data.items() if key not in FAMILY_DATA_KEYS}
     seed = int(settings["seed_everything"])
     adapter = [short(settings["adapter"])] if "adapter" in settings else []
     return Provenance(
@@ -106,7 +110,7 @@ def provenance_of(settings: dict[str, Any], data_hash: str, revision: str) -> Pr
         knob=knob,
         seed=seed,
         config_hash=digest(model, data, trainer, seed, *adapter),
-        shared_hash=digest(shared, data, trainer),
+        shared_hash=digest(shared, shared_data, trainer),
         evaluation_hash=digest(short(settings["trainer"]["callbacks"]), settings["data"]["val_windows"]),
         data_hash=data_hash,
         code_revision=revision,

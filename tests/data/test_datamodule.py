@@ -211,3 +211,27 @@ def test_real_videos_become_clips(shared_data, tmp_path):
     assert (gaps > 0.1).all() and (gaps < 0.4).all()
     assert clip.frames.float().std() > 10
     assert sum(len(batch) for batch in data.val_dataloader()) > 0
+
+
+def test_windows_with_cuts_go_on_as_their_neighbors_on_any_number_of_processes(folder):
+    plain, cut = (ClipDataModule(folder, frames=4, batch_size=6, num_workers=0, cuts=share) for share in (0.0, 0.5))
+    whole = {row[0]: row for batch in first(plain, 20) for row in batch}
+    spliced = [row for batch in first(cut, 20) for row in batch]
+    halves = 0
+    for row in spliced:
+        own, other = whole[row[0]], whole.get(row[0] ^ 1)
+        assert row[:4] == own[:4]  # position, sample and the first two frames
+        if row[4:] != own[4:]:
+            assert other is not None and row[4:] == other[4:]
+            halves += 1
+    assert 0.3 < halves / len(spliced) < 0.6  # a neighbor may show the same frames
+    reader = SplitReader(cut.mixture, "train")
+    shares = [TrainingBatches(reader, cut.training_order(reader), 3, rank, cuts=cut.cuts) for rank in range(2)]
+    together = [[row for share in shares for row in seen(share[6 * batch][0])] for batch in range(20)]
+    assert [row for batch in together for row in batch] == spliced
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_of_cuts_is_a_share(folder, share):
+    with pytest.raises(ValueError, match="share of the windows"):
+        ClipDataModule(folder, frames=4, batch_size=6, cuts=share)

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from benchmarks import cheats
 from lam.bottlenecks.base import BottleneckOutput
+from lam.encoders import Patches
 from lam.evals import Transfer
+from lam.models.external import ExternalModel
 from tests.evals.toy import ToyModel, clips, evaluate
 
 CLIPS = clips(6, frames=4)
@@ -35,7 +38,7 @@ class Deaf(ToyModel):
 
 
 def measured(model, clip=CLIPS, **arguments):
-    return evaluate(Transfer(num_clips=len(clip), **arguments), model.validation_step(clip), model=model)
+    return evaluate(Transfer(num_clips=len(clip), **arguments), model.validation_step(clip, 0), model=model)
 
 
 def test_values_match_the_protocol_written_out():
@@ -69,6 +72,7 @@ def test_values_match_the_protocol_written_out():
             assert values[position].item() == pytest.approx(value, rel=1e-4), name
     for name, (_, values) in results.clips.items():
         assert results.metrics[name] == pytest.approx(values.mean().item())
+    assert {f"{name}_drawn" for name in expected} < set(results.clips)
     assert results.metrics["ratio"] == pytest.approx(results.metrics["cycle"] / results.metrics["original"])
 
 
@@ -96,6 +100,7 @@ def test_honest_latents_pass():
 
 def test_a_copy_is_perfect_in_the_cycle_and_fails_retention():
     metrics = measured(Copying(), drifting()).metrics
+    assert metrics["replaces"] == 1
     assert metrics["cycle"] == metrics["floor"] == metrics["original"] == 0
     assert metrics["normalized"] == 0
     assert metrics["retention"] == 0
@@ -119,6 +124,72 @@ def test_latents_that_are_heard_by_chance_only_are_ignored():
     metrics = measured(Hissing(), drifting()).metrics
     assert metrics["random"] != metrics["floor"]
     assert metrics["ignored"] == 1 and "normalized" not in metrics
+
+
+SIDE = 16
+
+
+def scenes(count=24, frames=3):
+    """Views of textures by a camera that moves by up to two pixels a frame, each clip of a source of its own."""
+    generator = torch.Generator().manual_seed(5)
+    clip = clips(count, frames=frames, size=SIDE, seed=6)
+    coarse = torch.rand(count, 3, 10, 10, generator=generator)
+    wide = torch.nn.functional.interpolate(coarse, (40, 40), mode="bicubic").clamp(0, 1)
+    steps = torch.randint(-2, 3, (count, frames - 1, 2), generator=generator).cumsum(dim=1)
+    for n in range(count):
+        for t in range(frames):
+            right, down = (12, 12) if t == 0 else (12 - steps[n, t - 1]).tolist()
+            clip.frames[n, t] = (255 * wide[n, :, down : down + SIDE, right : right + SIDE]).to(torch.uint8)
+    return clip
+
+
+def judged(adapter):
+    model = ExternalModel(adapter, Patches(SIDE, 4), torch.nn.MSELoss(reduction="none"))
+    model.copy_error.fill_(0.05)
+    return measured(model, scenes()).metrics
+
+
+FLAGS = ("ignored", "replaces", "pastes", "misdirects")
+
+
+def test_an_honest_displacement_keeps_its_place_and_heading():
+    metrics = judged(cheats.CameraDisplacement(reach=3))
+    assert metrics["heading"] > 0.9 * metrics["heading_self"] > 0.8
+    # all of every picture moves here, so there is hardly a place where it should not change
+    assert metrics["placement"] > metrics["placement_pasted"] + 0.1
+    assert not any(metrics[name] for name in FLAGS)
+
+
+def test_a_pasted_difference_is_where_the_other_clip_was():
+    metrics = judged(cheats.PixelDifference(SIDE))
+    assert metrics["placement"] == pytest.approx(metrics["placement_pasted"], abs=0.05)
+    assert metrics["retention"] > 0.8 and metrics["normalized"] < 0.3  # by which it passed for honest
+    assert metrics["pastes"] == metrics["misdirects"] == 1
+
+
+def test_a_displacement_that_means_another_one_in_each_scene_has_no_heading():
+    metrics = judged(cheats.EncryptedCamera(reach=3))
+    assert metrics["heading_self"] > 0.8 and abs(metrics["heading"]) < 0.35
+    assert metrics["normalized"] < 0.3  # the cycle takes the turn back
+    assert metrics["misdirects"] == 1 and metrics["pastes"] == 0
+
+
+def test_a_difference_on_content_is_misdirected_though_it_lies_where_it_should():
+    assert judged(cheats.LocalDifference(SIDE))["misdirects"] == 1
+
+
+def test_the_state_alone_replaces_the_target():
+    assert judged(cheats.StateAlone(SIDE))["replaces"] == 1
+
+
+def test_what_passed_the_channel_is_measured_beside_the_mean():
+    metrics = measured(ToyModel(), drifting()).metrics  # its latents are noisy where they are drawn
+    for name in ("original", "cycle", "floor"):
+        assert metrics[f"{name}_drawn"] > metrics[name]
+    assert metrics["ratio_drawn"] == pytest.approx(metrics["cycle_drawn"] / metrics["original_drawn"])
+    assert metrics["placement_drawn"] != metrics["placement"]
+    again = measured(ToyModel(), drifting(), batch=5).metrics  # noise belongs to the clip, not to its place in a batch
+    assert again["cycle_drawn"] == pytest.approx(metrics["cycle_drawn"])
 
 
 def test_batches_do_not_matter():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lam.metrics.displacement import body_shift, camera_shift, direction_error, regression_slope
+from lam.metrics.displacement import body_shift, camera_shift, direction_error, main_direction, regression_slope
 
 COUNT, SIZE = 24, 32
 GENERATOR = torch.Generator().manual_seed(0)
@@ -139,3 +139,21 @@ def test_no_movement_counts_as_chance_and_short_ones_not_at_all():
     induced = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-5.0, 0.0]])
     assert direction_error(induced, true, threshold=1) == pytest.approx(45)
     assert direction_error(induced, true, threshold=10) is None
+
+
+def test_the_main_direction_is_that_of_what_moved_wherever_it_is():
+    generator = torch.Generator().manual_seed(0)
+    ground = torch.nn.functional.interpolate(torch.rand(6, 3, 8, 8, generator=generator), (32, 32), mode="bicubic")
+    body = torch.nn.functional.interpolate(torch.rand(6, 3, 4, 4, generator=generator), (10, 10), mode="bicubic") + 1
+    moves = torch.tensor([[1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [-1, 1]])
+    before, after = ground.clone(), ground.clone()
+    for n, (right, down) in enumerate(moves.tolist()):
+        before[n, :, 10:20, 12:22] = body[n]
+        after[n, :, 10 + down : 20 + down, 12 + right : 22 + right] = body[n]
+    found = main_direction(before, after)
+    assert torch.cosine_similarity(found, moves.float()).min() > 0.95
+    whole = main_direction(ground[..., 2:-2, 2:-2], ground[..., 2:-2, 1:-3])  # the camera: all of it moves right
+    torch.testing.assert_close(whole, torch.tensor([1.0, 0.0]).expand(6, 2), atol=0.2, rtol=0)
+    assert (main_direction(ground, ground) == 0).all()
+    plain = torch.full((1, 3, 8, 8), 0.5)
+    assert main_direction(plain, plain + 0.2).abs().max() < 0.02

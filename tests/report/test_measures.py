@@ -12,6 +12,7 @@ from lam.report.stats.measures import GAP_CLOSED, MEASURES
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
 from lam.report.tables.columns import flags, main_columns, text_columns
+from tests.report import fake
 from tests.report.fake import POINTS, write_setting
 
 
@@ -54,7 +55,8 @@ def test_ratios_are_of_means_within_each_seed_then_averaged(found):
             )
         ),
     }
-    assert set(MEASURES) == set(expected) | {f"eval/rate/bits_operational@{percent}" for percent in (1, 5, 10)}
+    others = {f"eval/rate/bits_operational@{percent}" for percent in (1, 5, 10)} | {"eval/transfer/heading"}
+    assert {key for key in MEASURES if not key.endswith("_drawn")} == set(expected) | others
     for key, value in expected.items():
         cell = found.estimate(row_of(found, "noisy@1e-3"), key)
         np.testing.assert_allclose(cell.value, value, rtol=1e-9)
@@ -157,3 +159,40 @@ def test_columns_that_no_row_has_are_left_out(found):
     for key in [key for key in found.keys if key.startswith("eval/sampling")]:
         found.keys.remove(key)
     assert "auc" not in [column.heading for column in main_columns(found)]
+
+
+def test_an_error_near_nothing_is_no_denominator(tmp_path):
+    """An exact copy has an error of 1e-7 on its own clip: its ratios are noise, however sure their intervals are."""
+    root = fake.write_setting(tmp_path / "world", ("none", "identity"))
+    for clips in root.glob("identity/seed*/clips.parquet"):
+        frame = pd.read_parquet(clips)
+        small = frame["metric"].isin(["eval/leakage/uncut", "eval/transfer/original"])
+        frame.loc[small, "value"] = 1e-7
+        frame.to_parquet(clips)
+        path = clips.parent / "metrics.json"
+        metrics = json.loads(path.read_text())
+        path.write_text(json.dumps(metrics | {"eval/leakage/uncut": 1e-7, "eval/transfer/original": 1e-7}))
+    found = Comparison(*read_runs(root))
+    for key in ("eval/leakage/ratio", "eval/transfer/ratio"):
+        assert np.isfinite(found.estimate(found.references["none"], key).value)
+        assert not np.isfinite(found.estimate(found.references["identity"], key).value)
+
+
+def test_the_positive_control_is_shown_and_does_not_compete(tmp_path, monkeypatch):
+    monkeypatch.setitem(fake.SWEEPS, "cuts", {"": 1.05})
+    found = Comparison(*read_runs(fake.write_setting(tmp_path / "world", ("none", "identity", "cuts", "noisy"))))
+    assert [row.name for row in found.rows][:3] == ["none", "identity", "cuts"]
+    assert list(found.families) == ["noisy"] and "cuts" not in found.references
+    assert "cuts" not in {row.name for row in found.unlabeled}  # those that compete, and over which ranks are correlated
+
+
+def test_measures_of_what_passed_the_channel_are_the_same_of_its_own_terms():
+    drawn = {key.removesuffix("_drawn") for key in MEASURES if key.endswith("_drawn")}
+    assert {"eval/leakage/ratio", "eval/leakage/share", "eval/transfer/ratio", "eval/transfer/heading"} <= drawn
+    for key in drawn - {GAP_CLOSED}:
+        plain, other = MEASURES[key], MEASURES[f"{key}_drawn"]
+        values = [np.array([2.0 + n]) for n in range(len(plain.terms))]
+        assert plain.formula(*values) == other.formula(*values)
+        for one, two in zip(plain.terms, other.terms, strict=True):
+            shared = one.key.endswith(("copy_cut", "moved"))  # what no latent has a part in
+            assert two.key == one.key + ("" if shared else "_drawn")

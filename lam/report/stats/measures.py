@@ -18,6 +18,8 @@ LEAKAGE, TRANSFER, RATE = "eval/leakage/", "eval/transfer/", "eval/rate/"
 OPERATIONAL = RATE + "bits_operational@"
 BITS = OPERATIONAL + "5"
 NOMINAL_BITS, CODES_USED, GAIN = RATE + "bits_nominal", "eval/usage/codes_used", "eval/probe/gain/"
+FLOOR = 1e-3
+"""Errors below a thousandth of the unit are nothing to divide by."""
 CONTROLLER, PLANNING, CLOSED_LOOP = "eval/controller/", "eval/planning/", "eval/closed_loop/"
 
 
@@ -79,6 +81,31 @@ def _divide(a: Array, b: Array) -> Array:
     return a / b
 
 
+def _above_floor(numerator: Array, denominator: Array) -> Array:
+    """Return what of a denominator lies above ``FLOOR``."""
+    return np.maximum(denominator - FLOOR, 0)
+
+
+def _pair_measures(drawn: str) -> tuple[Measure, ...]:
+    """Return measures of leakage and transfer, of z or with the suffix ``_drawn`` of what passed the channel."""
+    cut, uncut = (Term(term.key + drawn) for term in (_CUT, _UNCUT))
+    original, cycle, floor, random = (Term(term.key + drawn) for term in (_ORIGINAL, _CYCLE, _FLOOR, _RANDOM))
+    return (
+        Measure(f"{LEAKAGE}ratio{drawn}", (cut, uncut), _divide, _above_floor),
+        Measure(f"{LEAKAGE}share{drawn}", (cut, _COPY_CUT), lambda cut, copy: 1 - cut / copy),
+        Measure(f"{TRANSFER}ratio{drawn}", (cycle, original), _divide, _above_floor),
+        Measure(f"{TRANSFER}ratio_floor{drawn}", (floor, original), _divide, _above_floor),
+        Measure(f"{TRANSFER}ratio_random{drawn}", (random, original), _divide, _above_floor),
+        Measure(
+            f"{TRANSFER}normalized{drawn}",
+            (cycle, floor, random),
+            lambda cycle, floor, random: (cycle - floor) / (random - floor),
+            denominator=lambda cycle, floor, random: random - floor,
+        ),
+        Measure(f"{TRANSFER}heading{drawn}", (Term(f"{TRANSFER}aligned{drawn}"), Term(TRANSFER + "moved")), _divide),
+    )
+
+
 MEASURES = {
     measure.key: measure
     for measure in (
@@ -92,18 +119,8 @@ MEASURES = {
             Measure(f"{OPERATIONAL}{percent}", (_NONE, _IDENTITY, *_POINTS), _operational(percent), needs_gap=True)
             for percent in (1, 5, 10)
         ),
-        Measure(LEAKAGE + "ratio", (_CUT, _UNCUT), _divide),
-        Measure(LEAKAGE + "share", (_CUT, _COPY_CUT), lambda cut, copy: 1 - cut / copy),
         Measure(LEAKAGE + "relative", (_CUT, Term(_CUT.key, "none")), _divide),
-        Measure(TRANSFER + "ratio", (_CYCLE, _ORIGINAL), _divide),
-        Measure(TRANSFER + "ratio_floor", (_FLOOR, _ORIGINAL), _divide),
-        Measure(TRANSFER + "ratio_random", (_RANDOM, _ORIGINAL), _divide),
-        Measure(
-            TRANSFER + "normalized",
-            (_CYCLE, _FLOOR, _RANDOM),
-            lambda cycle, floor, random: (cycle - floor) / (random - floor),
-            denominator=lambda cycle, floor, random: random - floor,
-        ),
+        *(measure for drawn in ("", "_drawn") for measure in _pair_measures(drawn)),
     )
 }
 """Measures by key."""

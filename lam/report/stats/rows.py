@@ -18,6 +18,10 @@ from lam.report.stats.runs import FinishedRun
 REFERENCE_ROWS = ("none", "identity")
 """No latent action and an unconstrained one, between which all other rows are read; trained like every row."""
 
+CONTROL_ROWS = ("cuts",)
+"""Positive controls, whose answer is known: an unconstrained latent trained on clips with cuts copies. They stand below the
+reference rows and neither compete nor belong to a family."""
+
 BOUNDS = ("actions", "simulator")
 """Labeled upper bounds of acting, no bottlenecks: a world model of recorded actions, and the true simulator."""
 
@@ -70,8 +74,9 @@ class Comparison:
         self.references = {row.family: row for row in rows if row.family in REFERENCE_ROWS}
         self.families = {
             family: _sweep([row for row in rows if row.family == family])
-            for family in sorted({row.family for row in rows} - {*REFERENCE_ROWS, *BOUNDS})
+            for family in sorted({row.family for row in rows} - {*REFERENCE_ROWS, *CONTROL_ROWS, *BOUNDS})
         }
+        self.controls = [row for row in rows if row.family in CONTROL_ROWS]
         self.bounds = {row.family: row for row in rows if row.family in BOUNDS}
         budgets = sorted({label_budget(key) for run in runs for key in run.metrics} - {""})
         self.measures = MEASURES | {one.key: one for budget in budgets for one in control_measures(budget)}
@@ -85,15 +90,15 @@ class Comparison:
 
     @property
     def rows(self) -> list[TableRow]:
-        """Rows of the wide table in order: reference rows, the model of recorded actions, families."""
+        """Rows of the wide table in order: reference rows, positive controls, the model of recorded actions, families."""
         actions = [row for name, row in self.bounds.items() if name == "actions"]
         references = [self.references[name] for name in REFERENCE_ROWS if name in self.references]
-        return references + actions + [row for sweep in self.families.values() for row in sweep]
+        return references + self.controls + actions + [row for sweep in self.families.values() for row in sweep]
 
     @property
     def unlabeled(self) -> list[TableRow]:
-        """Rows of latent actions, so all but the bounds."""
-        return [row for row in self.rows if row.family not in BOUNDS]
+        """Rows of latent actions, so all but the bounds and positive controls."""
+        return [row for row in self.rows if row.family not in (*CONTROL_ROWS, *BOUNDS)]
 
     @cached_property
     def keys(self) -> list[str]:
