@@ -36,6 +36,9 @@ class Sparse(StandardizedBottleneck):
     it makes all latents one vector within 25 steps, before the forward model has learned to listen: a single large entry,
     the same for all clips, meets the norm hinge for the least L1, and the variance hinge is too weak to object
     (lambda_variance / D an entry). A constant learning rate rises for one step, so then lambda_l1 is at its value after five.
+    What clips differ in still rides on that entry, in about a thousandth of z's variance: no noise makes an amplitude too small
+    to be heard. On the world ``arm`` (D = 32, small heads) 0.1 closes 78 % of the gap, 0.4 33 % and 1.0 nothing, so the family
+    is above ``none`` over the published weights but does not level off beyond them.
 
     Args:
         dim: Width A of a latent token.
