@@ -60,7 +60,7 @@ table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$
 	$(MAKE) --no-print-directory report SETTING=$(SETTING) && exit $$failed
 
 # rows that have all seeds, those that were matched among them
-TRAINED = $(foreach f,$(filter-out none identity,$(FAMILIES)),$(patsubst runs/$(SETTING)/$f@%/seed$(lastword $(SEEDS)),$f:$(KNOB_$f)@%,$(wildcard runs/$(SETTING)/$f@*/seed$(lastword $(SEEDS)))))
+TRAINED = $(foreach f,$(filter-out none identity cuts,$(FAMILIES)),$(patsubst runs/$(SETTING)/$f@%/seed$(lastword $(SEEDS)),$f:$(KNOB_$f)@%,$(wildcard runs/$(SETTING)/$f@*/seed$(lastword $(SEEDS)))))
 KNOBBED = $(foreach f,$(FAMILIES),$(if $(KNOB_$f),$f))
 matched: table  ## SETTING=demo SEEDS="0 1 2": table, then rows trained to LEVELS of gap closed, all families at each, and the report again
 	@$(BIN)/lam sweep $(SETTING) $(KNOBBED) --match $(LEVELS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \

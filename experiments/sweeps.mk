@@ -1,6 +1,6 @@
 # Which knob a family turns and which values a table shows, loose to tight or small to large as the knob goes.
 # A new family: its name in FAMILIES, a KNOB_ line and a SWEEP_ line. SWEEP_<family>_<setting> narrows a setting's sweep.
-FAMILIES := none identity noisy sparse vq nsvq diveq fsq rvq residual nested nested_rvq
+FAMILIES := none identity cuts noisy sparse vq nsvq diveq fsq rvq residual nested nested_rvq
 
 KNOB_noisy     := beta
 SWEEP_noisy    := 5e-3 1e-3 5e-4 1e-4 5e-5 1e-5 5e-6 1e-6
