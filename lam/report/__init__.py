@@ -14,7 +14,7 @@ class Report(NamedTuple):
     """Result of a report.
 
     Attributes:
-        text: The tables as aligned plain text, for a terminal.
+        text: What the hull says, then the tables as aligned plain text, for a terminal.
         files: Files that were written: the page, tables, figures.
     """
 
@@ -41,6 +41,7 @@ def report(folder: Path, only_figures: bool = False, cards: Sequence[Path] = ())
     from lam.report.stats.runs import read_runs
     from lam.report.stats.systems import read_systems
     from lam.report.tables.control import control_text, write_control
+    from lam.report.tables.hull import hull_text, write_hull
     from lam.report.tables.main import main_text, write_csv, write_markdown
     from lam.report.tables.matched import match_all, matched_text, write_matched_csv, write_matched_markdown
     from lam.report.tables.submitted import read_cards, write_submitted
@@ -60,11 +61,14 @@ def report(folder: Path, only_figures: bool = False, cards: Sequence[Path] = ())
         write_markdown(target / "table.md", comparison, figures),
         write_matched_csv(target / "matched.csv", matched),
         write_matched_markdown(target / "matched.md", comparison, matched),
+        *write_hull(target, comparison),
         *write_control(target, comparison),
         *write_systems(target, systems),
         write_page(target / "report.html", comparison, matched, systems, figures),
     ]
     if sent:
         tables.append(write_submitted(target / "submitted.md", comparison, sent))
-    texts = [main_text(comparison), matched_text(comparison, matched), control_text(comparison), systems_text(systems)]
+    drawn = next((path for path in figures if path.name == "hull.png"), None)
+    texts = [hull_text(comparison, drawn), main_text(comparison), matched_text(comparison, matched)]
+    texts += [control_text(comparison), systems_text(systems)]
     return Report("\n\n".join(text for text in texts if text), [*tables, *figures])

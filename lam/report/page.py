@@ -12,11 +12,15 @@ from urllib.parse import quote
 from lam.report.figures.catalogue import FIGURES
 from lam.report.pictures import pick_control_pictures, pick_pictures
 from lam.report.stats.control import main_label_budget
+from lam.report.stats.hull import family_hulls
+from lam.report.stats.matched import Match
 from lam.report.stats.rows import Comparison
 from lam.report.stats.systems import Systems
 from lam.report.tables.control import EXPECTED, control_grid, control_guide, control_notes
+from lam.report.tables.hull import GUIDE as HULL_GUIDE
+from lam.report.tables.hull import hull_grid, hull_notes, hull_sentence
 from lam.report.tables.main import guide, main_grid, notes, provenance
-from lam.report.tables.matched import GUIDE, NOTHING, TITLES, Matched, matched_grids
+from lam.report.tables.matched import GUIDE, NOTHING, TITLE, matched_grid
 from lam.report.tables.published import published_control_grid
 from lam.report.tables.ranks import rank_grid, rank_sentence, rank_table
 from lam.report.tables.summary import read_family
@@ -58,15 +62,16 @@ dt { font-weight: 600 } dd { margin: 0 0 .4rem 1rem }
 """
 
 
-def write_page(path: Path, comparison: Comparison, matched: Matched, systems: Systems | None, figures: list[Path]) -> Path:
+def write_page(path: Path, comparison: Comparison, matched: list[Match], systems: Systems | None, figures: list[Path]) -> Path:
     """Write the page; links to settings are relative to it."""
     title = f"Latent actions compared: {comparison.runs[0].setting}"
     sections = {
+        "Rate and error": _hull(comparison, figures),
         "Table": _table(comparison),
         "At matched capacity": _matched(comparison, matched),
         "Acting": _control(comparison),
         SYSTEMS_TITLE: _systems(systems),
-        "Figures": _figures(figures),
+        "Figures": _figures([figure for figure in figures if figure.stem != "hull"]),
         "Pictures": _pictures(comparison),
         "Family by family": _families(comparison, matched),
         "How to read the numbers": _paragraphs(guide(comparison)),
@@ -99,12 +104,22 @@ def _table(comparison: Comparison) -> str:
     return _paragraphs(lead) + warnings + main_grid(comparison).html("All rows")
 
 
-def _matched(comparison: Comparison, matched: Matched) -> str:
-    """Return the tables at matched capacity."""
-    tables = matched_grids(comparison, matched)
-    if not tables:
-        return _paragraphs(NOTHING)
-    return _paragraphs(GUIDE) + "".join(table.html(TITLES[along]) for along, table in tables.items())
+def _hull(comparison: Comparison, figures: list[Path]) -> str:
+    """Return what the hull says, the figure of it, and the table that is read off it."""
+    html = _paragraphs(f"**{hull_sentence(comparison)}**") + _figures([figure for figure in figures if figure.stem == "hull"])
+    if not family_hulls(comparison).families:
+        return html
+    return (
+        html
+        + hull_grid(comparison).html("Read off the hulls")
+        + _paragraphs("\n\n".join([*hull_notes(comparison), HULL_GUIDE]))
+    )
+
+
+def _matched(comparison: Comparison, matched: list[Match]) -> str:
+    """Return the table at matched capacity."""
+    table = matched_grid(comparison, matched)
+    return _paragraphs(GUIDE) + table.html(TITLE) if table else _paragraphs(NOTHING)
 
 
 def _control(comparison: Comparison) -> str:
@@ -150,7 +165,7 @@ def _pictures(comparison: Comparison) -> str:
     return html
 
 
-def _families(comparison: Comparison, matched: Matched) -> str:
+def _families(comparison: Comparison, matched: list[Match]) -> str:
     """Return a paragraph a family."""
     over = "one seed, so nothing is said of other seeds; " if len({run.seed for run in comparison.runs}) == 1 else ""
     lead = f"Written from the numbers above ({over}gap closed with its 95 % interval; differences by paired tests, p < 0.05)."

@@ -52,6 +52,7 @@ def means(family: str, gap: float) -> dict[str, float]:
     for index, share in enumerate(np.linspace(0, 1, POINTS)):
         keys[f"rate/point/{index:02d}/bits"] = 1.6 * bits_of(gap) * share
         keys[f"rate/point/{index:02d}/error"] = error + GAP * gap * np.exp(-5.5 * share)
+    keys["capacity/error_drawn"] = error + (0.02 if family == "noisy" else 0.0)
     return keys
 
 

@@ -91,7 +91,7 @@ def write_bound(root: Path, family: str, seed: int, success: float | None = None
     values |= {"planning/error": 0.5, "planning/error_stay": STAY, "planning/ate": 0.3, "planning/rpe": 0.3}
     for budget in labels:
         write(folder / "control" / f"clips{budget}", about, values, {}, str(budget), seed)
-    return write(folder, about, {"capacity/error": NONE - 0.9 * GAP}, {}, "", seed)
+    return write(folder, about, {f"capacity/{name}": NONE - 0.9 * GAP for name in ("error", "error_drawn")}, {}, "", seed)
 
 
 def write_acting(

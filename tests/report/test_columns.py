@@ -12,7 +12,6 @@ from lam.evals import Algebra, Capacity, Motion, Rollout
 from lam.evals.base import Evaluation, Results
 from lam.models.base import Observation, WorldModel
 from lam.report import report
-from lam.report.stats.measures import GAP_CLOSED
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
 from lam.report.tables.columns import main_columns, matched_columns
@@ -74,14 +73,14 @@ def test_an_evaluation_of_ones_own_has_a_column_a_flag_and_an_explanation(root):
     assert [knob for (_, knob), line in cells.items() if line["flags"][0] == "jumps"] == ["16"]
     assert "- *jerk*: third derivative of predicted paths.\n" in guide(found)
     assert "`jumps` (predictions jump)" in guide(found)
-    assert [one.better for one in matched_columns(found, GAP_CLOSED) if one.heading == "jerk agent_dx"] == [-1]
+    assert [one.better for one in matched_columns(found) if one.heading == "jerk agent_dx"] == [-1]
     assert "jerk agent_dx" in report(root).files[0].with_name("table.md").read_text()
 
 
 def test_runs_that_declare_everything_show_nothing_else(root):
     for run in root.glob("*/seed0"):
         declared([Capacity()]).write(run)
-    assert headings(root) == ["error", "gap closed", "bits @5%", "relative to none"]
+    assert headings(root) == ["error", "error drawn", "gap closed", "gap closed, mean z", "bits @5%", "relative to none"]
 
 
 @pytest.mark.parametrize("as_written", [True, False])

@@ -16,7 +16,7 @@ from lam.report.figures.catalogue import FIGURES, save_figure
 from lam.report.pictures import pick_control_pictures
 from lam.report.stats.control import control_rows, main_label_budget
 from lam.report.stats.jackknife import FIRST_EPISODE, group_positions, group_sources, leave_one_out, pseudo_values
-from lam.report.stats.measures import BITS, CLOSED_LOOP, CONTROLLER, GAP_CLOSED, PLANNING
+from lam.report.stats.measures import CLOSED_LOOP, CONTROLLER, PLANNING
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
 from lam.report.tables.control import control_grid, control_text, write_control
@@ -83,7 +83,7 @@ def test_numbers_of_clips_stay_as_they_were_to_the_last_bit(root, found, tmp_pat
     new = new[new["bottleneck"] != "actions"].reset_index(drop=True)
     pd.testing.assert_frame_equal(new[old.columns], old)
     assert len(found.sources) == len(before.sources)
-    for one, other in zip(match_all(before)[GAP_CLOSED], match_all(found)[GAP_CLOSED], strict=True):
+    for one, other in zip(match_all(before), match_all(found), strict=True):
         for key, sample in one.replicates.items():
             np.testing.assert_array_equal(other.replicates[key].estimate(), sample.estimate())
 
@@ -155,7 +155,7 @@ def test_labeled_bounds_are_no_bottlenecks(found, root):
     assert actions["gap closed"][0].startswith("0.8")
     assert actions["success"][0].startswith("0.77")
     assert not any(name.startswith("true simulator") for name, _ in cells)
-    assert {one.family for one in match_all(found)[BITS]} == {"noisy", "vq"}
+    assert {one.family for one in match_all(found)} == {"noisy", "vq"}
     assert "actions" not in set(rank_table(found).table["row"])
 
 
@@ -248,12 +248,10 @@ def test_planning_error_is_ranked_over_rows_without_none_and_bounds(root, found)
     assert line["planning"] == pytest.approx(logged(root, "vq@64", 1, "planning/error"))
 
 
-def test_at_equal_information_controllers_are_compared_within_each_seed(found):
-    rows, key = found.families["noisy"], CONTROLLER + "ratio_drawn@256"
-    matched = next(one for one in match_all(found)[GAP_CLOSED] if (one.family, one.level) == ("noisy", 0.5))
-    gaps, ratios = (np.stack([found.replicates(row, name).means for row in rows]) for name in (GAP_CLOSED, key))
-    expected = [np.interp(0.5, gap, ratio) for gap, ratio in zip(gaps.T, ratios.T, strict=True)]
-    assert matched.replicates[key].estimate().value == pytest.approx(np.mean(expected))
+def test_at_equal_information_controllers_of_rows_at_the_level_are_compared(found):
+    key = CONTROLLER + "ratio_drawn@256"
+    matched = next(one for one in match_all(found) if one.rows and key in one.replicates)
+    assert matched.replicates[key].estimate() == found.estimate(matched.rows[0], key)
     assert matched.replicates[PLANNING + "normalized@256"].estimate().half > 0
 
 

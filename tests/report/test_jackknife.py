@@ -111,22 +111,19 @@ def test_intervals_of_a_ratio_cover_the_truth(seeds, share):
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("wobble", [0.0, 0.03])
 def test_intervals_at_matched_capacity_cover_the_truth(seeds, wobble):
-    """Capacity and metric of four knobs have noise of clips and seeds; the metric is 2 + gap, so that at 0.5 it is 2.5."""
-    rng, problems, n, groups = np.random.default_rng(0), 400, 60, 12
-    truth = np.array([0.2, 0.42, 0.62, 0.9])
+    """Capacity and metric of two rows have noise of clips and seeds; the metric is 2 + gap, so that at 0.5 it is 2.5."""
+    rng, problems, n, groups = np.random.default_rng(0), 2000, 60, 12
+    truth = np.array([0.46, 0.55])
     difficulty = rng.gamma(4, 0.25, (problems, n, 1))
     none = difficulty + 0.05 * rng.standard_normal((problems, n, seeds))
-    closed = truth[:, None, None, None] + wobble * rng.standard_normal((4, problems, 1, seeds))
-    row = none - closed * difficulty + 0.2 * rng.standard_normal((4, problems, n, seeds))
-    metric = 2 + closed + wobble * rng.standard_normal(closed.shape) + 0.3 * rng.standard_normal((4, problems, n, seeds))
+    closed = truth[:, None, None, None] + wobble * rng.standard_normal((2, problems, 1, seeds))
+    row = none - closed * difficulty + 0.2 * rng.standard_normal((2, problems, n, seeds))
+    metric = 2 + closed + wobble * rng.standard_normal(closed.shape) + 0.3 * rng.standard_normal((2, problems, n, seeds))
     metric += 0.3 * rng.standard_normal((problems, n, 1))
     whole = resampled(difficulty, groups)
     x = np.stack([(resampled(none, groups) - resampled(one, groups)) / whole for one in row])
     y = np.stack([resampled(one, groups) for one in metric])
-    found = np.empty(x.shape[1:])
-    for place in np.ndindex(found.shape):
-        column = (slice(None), *place)
-        found[place] = interpolate(x[column], y[column], np.array([0.5]))[0]
+    found = interpolate(0.5, (x[0], x[1]), (y[0], y[1]))
     assert np.isfinite(found).all()
     assert 0.92 <= coverage(pseudo_values(found, np.full(groups, 1 / groups)), 2.5) <= 0.98
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lam.metrics.operational import operational_bits
-from lam.report.stats.measures import GAP_CLOSED, MEASURES
+from lam.report.stats.measures import GAP_CLOSED, GAP_CLOSED_MEAN, MEASURES
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
 from lam.report.tables.columns import flags, main_columns, text_columns
@@ -48,12 +48,10 @@ def test_ratios_are_of_means_within_each_seed_then_averaged(found):
         "eval/transfer/normalized": over_seeds(
             lambda m: (m("transfer/cycle") - m("transfer/floor")) / (m("transfer/random") - m("transfer/floor"))
         ),
-        GAP_CLOSED: over_seeds(
-            lambda m: (
-                (m("capacity/error", "none") - m("capacity/error"))
-                / (m("capacity/error", "none") - m("capacity/error", "identity"))
-            )
-        ),
+        **{
+            key: over_seeds(lambda m, error=error: (m(error, "none") - m(error)) / (m(error, "none") - m(error, "identity")))
+            for key, error in ((GAP_CLOSED, "capacity/error_drawn"), (GAP_CLOSED_MEAN, "capacity/error"))
+        },
     }
     others = {f"eval/rate/bits_operational@{percent}" for percent in (1, 5, 10)} | {"eval/transfer/heading"}
     assert {key for key in MEASURES if not key.endswith("_drawn")} == set(expected) | others
@@ -154,7 +152,7 @@ def test_published_ratios_stand_beside_the_ends_of_a_sweep(found):
 
 def test_columns_that_no_row_has_are_left_out(found):
     titles = [column.heading for column in main_columns(found)]
-    assert titles[:5] == ["error", "gap closed", "bits @5%", "nominal bits", "capacity"]
+    assert titles[:6] == ["error", "error drawn", "gap closed", "gap closed, mean z", "bits @5%", "nominal bits"]
     assert "transfer normalized" in titles
     for key in [key for key in found.keys if key.startswith("eval/sampling")]:
         found.keys.remove(key)

@@ -19,7 +19,7 @@ from lam.report.tables.matched import match_all
 from lam.report.tables.summary import read_family
 from tests.report.fake import write_setting
 
-FIGURES = ("error", "rate", "gap", "leakage", "transfer", "probe", "codes")
+FIGURES = ("hull", "rate", "gap", "leakage", "transfer", "probe", "codes")
 
 
 class Page(HTMLParser):
@@ -74,10 +74,12 @@ def page(reported: dict[str, bytes]) -> Page:
 
 def test_one_command_makes_everything_and_again_bit_for_bit(root, reported, capsys):
     figures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
-    assert set(reported) == {"table.csv", "table.md", "matched.csv", "matched.md", "report.html"} | figures
+    assert (
+        set(reported) == {"table.csv", "table.md", "hull.csv", "hull.md", "matched.csv", "matched.md", "report.html"} | figures
+    )
     main([str(root)])
     assert {path.name: path.read_bytes() for path in (root / "report").iterdir()} == reported
-    assert "At equal gap closed" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith(("A quarter of the gap", "Half of the gap"))
 
 
 def test_the_page_stands_alone_and_is_well_formed(page, reported):
@@ -119,11 +121,13 @@ def test_pictures_are_of_reference_rows_and_of_the_row_of_a_family_that_closes_m
 def test_a_family_is_read_only_as_far_as_intervals_go(tmp_path):
     found = Comparison(*read_runs(write_setting(tmp_path / "wild", ("none", "identity", "noisy", "vq"))))
     said = {family: " ".join(read_family(found, family, match_all(found))) for family in found.families}
-    assert said["vq"].startswith("From 4 to 256 it closes 0.11 ± 0.01 to 0.40 ± 0.02 of the gap, at 0.2")
+    assert said["vq"].startswith("From 4 to 256 it closes 0.10 ± 0.02 to 0.39 ± 0.02 of the gap. Its hull reaches 25%, 50%, ")
+    assert "–, –, – bits (–: not reached)" in said["vq"]
     assert "It stays below identity in this sweep" in said["vq"]
     assert "It stays above none" in said["vq"]
-    assert "At 25%, 50%, 75%, 90% of the gap its leakage ratio is 2.15 ± 0.01, –, –, – (–: not bracketed)." in said["vq"]
-    assert said["noisy"].endswith("Flagged: noisy@1e-1 ignored.")
+    assert "its leakage ratio" in said["noisy"]
+    assert said["noisy"].endswith("Flagged: noisy@1e-1 ignored. Nothing of this is told from noisy@1e-1 (ignored).")
+    assert said["noisy"].startswith("From 1e-2 to 1e-4 it closes")
     assert "not distinguishable from none" not in said["vq"]
     assert shown_factors(found, [GAIN])[:2] == ["agent_dx", "agent_dy"]
 

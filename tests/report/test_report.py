@@ -14,9 +14,11 @@ from scipy import stats
 from lam.report import report
 from lam.report.cli import main
 from lam.report.figures.catalogue import write_figures
+from lam.report.stats.measures import ERROR_DRAWN
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
 from lam.report.tables.columns import main_columns
+from lam.report.tables.hull import NOTHING
 from lam.report.tables.layout import marks
 from lam.report.tables.main import main_text, write_csv, write_markdown
 from lam.runs.columns import Column
@@ -49,12 +51,16 @@ def write_run(
     }
     about |= {"evaluation_hash": "e", "data_hash": data_hash, "code_revision": "abc123"}
     value = errors(name, seed)
-    metrics = {ERROR: float(np.float32(value.mean())), GAIN: 1 - LEVELS[name] + 0.01 * seed, **more}
+    metrics = dict.fromkeys((ERROR, ERROR_DRAWN), float(np.float32(value.mean())))
+    metrics |= {GAIN: 1 - LEVELS[name] + 0.01 * seed, **more}
     if family == "vq":
         metrics |= {BITS: np.log2(float(knob)) - 0.1, "eval/usage/codes_used": 0.9}
-    clips = pd.DataFrame({"position": np.arange(CLIPS, dtype=np.int64), "metric": ERROR, "value": value})
-    clips["clip"] = [f"clip{i}" for i in range(CLIPS)]
-    clips["source"] = [f"video{i // clips_a_source}" for i in range(CLIPS)]
+    clips = pd.concat(
+        pd.DataFrame({"position": np.arange(CLIPS, dtype=np.int64), "metric": key, "value": value})
+        for key in (ERROR, ERROR_DRAWN)
+    )
+    clips["clip"] = [f"clip{i}" for i in clips["position"]]
+    clips["source"] = [f"video{i // clips_a_source}" for i in clips["position"]]
     clips[["position", "clip", "source", "metric", "value"]].to_parquet(folder / "clips.parquet", index=False)
     (folder / "config.yaml").write_text("")
     (folder / "run.json").write_text(json.dumps(about))
@@ -91,13 +97,14 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 def test_a_second_call_changes_no_byte_and_prints_the_table_then_the_paths(reported, capsys):
     root, first = reported
-    figures = {f"{name}.{kind}" for name in ("error", "gap", "probe", "codes") for kind in ("png", "svg")}
+    figures = {f"{name}.{kind}" for name in ("gap", "probe", "codes") for kind in ("png", "svg")}
     assert set(first) == TABLES | figures
     main([str(root)])
     assert {path.name: path.read_bytes() for path in (root / "report").iterdir()} == first
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("bottleneck  knob  seeds  error")
-    assert {Path(line).name for line in out[-9:]} == TABLES | {figure for figure in figures if figure.endswith("png")}
+    assert out[0] == NOTHING  # of bits
+    assert out[2].startswith("bottleneck  knob  seeds  error")
+    assert {Path(line).name for line in out[-8:]} == TABLES | {figure for figure in figures if figure.endswith("png")}
 
 
 def test_figures_alone_leave_the_tables_as_they_are(tmp_path):
@@ -109,7 +116,7 @@ def test_figures_alone_leave_the_tables_as_they_are(tmp_path):
 def test_csv_has_one_line_a_row_and_the_fixed_columns(reported):
     root, _ = reported
     table = pd.read_csv(root / "report" / "table.csv", dtype={"knob": str}, keep_default_na=False, na_values=[""])
-    keys = [ERROR, GAIN, BITS, "eval/usage/codes_used", "gap_closed"]
+    keys = [ERROR, ERROR_DRAWN, GAIN, BITS, "eval/usage/codes_used", "gap_closed", "gap_closed_mean"]
     wanted = {"bottleneck", "knob", "seeds", "interval", *(key + end for key in keys for end in ("", "/low", "/high"))}
     assert set(table.columns) == wanted
     names = list(zip(table["bottleneck"], table["knob"].fillna(""), strict=True))
@@ -277,7 +284,14 @@ def test_the_readable_table_shows_the_agent_first_and_six_causes_at_most(tmp_pat
     write_run(root, "identity", 0, **{"eval/probe/r2_linear/agent_dx": 0.6})
     titles = [column.heading for column in main_columns(comparison(root))]
     gains = ["agent_dx", "pan_dx", "agent_x", "ball_dx", "flicker_0", "flicker_1"]
-    assert titles == ["error", "gap closed", *(f"gain {name}" for name in gains), "R² of z agent_dx"]
+    assert titles == [
+        "error",
+        "error drawn",
+        "gap closed",
+        "gap closed, mean z",
+        *(f"gain {name}" for name in gains),
+        "R² of z agent_dx",
+    ]
 
 
 def test_figures_draw_only_what_there_is_and_remove_what_is_gone(tmp_path):

@@ -1,4 +1,4 @@
-"""Figures of capacity: error and gap closed against bits and knobs, rate-error curves, codes used."""
+"""Figures of capacity: hulls of rate and error, where they come from, gap closed along knobs, codes used."""
 
 from __future__ import annotations
 
@@ -20,87 +20,80 @@ from lam.report.figures.style import (
     style_of,
     value,
 )
+from lam.report.stats.hull import UNQUANTIZED, Hull, family_hulls
 from lam.report.stats.jackknife import Array
-from lam.report.stats.measures import BITS, CODES_USED, ERROR, GAP_CLOSED, NOMINAL_BITS, RATE
+from lam.report.stats.measures import BITS, CODES_USED, GAP_CLOSED
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
+from lam.report.tables.hull import BITS_AT, CORNER, ERROR_AT, REFERENCE, hull_table
 
 MARGIN = 5.0  # percent of G, as in BITS
 
 
-def draw_error(comparison: Comparison) -> Figure | None:
-    """Draw error against operational bits (nominal ones where there are none) and along each family's knob."""
-    if not comparison.families:
+def draw_hull(comparison: Comparison) -> Figure | None:
+    """Draw each family's rate-error hull as ``hull.csv`` holds it, with what tables read off it and the intervals of that."""
+    table = hull_table(comparison)
+    if not (table["reading"] == CORNER).any():
         return None
-    rows = [row for sweep in comparison.families.values() for row in sweep]
-    bits = next((key for key in (BITS, NOMINAL_BITS) if has_any(comparison, key, rows)), "")
-    figure = Figure(figsize=(9 if bits else 5.5, 4), layout="constrained")
-    axes = figure.subplots(1, 2 if bits else 1, sharey=True, squeeze=False)[0]
-    for index, sweep in enumerate(comparison.families.values()):
-        shift = 0.04 * (index - (len(comparison.families) - 1) / 2)  # so that families stand side by side
-        ranks: Array = np.arange(len(sweep), dtype=np.float64) + 1.0 + shift
-        points(axes[-1], comparison, ranks, sweep, ERROR)
-        if bits:
-            points(axes[0], comparison, np.array([value(comparison, row, bits) for row in sweep]), sweep, ERROR)
-    for axis in axes:
-        reference_levels(axis, comparison, ERROR, named=axis is axes[-1])
-    axes[0].set_ylabel("prediction error (copying the last state = 1)")
-    if bits:
-        axes[0].set_xlabel("operational bits a transition (@5%)" if bits == BITS else "nominal bits a transition")
-        bits_axis(axes[0])
-    axes[-1].set_xlabel("place in the sweep, from tight to loose")
-    axes[-1].set_xticks(range(1, 1 + max(len(sweep) for sweep in comparison.families.values())))
+    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+    axis = figure.subplots()
+    end = 1.3 * max(table["bits"][table["reading"] != CORNER].max(), 1.0)
+    for family in comparison.families:
+        lines = table[table["bottleneck"] == family]
+        corners, errors, bits = (lines[lines["reading"] == kind] for kind in (CORNER, ERROR_AT, BITS_AT))
+        if corners.empty:
+            continue
+        style = style_of(comparison, family)
+        x, y = dense(corners["bits"].to_numpy(), corners["error"].to_numpy(), end)
+        axis.plot(x, y, color=style["color"], linestyle=style["linestyle"], alpha=0.9)
+        dots = style | {"linestyle": "none", "label": "", "alpha": 0.9, "elinewidth": 1, "capsize": 2}
+        axis.errorbar(errors["bits"], errors["error"], np.nan_to_num(errors["high"] - errors["error"]), **dots)
+        hollow = dots | {"markerfacecolor": "white"}
+        axis.errorbar(bits["bits"], bits["error"], xerr=np.nan_to_num(bits["high"] - bits["bits"]), **hollow)
+    for _, line in table[table["reading"] == REFERENCE].iterrows():
+        color = REFERENCE_COLORS[str(line["bottleneck"])]
+        axis.axhline(line["error"], color=color, linewidth=1, linestyle=DASHES)
+        axis.text(1.01, line["error"], line["bottleneck"], va="center", color=color, transform=axis.get_yaxis_transform())
+    axis.set_xlabel("held-out bits a transition")
+    axis.set_ylabel("prediction error (copying the last state = 1)")
+    axis.set_xlim(0, end)
+    bits_axis(axis, room=1.0)
     legend(figure, comparison, references=False)
     return figure
 
 
+def dense(x: Array, y: Array, end: float) -> tuple[Array, Array]:
+    """Return a hull's line up to ``end`` bits with many points between corners, as chords bend on an axis of bits."""
+    along = np.unique(np.concatenate([x, np.linspace(x[0], max(end, x[-1]), 600)]))
+    return along, np.interp(along, x, y)
+
+
 def draw_rate(comparison: Comparison) -> Figure | None:
-    """Draw error of the quantized latent against its bits: one panel a family, one hull a knob."""
-    families = {
-        name: [row for row in rows if len(rate_points(comparison, row)[0])] for name, rows in comparison.families.items()
-    }
-    families = {name: rows for name, rows in families.items() if rows}
-    if not families:
+    """Draw where hulls come from: one panel a family, each row's points and curve, and the hull of all."""
+    hulls = family_hulls(comparison).families
+    if not hulls:
         return None
-    figure, panels = small_panels(len(families), 4, (2.3, 2.4))
-    for axis, (family, rows) in zip(panels, families.items(), strict=True):
+    figure, panels = small_panels(len(hulls), 4, (2.3, 2.4))
+    for axis, (family, hull) in zip(panels, hulls.items(), strict=True):
+        rows = [row for row in comparison.families[family] if row.name in hull.rows]
         for row, shade in zip(rows, np.linspace(0.35, 1.0, len(rows)) if len(rows) > 1 else [1.0], strict=True):
-            _curve(axis, comparison, row, shade)
-        reference_levels(axis, comparison, ERROR, named=False)
+            _curve(axis, comparison, hull, row, shade)
+        corners = np.array([(corner.bits, corner.error) for corner in hull.corners])
+        axis.plot(*dense(corners[:, 0], corners[:, 1], corners[-1, 0]), "-", color="#222222", linewidth=0.8)
+        reference_levels(axis, comparison, UNQUANTIZED, named=False)
         axis.set_title(family, fontsize=10)
         bits_axis(axis, room=2.0)
     figure.supxlabel("held-out bits a transition of the quantized latent", fontsize=9)
     figure.supylabel("prediction error with it", fontsize=9)
     cross = Line2D([], [], color="#222222", marker="x", linestyle="none", label="operational bits @5%")
-    dot = Line2D([], [], color="#222222", marker=".", linestyle="none", label="a coder")
+    dot = Line2D([], [], color="#222222", marker=".", linestyle="none", label="a coder, one seed")
+    line = Line2D([], [], color="#222222", linewidth=0.8, label="hull of the family")
     lines = [
         Line2D([], [], color=REFERENCE_COLORS[n], linestyle=DASHES, label=n)
         for n in REFERENCE_ROWS
         if n in comparison.references
     ]
-    figure.legend(handles=[dot, cross, *lines], loc="outside upper center", ncols=4)
+    figure.legend(handles=[dot, line, cross, *lines], loc="outside upper center", ncols=5)
     return figure
-
-
-def rate_points(comparison: Comparison, row: TableRow) -> tuple[Array, Array]:
-    """Return bits and errors of a row's coders, means over seeds; empty where it has none."""
-    names = sorted({str(key) for run in row.runs.values() for key in run.clips if str(key).startswith(RATE + "point/")})
-    stems = sorted({name.rsplit("/", 1)[0] for name in names})
-    pairs = np.array([[value(comparison, row, f"{stem}/{axis}") for axis in ("bits", "error")] for stem in stems])
-    x, y = pairs.reshape(-1, 2).T
-    keep = np.isfinite(x) & np.isfinite(y)
-    return x[keep], y[keep]
-
-
-def lower_hull(x: Array, y: Array) -> Array:
-    """Return the corners (m, 2) of the lower convex hull of points, from the fewest bits to the least error."""
-    hull: list[Array] = []
-    for point in np.stack([x, y], axis=1)[np.lexsort((y, x))]:
-        if hull and point[1] >= hull[-1][1]:
-            continue
-        while len(hull) > 1 and np.linalg.det(np.stack([hull[-1] - hull[-2], point - hull[-2]])) <= 0:
-            hull.pop()
-        hull.append(point)
-    return np.array(hull)
 
 
 def draw_gap(comparison: Comparison) -> Figure | None:
@@ -140,16 +133,13 @@ def draw_codes(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _curve(axis: Axes, comparison: Comparison, row: TableRow, shade: float) -> None:
-    """Draw a row's coders as dots, their hull as a line with the knob at its end, a cross where error is 5 % of the gap up."""
+def _curve(axis: Axes, comparison: Comparison, hull: Hull, row: TableRow, shade: float) -> None:
+    """Draw a row's coders as dots, its curve with the knob at its end, a cross where error is 5 % of the gap up."""
     color = style_of(comparison, row.family)["color"]
-    x, y = rate_points(comparison, row)
+    x, y = hull.row_points(row.name)
     axis.plot(x, y, ".", color=color, alpha=0.45 * shade, markersize=4)
-    corners = lower_hull(x, y)
-    along = np.unique(
-        np.concatenate([corners[:, 0], np.linspace(corners[0, 0], corners[-1, 0], 400)])
-    )  # chords bend on this axis
-    axis.plot(along, np.interp(along, *corners.T), "-", color=color, alpha=shade)
+    corners = hull.row_curve(row.name)
+    axis.plot(*dense(corners[:, 0], corners[:, 1], corners[-1, 0]), "-", color=color, alpha=shade)
     axis.annotate(row.knob, corners[-1], (4, 0), textcoords="offset points", va="center", fontsize=7, color="#444444")
-    bits, unquantized = value(comparison, row, BITS), value(comparison, row, RATE + "unquantized")
+    bits, unquantized = value(comparison, row, BITS), value(comparison, row, UNQUANTIZED)
     axis.plot(bits, unquantized + MARGIN / 100 * comparison.gap.value, "x", color="#222222", markersize=6)

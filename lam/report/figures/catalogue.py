@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from lam.report.figures.capacity import draw_codes, draw_error, draw_gap, draw_rate
+from lam.report.figures.capacity import draw_codes, draw_gap, draw_hull, draw_rate
 from lam.report.figures.control import draw_controller, draw_labels, draw_planning
 from lam.report.figures.meaning import draw_leakage, draw_probe, draw_transfer
 from lam.report.figures.style import STYLE
@@ -30,19 +30,19 @@ class Drawing(NamedTuple):
 
 
 FIGURES = {
-    "error": Drawing(
-        draw_error,
-        "How well each family predicts for the bits it uses. Left, all families on one axis: lower at the same bits is "
-        "better. Right, the same rows by their place in the sweep. The dashed lines are the reference rows, the bands their "
-        "intervals; a curve that stays far above identity saturates, one that never comes near none cannot be tightened "
-        "further.",
+    "hull": Drawing(
+        draw_hull,
+        "How well each family predicts for the bits it spends: the lower convex hull over all its knobs and coders, lower is "
+        "better. Markers are what the tables read off it, with 95 % intervals: filled, the error at 2, 4, 8 and 16 bits; "
+        "hollow, the bits at 25, 50, 75 and 90 % of the gap. The dashed lines are the reference rows on the same clips; a hull "
+        "that goes flat far above identity saturates.",
     ),
     "rate": Drawing(
         draw_rate,
-        "Where operational bits come from. A latent is quantized ever more coarsely and coded on held-out clips; each dot "
-        "is one coder, the line the lower hull of all (a mixture of two coders reaches every point of a chord). The cross "
-        "is where the error has risen by 5 % of the gap between the reference rows; its bits are the row's operational bits. "
-        "At 0 bits the latent is replaced by its mean.",
+        "Where hulls come from. A latent is quantized ever more coarsely and coded on held-out clips; each dot is one coder of "
+        "one seed, each colored line a row's lower hull, averaged over seeds, the black line the hull of the family (a mixture "
+        "of two coders reaches every point of a chord; none at 0 bits belongs to it). The cross is where a row's error has "
+        "risen by 5 % of the gap; its bits are the row's operational bits. At 0 bits the latent is replaced by its mean.",
     ),
     "gap": Drawing(
         draw_gap,
@@ -66,8 +66,8 @@ FIGURES = {
     ),
     "probe": Drawing(
         draw_probe,
-        "Which factors the latent tells beyond what the state already says, at which bits. Gain 0 is a latent that adds "
-        "nothing about that factor; factors that rise on the left are what a tight latent spends its first bits on.",
+        "Which factors the latent tells beyond what the state already says, at which gap closed. Gain 0 is a latent that "
+        "adds nothing about that factor; factors that rise on the left are what a tight latent tells first.",
     ),
     "codes": Drawing(
         draw_codes,

@@ -1,4 +1,4 @@
-"""Figures of acting: controller error over capacity, planning error over capacity and bits, success over labels."""
+"""Figures of acting: controller error over capacity, planning error over capacity, success over labels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lam.report.figures.style import bits_axis, has_any, legend, scatter, style_of
+from lam.report.figures.style import has_any, legend, scatter, style_of
 from lam.report.stats.control import ControlRow, control_rows, label_budgets, main_label_budget
-from lam.report.stats.measures import BITS, CLOSED_LOOP, CONTROLLER, GAP_CLOSED, PLANNING
+from lam.report.stats.measures import CLOSED_LOOP, CONTROLLER, GAP_CLOSED, PLANNING
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
 
 BOUND_STYLES: dict[str, dict[str, Any]] = {  # colors belong to families
@@ -52,23 +52,19 @@ def draw_controller(comparison: Comparison) -> Figure | None:
 
 
 def draw_planning(comparison: Comparison) -> Figure | None:
-    """Draw planning error against gap closed and operational bits, bounds as levels."""
+    """Draw planning error against gap closed, bounds as levels."""
     budget = main_label_budget(comparison)
     key = f"{PLANNING}error@{budget}"
-    along = [one for one in (GAP_CLOSED, BITS) if has_any(comparison, one)]
-    if not (budget and along and has_any(comparison, key)):
+    if not (budget and has_any(comparison, GAP_CLOSED) and has_any(comparison, key)):
         return None
-    figure = Figure(figsize=(1.9 + 3.6 * len(along), 3.6), layout="constrained")
-    axes = figure.subplots(1, len(along), sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(6.2, 3.8), layout="constrained")
+    axis = figure.subplots()
     shown = _bounds(comparison, budget, PLANNING + "error")
-    for axis, one in zip(axes, along, strict=True):
-        scatter(axis, comparison, one, key)
-        _levels(axis, shown, PLANNING + "error")
-        axis.set_xlabel("gap closed" if one == GAP_CLOSED else "operational bits a transition (@5%)")
-        if one == BITS:
-            bits_axis(axis)
-    axes[0].set_ylim(bottom=0)
-    axes[0].set_ylabel("planning error (recorded units)")
+    scatter(axis, comparison, GAP_CLOSED, key)
+    _levels(axis, shown, PLANNING + "error")
+    axis.set_xlabel("gap closed")
+    axis.set_ylim(bottom=0)
+    axis.set_ylabel("planning error (recorded units)")
     legend(figure, comparison, extra=_level_handles(shown), key=key)
     return figure
 

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lam.report.figures.style import bits_axis, has_any, legend, scatter, small_panels, style_of
-from lam.report.stats.measures import BITS, GAIN, GAP_CLOSED, LEAKAGE, TRANSFER
+from lam.report.figures.style import has_any, legend, scatter, small_panels, style_of
+from lam.report.stats.measures import GAIN, GAP_CLOSED, LEAKAGE, TRANSFER
 from lam.report.stats.rows import Comparison
 from lam.report.tables.columns import shown_factors
 from lam.report.tables.published import PUBLISHED
@@ -37,19 +37,16 @@ def draw_transfer(comparison: Comparison) -> Figure | None:
 
 
 def draw_probe(comparison: Comparison) -> Figure | None:
-    """Draw what z adds to the state about each factor, against operational bits (gap closed where there are none)."""
+    """Draw what z adds to the state about each factor, against gap closed."""
     factors = shown_factors(comparison, [GAIN])[:MAX_PANELS]
-    along = next((key for key in (BITS, GAP_CLOSED) if has_any(comparison, key)), "")
-    if not factors or not along:
+    if not factors or not has_any(comparison, GAP_CLOSED):
         return None
     figure, panels = small_panels(len(factors), 2 if len(factors) == 4 else 3, (2.7, 2.5))
     for axis, factor in zip(panels, factors, strict=True):
-        scatter(axis, comparison, along, GAIN + factor)
+        scatter(axis, comparison, GAP_CLOSED, GAIN + factor)
         axis.axhline(0, color="#444444", linewidth=0.8)
         axis.set_title(factor, fontsize=10)
-        if along == BITS:
-            bits_axis(axis)
-    figure.supxlabel("operational bits a transition (@5%)" if along == BITS else "gap closed", fontsize=9)
+    figure.supxlabel("gap closed", fontsize=9)
     figure.supylabel("gain: score of state and z less score of state", fontsize=9)
     legend(figure, comparison)
     return figure

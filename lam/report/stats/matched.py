@@ -1,126 +1,118 @@
-"""Every family at matched capacity: metrics interpolated along its sweep to one gap closed, or to one number of bits.
+"""Every family at the same gap closed: rows that were trained to the level, interpolation only between close neighbors.
 
-Within each seed, and again with each group of clips left out, capacity is made non-decreasing along the knob's order by
-isotonic regression, and a metric is interpolated linearly in it between the two knobs around a level. Nothing is
-extrapolated: a level that any seed, or any of its resamples, does not bracket has no number.
+A row within ``NEAR`` of a level stands for its family there, as it is. Where a family has none, numbers are interpolated
+between two rows around the level that lie less than ``NARROW`` of the gap apart, linearly in gap closed. Everything else has no
+number: rows trained inside wider brackets fell outside the intervals that interpolation over them gave.
+``lam sweep --match`` trains rows to levels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from lam.report.stats.estimates import Replicates, stack
+from lam.report.stats.estimates import Replicates, combine
+from lam.report.stats.hull import GAP_LEVELS, family_hulls
 from lam.report.stats.jackknife import Array
-from lam.report.stats.measures import BITS, GAP_CLOSED
+from lam.report.stats.measures import GAP_CLOSED
 from lam.report.stats.rows import Comparison, TableRow
+from lam.report.stats.usable import competing_rows
 
-LEVELS = {GAP_CLOSED: (0.25, 0.5, 0.75, 0.9), BITS: (2.0, 4.0, 8.0, 16.0)}
-"""Levels of each measure of capacity that families are compared at."""
+NEAR = 0.03
+"""Distance from a level, in gap closed, at which a row still stands for it."""
+
+NARROW = 0.1
+"""Gap closed that lies between two rows, at most, if numbers are interpolated between them."""
+
+HULL_BITS = "hull_bits"
+"""Key of the bits at a level, read off the family's hull."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A family at one level.
+    """A family at one level of gap closed.
 
     Attributes:
         family: Its name.
-        level: The level of capacity.
-        between: The knobs around it in some seed; empty where the level is not bracketed.
+        level: The level.
+        rows: The row that stands for it, or the two that it is interpolated between; empty where it has no number.
+        distance: Gap closed of the row less the level; 0 where it is interpolated.
         replicates: Metrics there by key; empty where there is no number.
     """
 
     family: str
     level: float
-    between: str
+    rows: tuple[TableRow, ...]
+    distance: float
     replicates: dict[str, Replicates]
 
-
-def match(comparison: Comparison, along: str, keys: list[str]) -> list[Match]:
-    """Interpolate all families to all levels of a measure of capacity, level by level."""
-    matched = {family: _match_family(comparison, rows, along, keys) for family, rows in comparison.families.items()}
-    return [
-        Match(family, level, between[index], {key: values[index] for key, values in metrics.items()})
-        for index, level in enumerate(LEVELS[along])
-        for family, (between, metrics) in matched.items()
-    ]
+    @property
+    def name(self) -> str:
+        """Knob of the row, or of both."""
+        return " … ".join(row.knob or row.name for row in self.rows)
 
 
-def interpolate(capacity: Array, metric: Array, levels: Array) -> Array:
-    """Interpolate a metric to levels of capacity; NaN where they are not bracketed.
+def match(comparison: Comparison, keys: list[str]) -> list[Match]:
+    """Match all families at all levels, level by level.
 
     Args:
-        capacity: (K,) of K knobs from tight to loose; knobs where it is NaN are passed over.
-        metric: (K,), NaN where unknown.
-        levels: (V,), where to.
+        comparison: Rows.
+        keys: Metrics to read.
     """
-    from scipy.optimize import isotonic_regression
-
-    known = np.isfinite(capacity)
-    if known.sum() < 2:
-        return np.full(len(levels), np.nan)
-    fit = isotonic_regression(capacity[known])
-    starts = fit.blocks[:-1]  # knobs that the fit makes equal count as one, with their mean
-    pooled = np.add.reduceat(metric[known], starts) / np.diff(fit.blocks)
-    interpolated: Array = np.interp(levels, fit.x[starts], pooled, left=np.nan, right=np.nan)
-    return interpolated
-
-
-def _match_family(
-    comparison: Comparison, rows: list[TableRow], along: str, keys: list[str]
-) -> tuple[list[str], dict[str, list[Replicates]]]:
-    """Return the knobs around each level, and each key's number at each level."""
-    levels = np.array(LEVELS[along])
-    capacity = stack([comparison.replicates(row, along) for row in rows])
-    metrics = {key: stack([comparison.replicates(row, key) for row in rows]) for key in keys}
-    return _between(rows, capacity, levels), {key: _at_levels(capacity, metric, levels) for key, metric in metrics.items()}
+    hulls = family_hulls(comparison)
+    found = []
+    for level in GAP_LEVELS:
+        for family in comparison.families:
+            rows, distance = _rows_at(comparison, family, level)
+            replicates = {key: _number(comparison, rows, key, level) for key in keys}
+            replicates[HULL_BITS] = hulls.bits_at(family, level)
+            found.append(Match(family, level, rows, distance, replicates))
+    return found
 
 
-def _at_levels(capacity: Replicates, metric: Replicates, levels: Array) -> list[Replicates]:
-    """Interpolate a metric (K, 1 + G, S) to each level; empty where a seed or a resample has no number."""
-    if not capacity.seeds or not set(capacity.seeds) <= set(metric.seeds):
-        return [Replicates()] * len(levels)
-    share = (capacity.share + metric.share) / 2 if len(capacity.share) and len(metric.share) else np.empty(0)
-    x = _known_everywhere(capacity)[:, : 1 + len(share)]
-    y = metric.values[:, : 1 + len(share), [metric.seeds.index(seed) for seed in capacity.seeds]]
-    values = np.empty((len(levels), *x.shape[1:]))
-    for place in np.ndindex(x.shape[1:]):
-        column = (slice(None), *place)
-        values[column] = interpolate(x[column], y[column], levels)
-    return [Replicates(capacity.seeds, one, share, capacity.unit) if np.isfinite(one).all() else Replicates() for one in values]
+def interpolate(level: float, capacity: tuple[Array, Array], metric: tuple[Array, Array]) -> Array:
+    """Interpolate a metric to a level of capacity between two rows, as replicates (1 + G, S).
+
+    The weights are those of the mean over seeds, anew with each group left out. Of a seed it is the mixture of its two numbers,
+    moved along the line by what its own capacity is off the level.
+
+    Args:
+        level: Where to.
+        capacity: Of the two rows, (1 + G, S).
+        metric: Of the two rows, (1 + G, S).
+    """
+    x, y = (np.stack(pair) for pair in (capacity, metric))  # (2, 1 + G, S)
+    low, high = x.mean(axis=-1, keepdims=True)
+    weight = (level - low) / (high - low)
+    slope = np.diff(y.mean(axis=-1, keepdims=True), axis=0)[0] / (high - low)
+    mixed = [(1 - weight) * pair[0] + weight * pair[1] for pair in (x, y)]
+    values: Array = mixed[1] - slope * (mixed[0] - level)
+    return values
 
 
-def _known_everywhere(capacity: Replicates) -> Array:
-    """Take knobs out of a seed where the capacity of one of its resamples is not known."""
-    known = np.isfinite(capacity.values).all(axis=1, keepdims=True)
-    return np.where(known, capacity.values, np.nan)
+def _rows_at(comparison: Comparison, family: str, level: float) -> tuple[tuple[TableRow, ...], float]:
+    """Return the rows that stand for a family at a level, and how far the one is from it; none where there are none."""
+    closed = [(comparison.estimate(row, GAP_CLOSED).value, row) for row in competing_rows(comparison, family)[0]]
+    ordered = sorted((one for one in closed if np.isfinite(one[0])), key=lambda one: one[0])
+    if not ordered:
+        return (), 0.0
+    value, nearest = min(ordered, key=lambda one: abs(one[0] - level))
+    if abs(value - level) <= NEAR:
+        return (nearest,), value - level
+    for (low, below), (high, above) in pairwise(ordered):
+        if low < level < high and high - low < NARROW:
+            return (below, above), 0.0
+    return (), 0.0
 
 
-def _between(rows: list[TableRow], capacity: Replicates, levels: Array) -> list[str]:
-    """Name the knobs around each level, over all seeds from the tightest to the loosest; empty where a seed has none."""
-    seeds: list[Array] = list(_known_everywhere(capacity)[:, 0].T) if capacity.seeds else []
-    names = []
-    for level in levels:
-        pairs = [_around(one, level) for one in seeds]
-        if not pairs or None in pairs:
-            names.append("")
-            continue
-        low, high = (rows[pick(place for pair in pairs if pair for place in pair)].knob for pick in (min, max))
-        names.append(low if low == high else f"{low} … {high}")
-    return names
-
-
-def _around(capacity: Array, level: float) -> tuple[int, int] | None:
-    """Return the places of the outermost knobs that an interpolation to a level uses; None where it is not bracketed."""
-    from scipy.optimize import isotonic_regression
-
-    known = np.flatnonzero(np.isfinite(capacity))
-    if len(known) < 2:
-        return None
-    fit = isotonic_regression(capacity[known]).x
-    below, above = fit[fit <= level], fit[fit >= level]
-    if not len(below) or not len(above):
-        return None
-    used = known[(fit >= below[-1]) & (fit <= above[0])]
-    return int(used[0]), int(used[-1])
+def _number(comparison: Comparison, rows: tuple[TableRow, ...], key: str, level: float) -> Replicates:
+    """Return a metric of the row, or between the two; empty where one of them or a seed of it lacks the metric."""
+    metrics = [comparison.replicates(row, key) for row in rows]
+    capacities = [comparison.replicates(row, GAP_CLOSED) for row in rows]
+    if not rows or any(set(x.seeds) - set(y.seeds) for x, y in zip(capacities, metrics, strict=True)):
+        return Replicates()
+    if len(rows) == 1:
+        return metrics[0]
+    return combine([*capacities, *metrics], lambda a, b, c, d: interpolate(level, (a, b), (c, d)))

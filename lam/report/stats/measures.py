@@ -12,8 +12,10 @@ import numpy as np
 from lam.metrics.operational import operational_bits
 from lam.report.stats.jackknife import Array
 
-ERROR = "eval/capacity/error"
-GAP_CLOSED = "gap_closed"
+ERROR, ERROR_DRAWN = "eval/capacity/error", "eval/capacity/error_drawn"
+GAP_CLOSED, GAP_CLOSED_MEAN = "gap_closed", "gap_closed_mean"
+"""Share of the gap closed with what passed the channel (z drawn from its posterior), and with the mean of that posterior."""
+
 LEAKAGE, TRANSFER, RATE = "eval/leakage/", "eval/transfer/", "eval/rate/"
 OPERATIONAL = RATE + "bits_operational@"
 BITS = OPERATIONAL + "5"
@@ -73,7 +75,13 @@ def _operational(percent: float) -> Callable[..., Array]:
 _UNCUT, _CUT, _COPY_CUT = (Term(LEAKAGE + name) for name in ("uncut", "cut", "copy_cut"))
 _ORIGINAL, _CYCLE, _FLOOR, _RANDOM = (Term(TRANSFER + name) for name in ("original", "cycle", "floor", "random"))
 _NONE, _IDENTITY = Term(ERROR, "none"), Term(ERROR, "identity")
+_NONE_DRAWN, _IDENTITY_DRAWN = Term(ERROR_DRAWN, "none"), Term(ERROR_DRAWN, "identity")
 _POINTS = (Term(RATE + "unquantized"), Term(RATE + "point/*/bits"), Term(RATE + "point/*/error"))
+
+
+def _share_of_gap(none: Array, row: Array, identity: Array) -> Array:
+    """Return the share of the way from one reference row to the other."""
+    return (none - row) / (none - identity)
 
 
 def _divide(a: Array, b: Array) -> Array:
@@ -109,12 +117,8 @@ def _pair_measures(drawn: str) -> tuple[Measure, ...]:
 MEASURES = {
     measure.key: measure
     for measure in (
-        Measure(
-            GAP_CLOSED,
-            (_NONE, Term(ERROR), _IDENTITY),
-            lambda none, row, identity: (none - row) / (none - identity),
-            needs_gap=True,
-        ),
+        Measure(GAP_CLOSED, (_NONE_DRAWN, Term(ERROR_DRAWN), _IDENTITY_DRAWN), _share_of_gap, needs_gap=True),
+        Measure(GAP_CLOSED_MEAN, (_NONE, Term(ERROR), _IDENTITY), _share_of_gap, needs_gap=True),
         *(
             Measure(f"{OPERATIONAL}{percent}", (_NONE, _IDENTITY, *_POINTS), _operational(percent), needs_gap=True)
             for percent in (1, 5, 10)

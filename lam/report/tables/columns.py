@@ -10,7 +10,19 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lam.report.stats.control import main_label_budget
-from lam.report.stats.measures import BITS, CLOSED_LOOP, ERROR, GAP_CLOSED, LEAKAGE, NOMINAL_BITS, PLANNING, TRANSFER
+from lam.report.stats.matched import HULL_BITS
+from lam.report.stats.measures import (
+    BITS,
+    CLOSED_LOOP,
+    ERROR,
+    ERROR_DRAWN,
+    GAP_CLOSED,
+    GAP_CLOSED_MEAN,
+    LEAKAGE,
+    NOMINAL_BITS,
+    PLANNING,
+    TRANSFER,
+)
 from lam.report.stats.rows import Comparison, TableRow
 from lam.report.tables.published import published_at_end
 from lam.runs.columns import LABELS, Column, Declarations, Flag
@@ -21,20 +33,25 @@ ACROSS_RUNS = Declarations(
             GAP_CLOSED,
             "gap closed",
             better=1,
-            explanation="(error of none - error) / (error of none - error of identity), within each seed; it may exceed 1",
+            explanation="(error of none - error) / (error of none - error of identity), within each seed, of what passed the "
+            "channel: z drawn where the bottleneck has a posterior; it may exceed 1",
             order=110,
             brief=True,
+        ),
+        Column(
+            GAP_CLOSED_MEAN,
+            "gap closed, mean z",
+            explanation="the same with the mean of the posterior, which no channel of so many bits transmits; equal for codes",
+            order=115,
         ),
         Column(
             BITS,
             "bits @5%",
             digits=1,
-            better=-1,
             explanation="operational bits a transition, the shortest held-out code of a quantized latent at which the "
-            "prediction error has risen by 5 % of the gap between the reference rows",
+            "prediction error has risen by 5 % of the gap between the reference rows; one point of a row's curve, by which "
+            "no families are compared (the hull is)",
             order=120,
-            brief=True,
-            matched="only",
         ),
         Column(
             LEAKAGE + "relative",
@@ -64,6 +81,9 @@ ACROSS_RUNS = Declarations(
     )
 )
 """Columns of numbers that the report computes from several runs."""
+
+MATCHED_BITS = Column(HULL_BITS, "bits (hull)", digits=1, better=-1, brief=True)
+"""Bits of a family at a level, which are no number of a row."""
 
 MATCHED_FACTORS = 2
 """Ground-truth factors that the matched tables show."""
@@ -103,13 +123,12 @@ def main_columns(comparison: Comparison) -> list[Column]:
     return [replace(column, better=0) if column.matched == "only" else column for column in columns]
 
 
-def matched_columns(comparison: Comparison, along: str) -> list[Column]:
-    """Return the number columns of the matched table along gap closed or bits; every one is a contest."""
+def matched_columns(comparison: Comparison) -> list[Column]:
+    """Return the number columns of the matched table, bits of the family's hull first; every one is a contest."""
     declared = declared_columns(comparison, "main")
-    capacities = (ERROR, BITS, GAP_CLOSED)
-    first = [column for column in declared if column.key == (BITS if along == GAP_CLOSED else ERROR)]
+    capacities = (ERROR, ERROR_DRAWN, BITS, GAP_CLOSED, GAP_CLOSED_MEAN)
     others = [column for column in declared if column.matched != "no" and column.key not in capacities]
-    columns = _expanded(comparison, [*first, *others], matched=True)
+    columns = [MATCHED_BITS, *_expanded(comparison, others, matched=True)]
     return [replace(column, brief=column.brief and place < 4) for place, column in enumerate(columns)]
 
 

@@ -12,6 +12,8 @@ from lam.report.stats.jackknife import ONE_SOURCE
 from lam.report.stats.measures import ERROR
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison
 from lam.report.tables.columns import declared_columns, explain, logged_flags, main_columns, text_columns
+from lam.report.tables.hull import GUIDE as HULL_GUIDE
+from lam.report.tables.hull import drawn_notes, hull_markdown
 from lam.report.tables.layout import ALPHA, DASH, DOUBT, Grid, format_estimate, marks
 from lam.report.tables.published import NOTE
 from lam.runs.columns import Column
@@ -93,8 +95,8 @@ def write_csv(path: Path, comparison: Comparison) -> Path:
 
 def write_markdown(path: Path, comparison: Comparison, figures: list[Path]) -> Path:
     """Write the table with where it comes from, how to read it and its figures."""
-    parts = [f"# {comparison.runs[0].setting}", provenance(comparison), main_grid(comparison).markdown(), *notes(comparison)]
-    parts.append(guide(comparison))
+    parts = [f"# {comparison.runs[0].setting}", provenance(comparison), hull_markdown(comparison)]
+    parts += [main_grid(comparison).markdown(), *notes(comparison), guide(comparison), HULL_GUIDE]
     parts += [f"![{figure.stem}]({figure.name})" for figure in figures if figure.suffix == ".png"]
     path.write_text("\n\n".join(parts) + "\n")
     return path
@@ -141,6 +143,7 @@ def notes(comparison: Comparison) -> list[str]:
         warnings.append(
             "All held-out clips are of one source, which says nothing of others: there are no intervals and no tests."
         )
+    warnings += drawn_notes(comparison)
     if comparison.unfinished:
         warnings.append(f"Not finished, left out: {', '.join(comparison.unfinished)}.")
     partial = [row.name for row in comparison.rows if len(row.runs) < max(len(one.runs) for one in comparison.rows)]

@@ -13,7 +13,7 @@ from lam.report.stats.correlation import Correlation, difference, draw_errors, r
 from lam.report.stats.jackknife import Array
 from lam.report.stats.measures import CONTROLLER, ERROR, PLANNING
 from lam.report.stats.rows import Comparison, TableRow
-from lam.report.tables.columns import flags
+from lam.report.stats.usable import dead
 from lam.report.tables.layout import DASH, Grid
 from lam.report.tables.published import PUBLISHED_CONTROL
 
@@ -46,7 +46,7 @@ class Ranked(NamedTuple):
 
 def usable(comparison: Comparison, row: TableRow) -> bool:
     """Tell whether a row may be ranked: there is a latent, and in no seed is it collapsed or ignored."""
-    return row.family != "none" and not any(name in flags(comparison, row) for name in ("collapsed", "ignored"))
+    return row.family != "none" and not dead(comparison, row)
 
 
 def format_correlation(found: Correlation) -> str:
