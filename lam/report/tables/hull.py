@@ -113,10 +113,12 @@ def hull_notes(comparison: Comparison) -> list[str]:
     if hulls.references:
         none, identity = (each[0].mean() for each in next(iter(hulls.references.values())))
         notes.append(f"On the coded clips none has an error of {none:.3f} and identity of {identity:.3f}.")
-    reasons = left_out(comparison) | hulls.left_out
+    reasons = left_out(comparison)
     if reasons:
-        each = "; ".join(f"{name} ({why})" for name, why in reasons.items())
-        notes.append(f"Left out of hulls, of matched rows and of what is said of families: {each}.")
+        notes.append(f"Left out of hulls, of matched rows and of what is said of families: {_reasons(reasons)}.")
+    coded = {name: why for name, why in hulls.left_out.items() if name not in reasons}
+    if coded and hulls.families:
+        notes.append(f"Left out of hulls alone: {_reasons(coded)}.")
     return notes
 
 
@@ -161,6 +163,11 @@ def _reached(comparison: Comparison, share: float) -> dict[str, Replicates]:
 def _ends(cell: Estimate) -> tuple[float, float]:
     """Return the ends of an interval."""
     return cell.value - cell.half, cell.value + cell.half
+
+
+def _reasons(reasons: dict[str, str]) -> str:
+    """Name rows with why they are left out."""
+    return "; ".join(f"{name} ({why})" for name, why in reasons.items())
 
 
 def _joined(rows: list[str]) -> str:
