@@ -69,7 +69,7 @@ def test_gaps_are_read_between_both_pairs_of_anchors(root):
     systems = read(root)
     row = next(row for row in systems.rows if (row.system, row.bottleneck) == ("lapa", "vq"))
     errors = {
-        (system, family): np.array([json.loads(path.read_text())["eval/capacity/error"] for path in sorted(found)])
+        (system, family): np.array([json.loads(path.read_text())["eval/capacity/error_drawn"] for path in sorted(found)])
         for system, folder in (("", root), ("lapa", root / "systems" / "lapa"))
         for family in ("none", "identity", "vq@16")
         if (found := list(folder.glob(f"{family}/seed*/metrics.json")))

@@ -8,8 +8,8 @@ would be read at the error that a loose model makes with the mean of z, which it
 
 What is averaged, and in which order, decides whether the hull flatters. Points of one model are joined within its seed; the
 curves of a row are averaged over seeds; the family's hull is that of these averages. A hull within each seed would pick, at
-every rate, the knob that came out best by luck of that seed (in simulation three fifths to more than one standard error too
-few bits, intervals of 95 % cover 84 %). Intervals go through all of it: with each group of clips left out the hull is made
+every rate, the knob that came out best by luck of that seed (in simulation with five equal knobs 1.3 standard errors too few
+bits, intervals of 95 % cover 84 %). Intervals go through all of it: with each group of clips left out the hull is made
 anew, and seeds enter with the mixture of rows that the average chose, whose choice matters only in the second order (envelope
 theorem). See ``tests/report/test_hull.py`` for their coverage.
 """
