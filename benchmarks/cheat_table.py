@@ -161,8 +161,9 @@ HEADER = """# Cheats, and what catches them
 Made by `python benchmarks/cheat_table.py {worlds}`; the models are in `benchmarks/cheats.py`, the numbers of all keys in
 [cheats.csv](cheats.csv), the same table as a picture in [cheats.png](cheats.png). Red: an evaluation flags the model by that
 number, by the 95 % interval over sources. Cheats must be caught at least once, honest models never; `identity` and `cuts`
-are controls, which may copy, and the second of them must show it in the ratio and in the share. A trained row that is `ignored`
-says nothing, which is no cheat: `vq@16` on natural32 learned from ten videos that show nothing of the others.
+are controls, which may copy: `cuts`, trained on clips of which half are cut, has more than twice the share of other trained
+rows, but its 32 numbers do not hold a scene of 3072 after 400 steps, so its ratio stays far above 1. A trained row that is
+`ignored` says nothing, which is no cheat: `vq@16` on natural32 learned from ten videos that show nothing of the others.
 
 Shards of natural video: `python -m data_prep videos VIDEOS shards/natural32 --size 32 --val_share 0.6`; trained rows: `lam fit`
 with `experiments/arm.yaml`, and with `experiments/mixing.yaml --data.shards shards/natural32`, 400 steps, one seed.
