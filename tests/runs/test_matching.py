@@ -140,15 +140,15 @@ def test_a_row_of_the_table_is_not_replaced_by_one_of_a_search(tmp_path):
 @pytest.mark.slow
 def test_real_rows_are_trained_to_a_level(tmp_path, capfd):
     shards = make_world(tmp_path / "world")
-    tiny = arguments(shards, tmp_path / "runs", steps=40)
+    tiny = arguments(shards, tmp_path / "runs", steps=20)
     extra = [word for word in tiny if not word.startswith(("--config", "--name", "--trainer.enable"))]
     extra += ["--trainer.callbacks=[{class_path: Capacity}, {class_path: Usage}]", "--model.optimizer.adamw_lr=0.01"]
-    command = ["demo", "residual", "--match", "0.5", "--max-runs", "2", "--seeds", "0", "1", *extra]
+    command = ["demo", "residual", "--match", "0.5", "--max-runs", "2", "--seeds", "0", *extra]
     main(command)
     said = capfd.readouterr().out
     assert "residual at 0.5" in said
     folder = tmp_path / "runs" / "demo"
-    assert {path.name for path in (folder / "none").iterdir()} == {"seed0", "seed1"}
+    assert all((folder / name / "seed0" / "metrics.json").exists() for name in ("none", "identity"))
     rows = [path for path in folder.rglob("residual@*/seed0/run.json")]
     assert 1 <= len(rows) <= 2
     times = {path: path.stat().st_mtime_ns for path in rows}
