@@ -63,11 +63,10 @@ def in_a_group(shards: Path, runs: Path, families: list[str]) -> dict:
     [
         # noise keyed by clip, statistics over the whole batch, a codebook with resets
         ["noisy", "sparse", "vq"],
-        pytest.param(
-            ["none", "identity", "nsvq", "diveq", "fsq", "rvq", "residual", "nested", "nested_rvq"], marks=pytest.mark.slow
-        ),
+        pytest.param(["none", "identity", "nsvq", "diveq", "fsq", "rvq"], marks=pytest.mark.slow),
+        pytest.param(["residual", "nested", "nested_rvq"], marks=pytest.mark.slow),
     ],
-    ids=["three", "others", "floats"],
+    ids=["three", "others", "lengths"],
 )
 def test_two_processes_learn_and_validate_like_one(families, shards, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", sys.argv[:1])

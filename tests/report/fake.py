@@ -53,6 +53,8 @@ def means(family: str, gap: float) -> dict[str, float]:
         keys[f"rate/point/{index:02d}/bits"] = 1.6 * bits_of(gap) * share
         keys[f"rate/point/{index:02d}/error"] = error + GAP * gap * np.exp(-5.5 * share)
     keys["capacity/error_drawn"] = error + (0.02 if family == "noisy" else 0.0)
+    pairs = ("leakage/uncut", "leakage/cut", "transfer/original", "transfer/floor", "transfer/cycle", "transfer/random")
+    keys |= {f"{name}_drawn": keys[name] for name in pairs}
     return keys
 
 

@@ -17,7 +17,7 @@ from lam.report.tables.matched import match_all, matched_grid, matched_text, wri
 from tests.report import fake
 from tests.report.fake import write_setting
 
-RATIO = "eval/leakage/ratio"
+RATIO = "eval/leakage/ratio_drawn"
 TRAINED = {"4": 0.24, "16": 0.46, "32": 0.53, "64": 0.73, "256": 0.96}
 
 

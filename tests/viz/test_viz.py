@@ -140,7 +140,7 @@ def drawn(share: slice | None = None) -> dict:
         model, visualizations = Model(kind(3, 1)).eval(), [each() for each in CATALOG if each is not EmbeddingVisualization]
         for each in visualizations:
             each.prepare(model)
-        model.on_validation_epoch_start()
+        model.clip_buffer.reset()
         turn = dist.get_rank() if dist.is_initialized() else 0
         count = dist.get_world_size() if dist.is_initialized() else 1
         with torch.inference_mode():

@@ -15,7 +15,7 @@ from lam.report.stats.usable import competing_rows
 from lam.report.tables.columns import flags
 from lam.report.tables.layout import ALPHA, DASH, format_estimate
 
-AT_LEVELS = {LEAKAGE + "ratio": "leakage ratio", TRANSFER + "ratio": "transfer ratio"}
+AT_LEVELS = {LEAKAGE + "ratio_drawn": "leakage ratio", TRANSFER + "ratio_drawn": "transfer ratio"}
 
 
 def read_family(comparison: Comparison, family: str, matched: list[Match]) -> list[str]:
