@@ -126,7 +126,7 @@ def test_a_metric_that_one_seed_lacks_is_a_dash_alone(root):
         metrics.write_text(metrics.read_text().replace("eval/leakage", "other/leakage"))
     _, matched = read(root)
     assert not at(matched, "vq", 0.75).replicates[RATIO].seeds
-    assert at(matched, "vq", 0.75).replicates["eval/transfer/ratio"].seeds == (0, 1, 2)
+    assert at(matched, "vq", 0.75).replicates["eval/transfer/ratio_drawn"].seeds == (0, 1, 2)
 
 
 def test_without_reference_rows_there_is_no_matched_table(root, tmp_path):
