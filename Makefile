@@ -15,7 +15,7 @@ ROWS   ?= $(foreach f,$(FAMILIES) $(if $(LABELS),actions),$(if $(KNOB_$(f)),$(ad
 LABELS ?= $(or $(LABELS_$(SETTING)),$(LABELS_$(SERIES)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format table matched systems texture distractors policy transfer mixing report figures tensorboard clean
+.PHONY: help setup demo test test-slow lint format table matched systems texture distractors policy transfer mixing report results figures tensorboard clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -87,6 +87,12 @@ mixing: setup shards/arm/index.json  ## NATURAL=shards/natural (32 px): controll
 
 report: setup  ## SETTING=demo: tables, figures and one page (runs/<setting>/report/report.html) of what has been run
 	$(BIN)/lam report runs/$(SETTING)
+
+results: report  ## SETTING=arm: keep the tables as small CSV files in docs/results, for documents to cite
+	@mkdir -p docs/results
+	cp runs/$(SETTING)/report/results.csv docs/results/$(SETTING).csv
+	for table in hull matched control systems; do if [ -f runs/$(SETTING)/report/$$table.csv ]; then \
+	cp runs/$(SETTING)/report/$$table.csv docs/results/$(SETTING)-$$table.csv; fi; done
 
 figures: setup  ## SETTING=demo: the figures alone
 	$(BIN)/lam report --figures runs/$(SETTING)

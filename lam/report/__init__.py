@@ -44,6 +44,7 @@ def report(folder: Path, only_figures: bool = False, cards: Sequence[Path] = ())
     from lam.report.tables.hull import hull_text, write_hull
     from lam.report.tables.main import main_text, write_csv, write_markdown
     from lam.report.tables.matched import match_all, matched_text, write_matched_csv, write_matched_markdown
+    from lam.report.tables.results import write_results
     from lam.report.tables.submitted import read_cards, write_submitted
     from lam.report.tables.systems import systems_text, write_systems
 
@@ -58,6 +59,7 @@ def report(folder: Path, only_figures: bool = False, cards: Sequence[Path] = ())
     systems = read_systems(folder, comparison)
     tables = [
         write_csv(target / "table.csv", comparison),
+        write_results(target / "results.csv", comparison),
         write_markdown(target / "table.md", comparison, figures),
         write_matched_csv(target / "matched.csv", matched),
         write_matched_markdown(target / "matched.md", comparison, matched),
