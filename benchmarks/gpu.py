@@ -39,7 +39,7 @@ from lam.data.schema import Storage
 from lam.models.forward import AdaLN
 from lam.models.inverse import ChannelPair
 
-TINY = train_step.Size(2, 3, 2, 12, 16, 1, 1, 2, 1, 4)
+TINY = train_step.Size(2, 3, 2, 12, 16, 1, 1, 2, 1, 16)
 TOLERANCE = 1e-4
 """Largest difference of a loss or a weight after one step of single precision, relative to the largest weight."""
 
