@@ -10,11 +10,11 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import cheats
 import lightning.pytorch as pl
 import pandas as pd
 from torch import nn
 
+from benchmarks import cheats
 from lam.data.datamodule import ClipDataModule
 from lam.encoders import Patches
 from lam.evals import Capacity, Evaluation, Leakage, Transfer
@@ -46,7 +46,10 @@ FLAGS = {
 BODIES = ("arm", "demo")
 """Worlds in which a red body moves and the camera does not."""
 
-TRAINED = ("vq@16", "noisy@1e-2", "identity", "cuts")
+TRAINED = ("vq@4", "vq@16", "noisy@3e-2", "noisy@1e-2", "cuts")
+
+CONTROLS = ("cuts",)
+"""Rows that were made to copy."""
 
 
 def adapters(world: str, size: int) -> Iterator[tuple[str, str, Adapter]]:
@@ -91,10 +94,9 @@ def rows(world: str, clips: int, runs: Path) -> Iterator[dict[str, str | float]]
     for name in TRAINED:
         folder = runs / world / name / "seed0"
         if (folder / "trained.json").exists():
-            trained, own = load_run(folder)
-            own.val_windows = 2 * clips
-            kind = "control" if name in ("identity", "cuts") else "honest"
-            yield {"world": world, "model": name, "kind": kind, **measure(trained, own, clips)}
+            trained, _ = load_run(folder)  # it may have learned from more than this world
+            kind = "control" if name in CONTROLS else "honest"
+            yield {"world": world, "model": name, "kind": kind, **measure(trained, data, clips)}
 
 
 def caught(row: pd.Series[float], heading: str) -> bool:
@@ -160,13 +162,16 @@ HEADER = """# Cheats, and what catches them
 
 Made by `python benchmarks/cheat_table.py {worlds}`; the models are in `benchmarks/cheats.py`, the numbers of all keys in
 [cheats.csv](cheats.csv), the same table as a picture in [cheats.png](cheats.png). Red: an evaluation flags the model by that
-number, by the 95 % interval over sources. Cheats must be caught at least once, honest models never; `identity` and `cuts`
-are controls, which may copy: `cuts`, trained on clips of which half are cut, has more than twice the share of other trained
-rows, but its 32 numbers do not hold a scene of 3072 after 400 steps, so its ratio stays far above 1. A trained row that is
-`ignored` says nothing, which is no cheat: `vq@16` on natural32 learned from ten videos that show nothing of the others.
+number, by the 95 % interval over sources. Cheats must be caught at least once, honest models never, and the control `cuts`
+(`experiments/bottlenecks/cuts.yaml`: a wide latent, heads that can paint, and only clips that go on as another one) must be
+found to copy: it shows that identification finds it in trained models too, also where the ratio of errors stays far above 1,
+as 400 steps teach movements even better than scenes. Tight codes mean partly another movement in each scene, so their
+heading is low, but apart from 0: they are not red.
 
-Shards of natural video: `python -m data_prep videos VIDEOS shards/natural32 --size 32 --val_share 0.6`; trained rows: `lam fit`
-with `experiments/arm.yaml`, and with `experiments/mixing.yaml --data.shards shards/natural32`, 400 steps, one seed.
+Shards of natural video: `python -m data_prep videos VIDEOS shards/natural32 --size 32 --val_share 0.6`. Trained rows:
+`lam fit`, 400 steps, one seed, with `experiments/arm.yaml`; and with `experiments/mixing.yaml --data.shards
+"{shards/natural32: 1, shards/nav: 1}"`, since ten videos alone show nothing of the others (`vq@16` trained on them predicts these worse, error 1.10,
+than if nothing changed, and is `ignored`). The errors of these rows are of held-out natural video alone.
 
 """
 
@@ -187,7 +192,7 @@ def main() -> None:
     table = pd.DataFrame(found)
     options.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out / "cheats.csv", index=False, float_format="%.5g")
-    (options.out / "cheats.md").write_text(HEADER.format(worlds=" ".join(options.worlds)) + markdown(table))
+    (options.out / "cheats.md").write_text(HEADER.replace("{worlds}", " ".join(options.worlds)) + markdown(table))
     draw(table, options.out / "cheats.png")
 
 

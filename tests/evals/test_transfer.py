@@ -192,6 +192,43 @@ def test_what_passed_the_channel_is_measured_beside_the_mean():
     assert again["cycle_drawn"] == pytest.approx(metrics["cycle_drawn"])
 
 
+class TightCamera(cheats.CameraDisplacement):
+    """Honest and tight: z says how far to the right; how far down, bright pictures say themselves."""
+
+    def infer(self, frames):
+        moves = super().infer(frames)
+        return moves * moves.new_tensor([1, 0])
+
+    def predict(self, frames, z):
+        down = torch.where(frames[:, :1].mean(dim=(2, 3, 4)) > 0.5, 1.5, -1.5)
+        return super().predict(frames, torch.stack([z[..., 0], down.expand(z.shape[:2])], dim=-1))
+
+
+def half_known(count=120):
+    """Views of textures by a camera that moves right or left by a pixel, and by one and a half down where they are bright."""
+    generator = torch.Generator().manual_seed(7)
+    clip = clips(count, frames=2, size=SIDE, seed=6)
+    coarse = torch.rand(count, 3, 12, 12, generator=generator)
+    wide = torch.nn.functional.interpolate(coarse, (60, 60), mode="bicubic").clamp(0, 1)
+    right = 4 * torch.randint(0, 2, (count,), generator=generator) - 2  # in halves of a pixel
+    for n in range(count):
+        bright = n % 2
+        for t in range(2):
+            row, column = 14 - t * (3 if bright else -3), 14 - t * int(right[n])
+            view = torch.nn.functional.avg_pool2d(wide[n, :, row : row + 2 * SIDE, column : column + 2 * SIDE], 2)
+            clip.frames[n, t] = (120 * view + 130 * bright).to(torch.uint8)
+    return clip
+
+
+def test_a_tight_latent_that_says_part_of_a_movement_is_honest():
+    """Its heading is less than half of its ceiling, as that of four codes is, and was flagged for it."""
+    model = ExternalModel(TightCamera(reach=3), Patches(SIDE, 4), torch.nn.MSELoss(reduction="none"))
+    model.copy_error.fill_(0.05)
+    metrics = measured(model, half_known()).metrics
+    assert metrics["heading_self"] > 0.8 and 0.1 < metrics["heading"] < 0.45 * metrics["heading_self"]
+    assert metrics["misdirects"] == metrics["pastes"] == metrics["replaces"] == 0
+
+
 def test_batches_do_not_matter():
     whole, parts = (measured(Honest(), drifting(), batch=batch) for batch in (32, 5))
     for name, (positions, values) in whole.clips.items():

@@ -9,12 +9,13 @@ import yaml
 
 from lam.report.stats.runs import read_runs
 from lam.runs.provenance import HEADS_KEYS, provenance_of
+from tests.report import fake
 from tests.report.fake import write_run
 from tests.tiny import EXPERIMENTS
 
 MORE_THAN_A_BOTTLENECK = {
     "actions": "a labeled bound, no bottleneck: it is given the actions",
-    "cuts": "the positive control of leakage, which never competes: it is trained on clips with cuts",
+    "cuts": "the positive control of leakage, which never competes: it is trained on clips with cuts, by heads that can paint",
 }
 
 
@@ -83,4 +84,16 @@ def test_the_labeled_bound_is_given_actions_but_shares_all_else(tmp_path):
     assert {run.family for run in read_runs(root)[0]} == {"none", "actions"}
     with_heads(bound, inverse_model="recorded", forward_model="other")
     with pytest.raises(ValueError, match=r"differ .*: forward_model\."):
+        read_runs(root)
+
+
+def test_the_positive_control_has_heads_of_its_own_and_no_other_setting(tmp_path, monkeypatch):
+    monkeypatch.setitem(fake.SWEEPS, "cuts", {"": 1.05})
+    root = tmp_path / "wild"
+    with_heads(write_run(root, "none", "", 0))
+    with_heads(write_run(root, "cuts", "", 0), **dict.fromkeys(HEADS_KEYS, "own"))
+    assert {run.family for run in read_runs(root)[0]} == {"none", "cuts"}
+    about = root / "cuts" / "seed0" / "run.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"shared_hash": "more steps"}))
+    with pytest.raises(ValueError, match="differ in more than the bottleneck"):
         read_runs(root)

@@ -13,12 +13,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from lam.runs.columns import Declarations, declared
+from lam.runs.provenance import HEADS_KEYS
 
 SHARED_WITH_RUN = ("data_hash", "family", "knob", "seed")
 """Fields of run.json in which controllers must agree with the run whose folder they are in."""
 
-OWN_HEADS = {"actions": ("inverse_model",)}
-"""Heads that are a family's own, by family: the labeled bound is given the actions instead of inferring them."""
+OWN_HEADS = {"actions": ("inverse_model",), "cuts": HEADS_KEYS}
+"""Heads that are a family's own, by family: the labeled bound is given the actions instead of inferring them; the positive
+control of leakage has those through which a whole state passes, and never competes."""
 
 
 @dataclass(frozen=True)
