@@ -170,8 +170,9 @@ heading is low, but apart from 0: they are not red.
 
 Shards of natural video: `python -m data_prep videos VIDEOS shards/natural32 --size 32 --val_share 0.6`. Trained rows:
 `lam fit`, 400 steps, one seed, with `experiments/arm.yaml`; and with `experiments/mixing.yaml --data.shards
-"{shards/natural32: 1, shards/nav: 1}"`, since ten videos alone show nothing of the others (`vq@16` trained on them predicts these worse, error 1.10,
-than if nothing changed, and is `ignored`). The errors of these rows are of held-out natural video alone.
+"{shards/natural32: 1, shards/nav: 1}"`, since ten videos alone show nothing of the others (`vq@16` trained on them predicts
+these worse, error 1.10, than if nothing changed, and is `ignored`). The errors of these rows are of held-out natural video
+alone.
 
 """
 
