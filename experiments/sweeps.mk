@@ -27,13 +27,13 @@ SWEEP_nested_rvq := 8
 
 # Two values each, tight and loose, for small models on two cores.
 SWEEP_noisy_demo    := 3e-2 1e-3
-SWEEP_sparse_demo   := 0.1 0.01
+SWEEP_sparse_demo   := 0.05
 SWEEP_vq_demo       := 4 32
-SWEEP_nsvq_demo     := 4 32
-SWEEP_diveq_demo    := 4 32
-SWEEP_fsq_demo      := 3 8
-SWEEP_rvq_demo      := 1 3
-SWEEP_residual_demo := 1 8
+SWEEP_nsvq_demo     := 16
+SWEEP_diveq_demo    := 16
+SWEEP_fsq_demo      := 5
+SWEEP_rvq_demo      := 2
+SWEEP_residual_demo := 4
 SWEEP_nested_demo := 8
 SWEEP_nested_rvq_demo := 3
 
