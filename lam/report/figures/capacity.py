@@ -20,7 +20,8 @@ from lam.report.figures.style import (
     style_of,
     value,
 )
-from lam.report.stats.hull import UNQUANTIZED, Hull, family_hulls
+from lam.report.stats.envelope import Hull
+from lam.report.stats.hull import UNQUANTIZED, family_hulls
 from lam.report.stats.jackknife import Array
 from lam.report.stats.measures import BITS, CODES_USED, GAP_CLOSED
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
@@ -77,8 +78,7 @@ def draw_rate(comparison: Comparison) -> Figure | None:
         rows = [row for row in comparison.families[family] if row.name in hull.rows]
         for row, shade in zip(rows, np.linspace(0.35, 1.0, len(rows)) if len(rows) > 1 else [1.0], strict=True):
             _curve(axis, comparison, hull, row, shade)
-        corners = np.array([(corner.bits, corner.error) for corner in hull.corners])
-        axis.plot(*dense(corners[:, 0], corners[:, 1], corners[-1, 0]), "-", color="#222222", linewidth=0.8)
+        axis.plot(*dense(*hull.curve, hull.curve[0][-1]), "-", color="#222222", linewidth=0.8)
         reference_levels(axis, comparison, UNQUANTIZED, named=False)
         axis.set_title(family, fontsize=10)
         bits_axis(axis, room=2.0)
@@ -138,8 +138,8 @@ def _curve(axis: Axes, comparison: Comparison, hull: Hull, row: TableRow, shade:
     color = style_of(comparison, row.family)["color"]
     x, y = hull.row_points(row.name)
     axis.plot(x, y, ".", color=color, alpha=0.45 * shade, markersize=4)
-    corners = hull.row_curve(row.name)
-    axis.plot(*dense(corners[:, 0], corners[:, 1], corners[-1, 0]), "-", color=color, alpha=shade)
-    axis.annotate(row.knob, corners[-1], (4, 0), textcoords="offset points", va="center", fontsize=7, color="#444444")
+    x, y = hull.row_curve(row.name)
+    axis.plot(*dense(x, y, x[-1]), "-", color=color, alpha=shade)
+    axis.annotate(row.knob, (x[-1], y[-1]), (4, 0), textcoords="offset points", va="center", fontsize=7, color="#444444")
     bits, unquantized = value(comparison, row, BITS), value(comparison, row, UNQUANTIZED)
     axis.plot(bits, unquantized + MARGIN / 100 * comparison.gap.value, "x", color="#222222", markersize=6)

@@ -26,8 +26,13 @@ Rate and error of a family are read off the lower convex hull of all its rate-er
 coarsely on held-out clips, and `none` at 0 bits, which every family may say. Two points taken in turns (time sharing) reach
 every point of the chord between them. *Error at bits*: beyond the largest point the least error. *Bits at gap closed*: where
 the error has come so far from `none` to `identity`, both measured on the coded clips; no number where the hull, or a resample
-of it, does not get there. Curves are averaged over seeds before the hull is taken, so that luck of a seed is not picked;
-intervals leave out groups of clips, hull and all, crossed with seeds."""
+of it, does not get there. Which points are on the hull is chosen on all seeds but one and measured on that one, for every seed
+in turn, so that luck of a seed is not read; the mean of these curves is drawn and read, and need not be exactly convex.
+Intervals leave out groups of clips, choice and all, crossed with seeds."""
+ONE_SEED = (
+    "With one seed the points of a hull are chosen on the very numbers that are read: errors and bits are somewhat too low, "
+    "the more the more knobs are alike. Two seeds or more choose on the others."
+)
 
 
 def hull_table(comparison: Comparison) -> pd.DataFrame:
@@ -42,8 +47,8 @@ def hull_table(comparison: Comparison) -> pd.DataFrame:
         for none_and_identity in list(hulls.references.values())[:1]:
             lines.append((name, REFERENCE, None, None, none_and_identity[place][0].mean(), None, None, name))
     for family, hull in hulls.families.items():
-        for corner in hull.corners:
-            lines.append((family, CORNER, None, corner.bits, corner.error, None, None, hull.rows[corner.row]))
+        for x, y in zip(*hull.curve, strict=True):
+            lines.append((family, CORNER, None, x, y, None, None, _joined(hull.around(float(x)))))
         for bits in BITS_LEVELS:
             cell = hulls.error_at(family, bits).estimate()
             lines.append((family, ERROR_AT, bits, bits, cell.value, *_ends(cell), _joined(hull.around(bits))))
@@ -113,6 +118,8 @@ def hull_notes(comparison: Comparison) -> list[str]:
     if hulls.references:
         none, identity = (each[0].mean() for each in next(iter(hulls.references.values())))
         notes.append(f"On the coded clips none has an error of {none:.3f} and identity of {identity:.3f}.")
+    if any(len(hull.seeds) == 1 for hull in hulls.families.values()):
+        notes.append(ONE_SEED)
     reasons = left_out(comparison)
     if reasons:
         notes.append(f"Left out of hulls, of matched rows and of what is said of families: {_reasons(reasons)}.")
