@@ -10,7 +10,7 @@ import yaml
 
 from lam.runs.errors import SettingsError
 from lam.runs.sweep.command import main
-from lam.runs.sweep.pool import work
+from lam.runs.sweep.pool import threads_of_each, work
 from lam.runs.sweep.rows import RunSpec, train_row
 from tests.tiny import EXPERIMENTS, KillAtStep3, KilledError, arguments, make_world
 
@@ -132,6 +132,30 @@ def test_a_system_trains_and_keeps_what_its_file_says_of_its_bottleneck(text, sh
         assert (bottleneck["init_args"]["num_codes"], bottleneck["init_args"]["commitment"]) == (64, 0.05)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["model/parameters/heads"] > 0 and "eval/capacity/error_drawn" in metrics
+
+
+def test_threads_are_a_share_of_the_cores_unless_the_environment_says_how_many(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [threads_of_each(jobs) for jobs in (1, 3, 16)] == [8, 2, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert threads_of_each(1) == 1
+
+
+def threads_of(row: RunSpec, extra: tuple[str, ...]) -> str:
+    """Say how many threads a process of the pool has."""
+    return f"{torch.get_num_threads()} threads"
+
+
+@pytest.mark.slow
+def test_processes_of_the_pool_have_the_threads_of_the_environment(monkeypatch, capfd):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    for environment, expected in (("1", 1), (None, 8)):
+        monkeypatch.delenv("OMP_NUM_THREADS") if environment is None else monkeypatch.setenv("OMP_NUM_THREADS", environment)
+        monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+        assert work([RunSpec.parse("demo", "none", 0)], (), 1, threads_of) == []
+        assert f"none seed 0: {expected} threads" in capfd.readouterr().out
 
 
 @pytest.mark.slow

@@ -35,7 +35,9 @@ def rows_parser(command: str, description: str, example: str) -> argparse.Argume
     )
     parser.add_argument("setting", help="a file experiments/SETTING.yaml, or SERIES-WORLD of a series of worlds")
     parser.add_argument("rows", nargs="+", help="family, or family:knob@value; those of a system after its name and /")
-    parser.add_argument("--jobs", type=int, default=1, help="rows made side by side, each with its share of the cores")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="rows made side by side, each with its share of the cores or OMP_NUM_THREADS"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of weights, order of data and noise")
     return parser
 

@@ -61,6 +61,13 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+def threads_of_each(jobs: int) -> int:
+    """Return the threads of each of some processes: what ``OMP_NUM_THREADS`` says, or a share of the cores."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return torch.get_num_threads()  # PyTorch has read it
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
 class Job(Protocol):
     """A thing that a process of the pool makes."""
 
@@ -82,14 +89,15 @@ def work(rows: list[AnyJob], extra: tuple[str, ...], jobs: int, make: Callable[[
     Args:
         rows: What to make.
         extra: Passed on to the command line as it is.
-        jobs: Processes that make rows side by side, each with its share of the cores.
+        jobs: Processes that make rows side by side, each with its share of the cores, or as many
+            threads as ``OMP_NUM_THREADS`` says.
         make: Makes one in a process of its own; returns what was done.
     """
     failed = []
     context = multiprocessing.get_context("spawn")
     steps, planned = context.Value("q", 0), context.Value("q", 0)
     packages = [name for name, module in sys.modules.items() if name.startswith("lam.") and hasattr(module, "__path__")]
-    arguments = (steps, planned, max(1, (os.cpu_count() or 1) // jobs), packages)
+    arguments = (steps, planned, threads_of_each(jobs), packages)
     with (
         ProcessPoolExecutor(jobs, context, _start_worker, arguments) as pool,
         tqdm(total=0, unit="step", smoothing=0.05, desc=f"0/{len(rows)} rows") as bar,
