@@ -9,7 +9,7 @@ exactly convex. With one seed there is no other to choose on: its own hull is re
 
 Points of one model are joined within its seed. In simulation, five knobs on one curve and seeds that move each by 4 %, a hull
 within each of three seeds says 1.3 standard errors too few bits at half of the gap, and its 95 % intervals cover 84 %; this
-one's bias is below 0.1 standard errors. Coverage: ``tests/report/test_hull.py``.
+one's bias there is below 0.1 standard errors (elsewhere up to 0.6). Coverage: ``tests/report/test_hull.py``.
 """
 
 from __future__ import annotations
