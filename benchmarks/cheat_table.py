@@ -10,11 +10,11 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+import cheats
 import lightning.pytorch as pl
 import pandas as pd
 from torch import nn
 
-from benchmarks import cheats
 from lam.data.datamodule import ClipDataModule
 from lam.encoders import Patches
 from lam.evals import Capacity, Evaluation, Leakage, Transfer

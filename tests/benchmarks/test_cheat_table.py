@@ -1,9 +1,9 @@
 """The table of cheats on a small world: every cheat is caught, the honest displacement is not, and columns say by what."""
 
+import cheat_table
 import pandas as pd
 import pytest
 
-from benchmarks import cheat_table
 from data_prep.worlds.generate import world
 from tests.tiny import world_settings
 

@@ -1,9 +1,9 @@
 """The cycle test against models whose transfer is known: honest ones, one that copies, one that does not listen."""
 
+import cheats
 import pytest
 import torch
 
-from benchmarks import cheats
 from lam.bottlenecks.base import BottleneckOutput
 from lam.encoders import Patches
 from lam.evals import Transfer
