@@ -11,8 +11,8 @@ DEAD = ("collapsed", "ignored")
 
 
 def usable(comparison: Comparison, row: TableRow) -> bool:
-    """Tell whether a row may enter hulls, matching, rank correlations and sentences: no seed has a dead latent."""
-    return not dead(comparison, row)
+    """Tell whether a row may be ranked: it has a latent, and in no seed is it collapsed or ignored."""
+    return row.family != "none" and not dead(comparison, row)
 
 
 def dead(comparison: Comparison, row: TableRow) -> str:

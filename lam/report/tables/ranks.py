@@ -12,8 +12,8 @@ from lam.report.stats.control import main_label_budget
 from lam.report.stats.correlation import Correlation, difference, draw_errors, rank_correlation, uncertain_correlation
 from lam.report.stats.jackknife import Array
 from lam.report.stats.measures import CONTROLLER, ERROR, PLANNING
-from lam.report.stats.rows import Comparison, TableRow
-from lam.report.stats.usable import dead
+from lam.report.stats.rows import Comparison
+from lam.report.stats.usable import usable
 from lam.report.tables.layout import DASH, Grid
 from lam.report.tables.published import PUBLISHED_CONTROL
 
@@ -42,11 +42,6 @@ class Ranked(NamedTuple):
         """Return the rank correlation of two numbers over rows."""
         x, y = (self.means[name].to_numpy() for name in (one, other))
         return uncertain_correlation(x, y, self.errors[one], self.errors[other])
-
-
-def usable(comparison: Comparison, row: TableRow) -> bool:
-    """Tell whether a row may be ranked: there is a latent, and in no seed is it collapsed or ignored."""
-    return row.family != "none" and not dead(comparison, row)
 
 
 def format_correlation(found: Correlation) -> str:

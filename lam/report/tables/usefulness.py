@@ -12,10 +12,11 @@ from lam.report.stats.control import main_label_budget
 from lam.report.stats.correlation import Correlation
 from lam.report.stats.measures import CONTROLLER, label_budget
 from lam.report.stats.rows import Comparison
+from lam.report.stats.usable import usable
 from lam.report.stats.usefulness import TARGETS, Target, foretell, pool
 from lam.report.tables.columns import declared_columns, main_columns
 from lam.report.tables.layout import DASH, Grid
-from lam.report.tables.ranks import format_correlation, usable
+from lam.report.tables.ranks import format_correlation
 from lam.runs.columns import LABELS, Column
 
 CLAIMS = (0.83, 0.73)
