@@ -56,15 +56,15 @@ class Probe(Evaluation):
     normalized mutual information of code tuple and factor (continuous factors in eight bins); it grows by chance as
     tuples grow rare. Scores of z and gains with all labels have values of single test clips, whose mean is the key.
 
-    Where a domain is recorded the linear scores and the gain come once more as ``<kind>_transferred``, fitted on clips of
-    some bodies, cameras or scenes and tested on clips of others, by the same split of sources: what still holds there does
-    not depend on appearance.
+    Where a domain is recorded the linear scores and the gain with all labels come once more as ``<kind>_transferred``, fitted
+    on clips of some bodies, cameras or scenes and tested on clips of others, by the same split of sources: what still holds
+    there does not depend on appearance.
 
     There are no keys where clips have no labels or come from too few sources; a factor that does not vary has none.
 
     Args:
         components: Principal components of a state.
-        budgets: Numbers of labels to try besides all; those that are not there are left out.
+        budgets: Numbers of labels to try besides all; those that are more than half of all are left out.
         max_clips: Clips used, at most.
         domains: Names of discrete factors that say which body, camera or scene a clip shows; the first that is recorded is that
             of transferred scores.
@@ -80,7 +80,6 @@ class Probe(Evaluation):
             explanation="R² (balanced accuracy where a factor is discrete) of a factor from state and latent action together "
             "less that from the state alone; `table.csv` has all factors",
             order=400,
-            brief=True,
             doubt="ceiling_low/*",
         ),
         Column(
@@ -90,6 +89,7 @@ class Probe(Evaluation):
             better=1,
             explanation="the same of latents as they pass the channel, with its noise",
             order=402,
+            brief=True,
             matched="too",
             most=2,
             doubt="ceiling_low/*",
@@ -187,9 +187,18 @@ class Probe(Evaluation):
         return scores.results
 
     def _scores(
-        self, positions: Tensor, values: dict[str, Tensor], labels: dict[str, Tensor], fit: Tensor, test: Tensor
+        self,
+        positions: Tensor,
+        values: dict[str, Tensor],
+        labels: dict[str, Tensor],
+        fit: Tensor,
+        test: Tensor,
+        transferred: bool = False,
     ) -> ProbeScores | None:
-        """Fit probes on some clips, (n,) bool, to be scored on others, (n,) bool; None where there are too few."""
+        """Fit probes on some clips, (n,) bool, to be scored on others, (n,) bool; None where there are too few.
+
+        Those of transferred scores have all labels and no controls.
+        """
         split = Split(positions, fit, test, values["z"].shape[1])
         if split.num_clips < HOLD_BACK or not len(split.test):
             return None
@@ -199,8 +208,8 @@ class Probe(Evaluation):
             return None
         ground_truth = {name: of_transitions[name] for name in self.state_names}
         data = ProbeData(values["state"], values["z"], values["z_drawn"], ground_truth, self.components)
-        budgets: list[int | None] = [budget for budget in self.budgets if budget < len(split.order)]
-        fits = ProbeFits(data, split, factors, [*budgets, None])
+        fewer = [] if transferred else [budget for budget in self.budgets if 2 * budget <= len(split.order)]
+        fits = ProbeFits(data, split, factors, [*fewer, None], controls=not transferred)
         return ProbeScores(fits, positions[split.test_clips], frozenset(self.state_names))
 
     def _transferred(self, positions: Tensor, values: dict[str, Tensor], labels: dict[str, Tensor], name: str) -> Results:
@@ -212,11 +221,13 @@ class Probe(Evaluation):
             )
         known, half = fit_values(domain), fit_half(values["source"])
         values = values | {"z_drawn": values["z"]}  # which are not scored here
-        scores = self._scores(positions, values, labels, known & half, ~known & ~half)
+        used = known == half
+        values, labels = ({key: value[used] for key, value in each.items()} for each in (values, labels))
+        fit = known[used]
+        scores = self._scores(positions[used], values, labels, fit, ~fit, transferred=True)
         if scores is None:
             return Results()
-        for budget in scores.fits.budgets:
-            scores.score_z(budget)
+        scores.score_z(None)
         found = scores.results
         return Results(metrics=_renamed(found.metrics), clips=_renamed(found.clips))
 

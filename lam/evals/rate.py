@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
-from lam.evals.common.rate_distortion import ClipPredictor, RatePoint, discrete_bits, rate_error_points
+from lam.evals.common.rate_distortion import COARSE, FINE, ClipPredictor, Grid, RatePoint, discrete_bits, rate_error_points
 from lam.evals.common.split import fit_half
 from lam.metrics.operational import operational_bits
 from lam.models.base import Observation, WorldModel
@@ -54,9 +54,9 @@ class Rate(Evaluation):
     the error has risen by so much of what z closes in this run alone (the error with the mean z minus the error); the report
     takes the gap between the reference rows instead. Left out where all clips come from one source.
 
-    A latent that one bottleneck was trained to cut to several lengths (``Bottleneck.truncations``) is coded at each of them, so
-    that its points are those of one model at every rate; their coders are called ``<coder>@<length>``. ``error@<length>`` is
-    the error of the coded clips with z cut and not coded, beside ``unquantized`` at full length.
+    A latent that one bottleneck was trained to cut to several lengths (``Bottleneck.truncations``) is coded at each of them, in
+    fewer ways, so that its points are those of one model at every rate; their coders are called ``<coder>@<length>``.
+    ``error@<length>`` is the error of the coded clips with z cut and not coded, beside ``unquantized`` at full length.
 
     Bias: these are lengths of codes that work, so too high rather than too low. A component that counts costs up to 0.25 bit
     more than the rate-distortion function asks for; for being fitted on n transitions it costs another 0.07 (n = 250), 0.03
@@ -168,7 +168,13 @@ class Rate(Evaluation):
                 results.metrics[f"bits_own@{rise}"] = needed
 
     def _points(
-        self, model: WorldModel, known: BufferedClips, new: BufferedClips, z: Tensor, coded: tuple[Tensor, Tensor] | None
+        self,
+        model: WorldModel,
+        known: BufferedClips,
+        new: BufferedClips,
+        z: Tensor,
+        coded: tuple[Tensor, Tensor] | None,
+        grid: Grid = FINE,
     ) -> tuple[Tensor, list[RatePoint]]:
         """Measure rate-error points of one latent.
 
@@ -178,6 +184,7 @@ class Rate(Evaluation):
             new: Clips that are coded.
             z: Latents that coders are fitted on, (n, T-1, L A).
             coded: Positions and bits of clips coded by the latent's own codes, where it has some.
+            grid: How many points.
 
         Returns:
             The error of each coded clip with z as it is, and the points.
@@ -185,7 +192,7 @@ class Rate(Evaluation):
         gradients = ClipPredictor(model, known, self.batch, self.autocast).gradients()
         predictor = ClipPredictor(model, new, self.batch, self.autocast)
         unquantized = predictor.error(new.z)
-        points = list(rate_error_points(predictor, z.flatten(0, 1), gradients, unquantized))
+        points = list(rate_error_points(predictor, z.flatten(0, 1), gradients, unquantized, grid))
         if coded is not None:
             points.append(RatePoint("code", coded[1][torch.isin(coded[0], new.position)], unquantized))
         return unquantized, points
@@ -207,7 +214,7 @@ class Rate(Evaluation):
             bits = discrete_bits(position, values[f"codes@{length}"], values[f"bits@{length}"], fit)
             coded = bits.clips["bits_coded"]
         known, new = (replace(clips, z=z[torch.isin(position, clips.position)].view_as(clips.z)) for clips in (known, new))
-        error, points = self._points(model, known, new, z[fit], coded)
+        error, points = self._points(model, known, new, z[fit], coded, COARSE)
         return error, [replace(point, coder=f"{point.coder}@{length}") for point in points]
 
 

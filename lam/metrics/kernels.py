@@ -22,7 +22,7 @@ SHARES = (0.0, 0.9)
 """Shares of the kernel that only states of the same class have in common."""
 LATENT_LENGTHS = (0.3,)
 PENALTIES = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
-MAX_CHOOSING, MAX_LABELS, MAX_ROWS = 256, 1024, 4096
+MAX_CHOOSING, MAX_LABELS, MAX_ROWS = 256, 1024, 1024
 """Labels, at most, that settings are chosen with and that the chosen ones are fitted to; rows predicted at a time."""
 
 
@@ -78,25 +78,42 @@ def fit_kernels(inputs: KernelInputs, targets: Tensor, labels: LabelSplit, facto
     of_factor = F.one_hot(factor).double() / torch.bincount(factor)
     loss = torch.full((of_factor.shape[1],), torch.inf, dtype=torch.float64)
     chosen: list[tuple[_Setting, float]] = [(_Setting(torch.inf, 0.0, None), PENALTIES[-1])] * len(loss)
+    among, to_held = (_Kernels(inputs, scales, rows, train) for rows in (train, held))
     for setting in _settings(inputs):
-        values, vectors = torch.linalg.eigh(_kernel(inputs, setting, scales, train, train))
-        turned, across = vectors.T @ columns[train], _kernel(inputs, setting, scales, held, train) @ vectors
+        values, vectors = torch.linalg.eigh(among(setting))
+        turned, across = vectors.T @ columns[train], to_held(setting) @ vectors
         for penalty in PENALTIES:
             predicted = across @ (turned / (values.clamp(min=0)[:, None] + penalty))
             own = (predicted - columns[held]).square().mean(dim=0) @ of_factor
             for g in (own < loss).nonzero()[:, 0].tolist():
                 loss[g], chosen[g] = own[g], (setting, penalty)
     everything = torch.cat([labels.train, held])[-MAX_LABELS:]
-    predicted = torch.zeros(len(test), columns.shape[1], dtype=torch.float64)
-    for setting, penalty in dict.fromkeys(chosen):
-        of = torch.tensor([chosen[g] == (setting, penalty) for g in factor.tolist()])
-        kernel = _kernel(inputs, setting, scales, everything, everything)
-        kernel.diagonal().add_(penalty)
-        weights = torch.cholesky_solve(columns[everything][:, of], torch.linalg.cholesky(kernel))
-        for start in range(0, len(test), MAX_ROWS):
-            rows = slice(start, start + MAX_ROWS)
-            predicted[rows, of] = _kernel(inputs, setting, scales, test[rows], everything) @ weights
+    predicted = _predict(inputs, scales, columns, everything, test, [chosen[g] for g in factor.tolist()])
     return Prediction(predicted.to(targets.dtype), loss.to(targets.dtype))
+
+
+def _predict(
+    inputs: KernelInputs,
+    scales: tuple[float, float],
+    columns: Tensor,
+    labels: Tensor,
+    test: Tensor,
+    chosen: list[tuple[_Setting, float]],
+) -> Tensor:
+    """Fit each column of targets (n, Q) to labels, with its setting and penalty, and predict rows (m, Q)."""
+    among = _Kernels(inputs, scales, labels, labels)
+    weights: dict[_Setting, Tensor] = {}  # zero in columns of other settings
+    for setting, penalty in dict.fromkeys(chosen):
+        of = torch.tensor([own == (setting, penalty) for own in chosen])
+        kernel = among(setting).clone()
+        kernel.diagonal().add_(penalty)
+        own = weights.setdefault(setting, torch.zeros(len(labels), len(chosen), dtype=torch.float64))
+        own[:, of] = torch.cholesky_solve(columns[labels][:, of], torch.linalg.cholesky(kernel))
+    predicted = []
+    for rows in test.split(MAX_ROWS):
+        to_rows = _Kernels(inputs, scales, rows, labels)
+        predicted.append(torch.stack([to_rows(setting) @ own for setting, own in weights.items()]).sum(dim=0))
+    return torch.cat(predicted)
 
 
 def _settings(inputs: KernelInputs) -> Iterator[_Setting]:
@@ -107,24 +124,49 @@ def _settings(inputs: KernelInputs) -> Iterator[_Setting]:
                 yield _Setting(length, share, latent_length)
 
 
-def _kernel(inputs: KernelInputs, setting: _Setting, scales: tuple[float, float], rows: Tensor, columns: Tensor) -> Tensor:
-    """Compute the kernel between rows (r,) and columns (c,), (r, c) float64."""
-    kernel = torch.ones(len(rows), len(columns), dtype=torch.float64)
-    if inputs.state is not None and setting.length < torch.inf:
-        kernel *= _gaussian(inputs.state[rows], inputs.state[columns], setting.length * scales[0])
-    if inputs.classes is not None and setting.share:
-        same = inputs.classes[rows][:, None] == inputs.classes[columns]
-        kernel *= 1 - setting.share + setting.share * same
-    if inputs.z is not None and setting.latent_length is None:
-        kernel *= 1 + inputs.z[rows] @ inputs.z[columns].T / inputs.z.shape[1]
-    elif inputs.z is not None and setting.latent_length is not None:
-        kernel *= _gaussian(inputs.z[rows], inputs.z[columns], setting.latent_length * scales[1])
-    return kernel
+class _Kernels:
+    """Kernels of all settings between rows (r,) and columns (c,), which share their factors and distances.
 
+    Args:
+        inputs: What the probe knows, float64.
+        scales: Root mean square distances of states and of latents.
+        rows: Indices of the rows.
+        columns: Indices of the columns.
+    """
 
-def _gaussian(first: Tensor, second: Tensor, length: float) -> Tensor:
-    """Compute exp(-distance² / (2 length²)) between rows of two kinds, (r, d) and (c, d)."""
-    return torch.exp(-torch.cdist(first, second).square() / (2 * max(length, 1e-12) ** 2))
+    def __init__(self, inputs: KernelInputs, scales: tuple[float, float], rows: Tensor, columns: Tensor) -> None:
+        self.scales = scales
+        self.shape = len(rows), len(columns)
+        self.state, self.classes, self.z = (None if x is None else (x[rows], x[columns]) for x in inputs)
+        self.factors: dict[tuple[str, float | None], Tensor] = {}
+        self.distances: dict[str, Tensor] = {}
+
+    def __call__(self, setting: _Setting) -> Tensor:
+        """Compute the kernel of a setting, (r, c) float64."""
+        kernel = torch.ones(self.shape, dtype=torch.float64)
+        if self.state is not None and setting.length < torch.inf:
+            kernel = kernel * self._gaussian("state", self.state, setting.length, self.scales[0])
+        if self.z is not None:
+            kernel = kernel * self._of_latents(self.z, setting.latent_length)
+        if self.classes is not None and setting.share:
+            kernel = kernel * torch.where(self.classes[0][:, None] == self.classes[1], 1.0, 1.0 - setting.share)
+        return kernel
+
+    def _of_latents(self, z: tuple[Tensor, Tensor], length: float | None) -> Tensor:
+        """Compute the factor of latents: linear, or of a length."""
+        if length is not None:
+            return self._gaussian("z", z, length, self.scales[1])
+        if ("z", None) not in self.factors:
+            self.factors["z", None] = 1 + z[0] @ z[1].T / z[1].shape[1]
+        return self.factors["z", None]
+
+    def _gaussian(self, name: str, x: tuple[Tensor, Tensor], length: float, scale: float) -> Tensor:
+        """Compute exp(-distance² / (2 (length scale)²)), (r, c), of rows and columns (r, d) and (c, d)."""
+        if (name, length) not in self.factors:
+            if name not in self.distances:
+                self.distances[name] = torch.cdist(*x).square()
+            self.factors[name, length] = torch.exp(self.distances[name] / (-2 * max(length * scale, 1e-12) ** 2))
+        return self.factors[name, length]
 
 
 def _spread(x: Tensor | None, rows: Tensor) -> float:

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
 HIDDEN_DIM = 64
-NUM_STEPS = 200
+NUM_STEPS = 150
 BATCH_SIZE = 128
 LEARNING_RATE = 2e-2
-CHECK_EVERY = 20
+CHECK_EVERY = 25
 
 
 class LabelSplit(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -23,6 +23,7 @@ SKETCH_DIM = 256
 """Width to which states are projected by a fixed random map before their principal components are taken."""
 
 EVERY_BUDGET = ("z", "state", "state_z")
+CONTROLS = ("next_state", "shuffled", "projection", "pair")
 
 
 class ProbeData(NamedTuple):
@@ -47,10 +48,19 @@ class ProbeFits:
     """All probes of a validation pass.
 
     A probe of state and z may ignore one of them, so it is at least as good as that of the other.
+
+    Args:
+        data: What they are fitted on.
+        split: Transitions for fitting and for testing.
+        factors: What they predict.
+        budgets: Numbers of labels to fit with, None for all.
+        controls: Fit controls too.
     """
 
-    def __init__(self, data: ProbeData, split: Split, factors: list[GroundTruthFactor], budgets: list[int | None]) -> None:
-        self.split, self.factors, self.budgets = split, factors, budgets
+    def __init__(
+        self, data: ProbeData, split: Split, factors: list[GroundTruthFactor], budgets: list[int | None], controls: bool = True
+    ) -> None:
+        self.split, self.factors, self.budgets, self.controls = split, factors, budgets, controls
         self.targets = torch.cat([factor.targets for factor in factors], dim=1)
         self.factor_of_target = torch.cat([torch.full((factor.targets.shape[1],), g) for g, factor in enumerate(factors)])
         self.draws_differ = not torch.equal(data.z, data.z_drawn)
@@ -117,7 +127,7 @@ class ProbeFits:
         inputs: list[probes.ProbeInputs] = []
         indices: dict[tuple[str, int | None], list[int]] = {}
         for budget in self.budgets:
-            for kind in kinds if budget is None else EVERY_BUDGET:
+            for kind in self._kinds(kinds, budget):
                 indices[kind, budget] = list(range(len(inputs), len(inputs) + len(kinds[kind])))
                 inputs += [probes.ProbeInputs(variant, self.split.labels(budget)) for variant in kinds[kind]]
         predicted, loss = probes.fit_probes(inputs, self.targets, self.factor_of_target, self.split.test)
@@ -127,11 +137,16 @@ class ProbeFits:
     def _fit_kernels(self, kinds: dict[str, KernelInputs]) -> None:
         """Fit one kernel probe after another."""
         for budget in self.budgets:
-            for kind, inputs in kinds.items():
-                if budget is None or kind in EVERY_BUDGET:
-                    labels = self.split.labels(budget)
-                    found = fit_kernels(inputs, self.targets, labels, self.factor_of_target, self.split.test)
-                    self.fitted.setdefault((kind, budget), []).append(found)
+            for kind in self._kinds(kinds, budget):
+                labels = self.split.labels(budget)
+                found = fit_kernels(kinds[kind], self.targets, labels, self.factor_of_target, self.split.test)
+                self.fitted.setdefault((kind, budget), []).append(found)
+
+    def _kinds(self, kinds: Iterable[str], budget: int | None) -> list[str]:
+        """List the kinds, of some, that are fitted with so many labels."""
+        if budget is not None:
+            return [kind for kind in kinds if kind in EVERY_BUDGET]
+        return [kind for kind in kinds if self.controls or kind not in CONTROLS]
 
 
 def _standardized(x: Tensor, fit: Tensor) -> Tensor:

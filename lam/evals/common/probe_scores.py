@@ -5,10 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from lam.evals.base import Results
-from lam.evals.common.probe_fits import ProbeFits
+from lam.evals.common.probe_fits import CONTROLS, ProbeFits
 from lam.metrics.entropy import symbols
-
-CONTROLS = ("state", "next_state", "shuffled", "projection", "pair")
 
 CEILING_MARGIN = 0.05
 """A ceiling is too low where the probe of z, or of state and z, scores higher by more than this, in R² or balanced accuracy."""
@@ -43,7 +41,7 @@ class ProbeScores:
         """Score the same probes of inputs for which the answer is known, and say where the ceiling is none."""
         metrics = self.results.metrics
         for g, factor in enumerate(self.fits.factors):
-            controls = [*CONTROLS, "oracle"] if self.with_oracle[g] else CONTROLS
+            controls = ["state", *CONTROLS, *(["oracle"] if self.with_oracle[g] else [])]
             metrics |= {f"{kind}/{factor.name}": self._score(kind, g) for kind in controls}
             kinds = ("z", "state_z", "oracle_z") if self.with_oracle[g] else ("z", "state_z")
             highest = max(metrics[f"{factor.score}_linear/{factor.name}"], *(self._score(kind, g) for kind in kinds))

@@ -21,18 +21,31 @@ from lam.models.clip_buffer import BufferedClips
 NUM_PROJECTIONS = 4
 """Random projections of a clip's predictions whose gradients give the sensitivity."""
 
-STEP_RATIO = 2 ** (1 / 3)
-"""Ratio of a step of the scalar quantizer to the next: a third of a bit a component. The chord between two points is then no
-more than 0.02 bit a component above the curve through them."""
-
 MAX_STEPS = 30
 """Steps of the scalar quantizer at most."""
 
-NEGLIGIBLE = 1e-3
-"""Rise of the error, as a share of what z closes, at which no finer step is tried."""
 
-BIT_PRICES = [2.0**-i for i in range(9, -2, -1)]
-"""Prices of a bit in the vector quantizer, as shares of the variance."""
+@dataclass(frozen=True)
+class Grid:
+    """How many points are measured of one latent.
+
+    Attributes:
+        step_ratio: Ratio of a step of the scalar quantizer to the next.
+        negligible: Rise of the error, as a share of what z closes, at which no finer step is tried.
+        bit_prices: Prices of a bit in the vector quantizer, as shares of the variance.
+    """
+
+    step_ratio: float
+    negligible: float
+    bit_prices: tuple[float, ...]
+
+
+FINE = Grid(2 ** (1 / 3), 1e-3, tuple(2.0**-i for i in range(9, -2, -1)))
+"""A third of a bit a component. The chord between two points is then no more than 0.02 bit a component above the curve through
+them."""
+
+COARSE = Grid(2.0, 0.03, tuple(2.0**-i for i in (8, 5, 2, -1)))
+"""A bit a component, for one of several lengths that a latent is cut to: finely coded, a longer one is better."""
 
 MAX_CODES = 1024
 """Codes of the vector quantizer at most; a quarter of the transitions that it is fitted on, where they are few."""
@@ -106,7 +119,9 @@ def _projections(seed: int, shape: torch.Size) -> Tensor:
     return torch.randn(NUM_PROJECTIONS, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def rate_error_points(predictor: ClipPredictor, fit: Tensor, gradients: Tensor, unquantized: Tensor) -> Iterator[RatePoint]:
+def rate_error_points(
+    predictor: ClipPredictor, fit: Tensor, gradients: Tensor, unquantized: Tensor, grid: Grid = FINE
+) -> Iterator[RatePoint]:
     """Measure rate-error points of coders fitted on the latents of other sources.
 
     z replaced by its mean; then a scalar quantizer from coarse to fine, until the loss is negligible; then a vector
@@ -117,6 +132,7 @@ def rate_error_points(predictor: ClipPredictor, fit: Tensor, gradients: Tensor, 
         fit: Latents that coders are fitted on, (n, L A).
         gradients: Gradients of predictions, (m, L A), for the sensitivity.
         unquantized: Error of each coded clip with z as it is, (n,).
+        grid: How many points.
     """
     transform = fit_transform(fit, gradients)
     known, new = transform.components(fit), transform.components(predictor.clips.z.flatten(2).flatten(0, 1))
@@ -140,16 +156,18 @@ def rate_error_points(predictor: ClipPredictor, fit: Tensor, gradients: Tensor, 
     yield mean
     if not known.shape[1]:
         return
-    acceptable = unquantized.mean() + NEGLIGIBLE * (mean.error - unquantized).mean()
+    acceptable = unquantized.mean() + grid.negligible * (mean.error - unquantized).mean()
     widest = 4 * known.std(dim=0).max().item()
     for i in range(MAX_STEPS):
-        bits, components = quantize_scalars(known, new, widest / STEP_RATIO**i)
+        bits, components = quantize_scalars(known, new, widest / grid.step_ratio**i)
         if differs(components):
             scalar = point("scalar", bits, transform.latents(components))
             yield scalar
             if scalar.error.mean() <= acceptable:
                 break
-    books = fit_codebooks(known.float(), [w * variance.item() for w in BIT_PRICES], max(1, min(MAX_CODES, len(known) // 4)))
+    books = fit_codebooks(
+        known.float(), [w * variance.item() for w in grid.bit_prices], max(1, min(MAX_CODES, len(known) // 4))
+    )
     for book in books:
         codes = book.assign(new.float())
         if differs(book.codes[codes].double()):
