@@ -43,7 +43,6 @@ class Capacity(Evaluation):
             better=-1,
             explanation="one-step prediction error on held-out clips, 1 = predicting that nothing changes",
             order=100,
-            brief=True,
         ),
         Column(
             "error_drawn",
@@ -51,6 +50,7 @@ class Capacity(Evaluation):
             better=-1,
             explanation="the same with z drawn from its posterior, as it passes the channel; equal where z is not noisy",
             order=101,
+            brief=True,
             matched="too",
         ),
     )

@@ -72,9 +72,8 @@ class Leakage(PairEvaluation):
             explanation="error where two clips were spliced over the error where they were not; near 1, the latent copies "
             "what comes",
             order=200,
-            brief=True,
         ),
-        Column("ratio_drawn", "leakage ratio drawn", digits=2, better=1, order=201, matched="only"),
+        Column("ratio_drawn", "leakage ratio drawn", digits=2, better=1, order=201, brief=True, matched="only"),
         Column(
             "identified_faint",
             "faint scene identified",

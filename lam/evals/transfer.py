@@ -68,9 +68,8 @@ class Transfer(PairEvaluation):
             explanation="error with latents that went through another clip and back, over the error with the clip's own; a "
             "latent that says nothing has the best ratio, so it compares only at matched capacity (`matched.md`)",
             order=300,
-            brief=True,
         ),
-        Column("ratio_drawn", "transfer ratio drawn", digits=2, better=-1, order=301, matched="only"),
+        Column("ratio_drawn", "transfer ratio drawn", digits=2, better=-1, order=301, brief=True, matched="only"),
         Column("ratio_floor", "its floor", digits=2, explanation="with latents that went through the clip itself", order=310),
         Column("ratio_random", "its ceiling", digits=2, explanation="with latents of a random clip", order=320),
         Column("cycle", "error after transfer", digits=2, order=330),

@@ -109,4 +109,4 @@ def test_a_column_whose_control_failed_is_marked(tmp_path):
     assert "gain agent_dx (!)" in grid.headings
     assert "gain agent_dy" in grid.headings
     assert '<th scope="col" class="doubt">gain agent_dx (!)</th>' in grid.html("t")
-    assert "gain agent_dx (!)" in grid.text()
+    assert grid.text().count("(!)") == 1

@@ -134,7 +134,7 @@ def test_flags_name_what_evaluations_warn_of(found):
     row = row_of(found, "vq@256")
     row.runs[1].metrics["eval/future/passed"] = 0.0
     row.runs[2].metrics["eval/leakage/copies"] = 1.0
-    assert flags(found, row) == "copies (1 of 3 seeds), peeks (1 of 3 seeds)"
+    assert flags(found, row) == "copies (1 of 3), peeks (1 of 3)"
     row.runs[1].metrics["eval/future/passed"] = 1.0
     row.runs[2].metrics["eval/leakage/copies"] = 0.0
 

@@ -128,8 +128,7 @@ def matched_columns(comparison: Comparison) -> list[Column]:
     declared = declared_columns(comparison, "main")
     capacities = (ERROR, ERROR_DRAWN, BITS, GAP_CLOSED, GAP_CLOSED_MEAN)
     others = [column for column in declared if column.matched != "no" and column.key not in capacities]
-    columns = [MATCHED_BITS, *_expanded(comparison, others, matched=True)]
-    return [replace(column, brief=column.brief and place < 4) for place, column in enumerate(columns)]
+    return [MATCHED_BITS, *_expanded(comparison, others, matched=True)]
 
 
 def text_columns(comparison: Comparison) -> list[TextColumn]:
@@ -143,12 +142,12 @@ def text_columns(comparison: Comparison) -> list[TextColumn]:
 
 
 def flags(comparison: Comparison, row: TableRow) -> str:
-    """Return the warnings of a row, with the number of seeds where it is not all of them."""
+    """Return the warnings of a row, with how many of its seeds where it is not all of them."""
     raised = []
     for flag in declarations(comparison).flags:
         seeds = [run.metrics[flag.key] == flag.value for run in row.runs.values() if flag.key in run.metrics]
         if any(seeds):
-            raised.append(flag.name if all(seeds) else f"{flag.name} ({sum(seeds)} of {len(seeds)} seeds)")
+            raised.append(flag.name if all(seeds) else f"{flag.name} ({sum(seeds)} of {len(seeds)})")
     return ", ".join(raised)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from itertools import zip_longest
+from textwrap import wrap
 
 import numpy as np
 
@@ -33,15 +35,22 @@ class Grid:
 
     def markdown(self) -> str:
         """Return a Markdown table whose source is readable too."""
-        rows = self._aligned({BEST: "**{}**", TIED: "{} ≈"})
+        rows = _padded([self.headings, *self._marked({BEST: "**{}**", TIED: "{} ≈"})])
         rows.insert(1, ["-" * len(cell) for cell in rows[0]])
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def text(self) -> str:
-        """Return aligned text for a terminal."""
-        lines = ["  ".join(row).rstrip() for row in self._aligned({BEST: "{} *", TIED: "{} ≈"})]
+        """Return aligned text for a terminal, headings that are wider than their columns on several lines."""
+        cells = self._marked({BEST: "{} *", TIED: "{} ≈"})
+        widths = [max(map(len, column), default=0) for column in zip(*cells, strict=True)] or [0] * len(self.headings)
+        wrapped = [
+            wrap(heading, max(width, *map(len, heading.split())), break_long_words=False, break_on_hyphens=False)
+            for heading, width in zip(self.headings, widths, strict=True)
+        ]
+        above = [list(line) for line in zip_longest(*wrapped, fillvalue="")]
+        lines = ["  ".join(row).rstrip() for row in _padded([*above, *cells])]
         rule = "-" * max(len(line) for line in lines)
-        return "\n".join([lines[0], rule, *lines[1:], rule])
+        return "\n".join([*lines[: len(above)], rule, *lines[len(above) :], rule])
 
     def html(self, caption: str) -> str:
         """Return an HTML table in a box that scrolls sideways; the names of a row are its headings."""
@@ -64,11 +73,15 @@ class Grid:
         box = f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0">'
         return f"{box}<table>{inner}</table></div>"
 
-    def _aligned(self, styles: dict[str, str]) -> list[list[str]]:
-        """Return the text of headings and rows with marks, every column padded to its width."""
-        cells = [self.headings, *([styles.get(mark, "{}").format(text) for text, mark in row] for row in self.rows)]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(self.headings))]
-        return [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    def _marked(self, styles: dict[str, str]) -> list[list[str]]:
+        """Return the text of the rows with their marks."""
+        return [[styles.get(mark, "{}").format(text) for text, mark in row] for row in self.rows]
+
+
+def _padded(cells: list[list[str]]) -> list[list[str]]:
+    """Pad every column to its width."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
 
 
 def format_estimate(cell: Estimate, digits: int) -> str:

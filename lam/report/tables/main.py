@@ -51,6 +51,10 @@ OVER = {
 }
 KEY = "± half a 95 % interval;  * best, separated from every other row by a paired test;  ≈ not distinguishable from it"
 
+DRAWN = (
+    "drawn, gap closed: of z as it passed the channel, a draw where there is a posterior; table.md has numbers of its mean too"
+)
+
 
 def main_grid(comparison: Comparison, brief: bool = False) -> Grid:
     """Return the wide table; the brief one has what fits a terminal."""
@@ -104,7 +108,7 @@ def write_markdown(path: Path, comparison: Comparison, figures: list[Path]) -> P
 
 def main_text(comparison: Comparison) -> str:
     """Return the table for a terminal."""
-    return f"{main_grid(comparison, brief=True).text()}\n{KEY}"
+    return f"{main_grid(comparison, brief=True).text()}\n{KEY}\n{DRAWN}"
 
 
 def guide(comparison: Comparison) -> str:

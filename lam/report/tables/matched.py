@@ -11,7 +11,7 @@ from lam.report.stats.matched import HULL_BITS, NARROW, NEAR, Match, match
 from lam.report.stats.rows import Comparison
 from lam.report.tables.columns import matched_columns
 from lam.report.tables.layout import DASH, Grid, format_estimate, marks
-from lam.report.tables.main import KEY, guide, provenance
+from lam.report.tables.main import DRAWN, KEY, guide, provenance
 from lam.runs.columns import Column
 
 TITLE = "At equal gap closed"
@@ -68,7 +68,7 @@ def matched_text(comparison: Comparison, matches: list[Match]) -> str:
     level = max(GAP_LEVELS, key=levels.count)
     columns = [column for column in matched_columns(comparison) if column.brief]
     here = [one for one in matches if one.rows and one.level == level]
-    return f"{TITLE}, families with rows at {level:.0%}\n{_grid(here, columns).text()}\n{KEY}"
+    return f"{TITLE}, families with rows at {level:.0%}\n{_grid(here, columns).text()}\n{KEY}\n{DRAWN}"
 
 
 def _grid(matches: list[Match], columns: list[Column]) -> Grid:
