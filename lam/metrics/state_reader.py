@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
+from lam.metrics.memo import remember
 from lam.metrics.mlp import LabelSplit
 
 NUM_FEATURES = 16
@@ -25,6 +26,7 @@ SMALL = 8
 """Pictures up to this size are not made smaller by the first layers."""
 
 
+@remember(results=4)
 def read_states(pictures: Tensor, targets: Tensor, labels: LabelSplit, factor: Tensor) -> Tensor:
     """Learn features of states, (n, T, K), of which those before and after a transition linearly give its labels.
 

@@ -14,6 +14,7 @@ from lam.evals.common.split import Split
 from lam.metrics import probes
 from lam.metrics.dimensionality import count_sketch, principal_components
 from lam.metrics.kernels import KernelInputs, Prediction, fit_kernels
+from lam.metrics.memo import remember
 from lam.metrics.state_reader import NUM_FEATURES, read_states
 
 STATE_SCALES = (1.0, 0.1)
@@ -21,6 +22,9 @@ STATE_SCALES = (1.0, 0.1)
 
 SKETCH_DIM = 256
 """Width to which states are projected by a fixed random map before their principal components are taken."""
+
+_fit_without_latents = remember(results=64)(fit_kernels)
+"""Of a table's rows, which see the same states."""
 
 EVERY_BUDGET = ("z", "state", "state_z")
 CONTROLS = ("next_state", "shuffled", "projection", "pair")
@@ -139,7 +143,8 @@ class ProbeFits:
         for budget in self.budgets:
             for kind in self._kinds(kinds, budget):
                 labels = self.split.labels(budget)
-                found = fit_kernels(kinds[kind], self.targets, labels, self.factor_of_target, self.split.test)
+                fit = fit_kernels if kinds[kind].z is not None else _fit_without_latents
+                found = fit(kinds[kind], self.targets, labels, self.factor_of_target, self.split.test)
                 self.fitted.setdefault((kind, budget), []).append(found)
 
     def _kinds(self, kinds: Iterable[str], budget: int | None) -> list[str]:
