@@ -14,6 +14,7 @@ from lam.control.training import ControlledModel
 from lam.data.resize import Fit
 from lam.noise import splitmix64
 from lam.runs.load import read_config
+from lam.runs.recovery.checkpoints import read_tensors
 from lam.runs.trained import TrainedModel
 
 
@@ -36,7 +37,7 @@ def load_controller(folder: Path | str, shards: Path | str | None = None) -> Con
         arguments["shards"] = Path(shards)
     with torch.random.fork_rng(devices=[]):  # building heads draws weights, which are replaced; callers' draws stay theirs
         controller = ControlledModel(**arguments)
-    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+    checkpoint = read_tensors(folder / "checkpoints" / "last.ckpt")
     controller.on_load_checkpoint(checkpoint)
     controller.load_state_dict(checkpoint["state_dict"])
     return controller.requires_grad_(False).eval()

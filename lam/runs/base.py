@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 
 from lam.runs.configs import expand_configs
 from lam.runs.errors import SettingsError
 from lam.runs.parser import LamParser
+from lam.runs.recovery.checkpoints import WholeCheckpointIO, restore_checkpoint
 
 
 class RunCLI(LightningCLI):
@@ -103,9 +106,25 @@ class RunCLI(LightningCLI):
         if self.subcommand == "fit":
             self._check_steps()
 
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build a trainer that writes checkpoints whole."""
+        plugins = self._get(self.config_init, "trainer").get("plugins") or []
+        own = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(one, CheckpointIO) for one in own):
+            own = [*own, WholeCheckpointIO()]
+        return super().instantiate_trainer(**kwargs, plugins=own)
+
+    @rank_zero_only  # the first process does it for all, before they meet
     def _check_checkpoint(self, ckpt_path: str | None) -> None:
-        """Refuse a checkpoint that does not exist before anything is built."""
-        if ckpt_path and not Path(ckpt_path).exists():
+        """Refuse a checkpoint that does not exist before anything is built; set a damaged one aside for the one before.
+
+        Only a training does so: numbers of other commands would be those of other weights.
+        """
+        if ckpt_path and self.subcommand == "fit" and "://" not in ckpt_path:
+            found = Path(ckpt_path).exists()
+            if restore_checkpoint(Path(ckpt_path)) is None and found:
+                raise ValueError(f"{ckpt_path} was damaged, and none before it is whole. Leave --ckpt_path out to begin anew.")
+        if ckpt_path and "://" not in ckpt_path and not Path(ckpt_path).exists():
             folder = self.run_directory / "checkpoints"
             there = sorted(str(one) for one in folder.glob("*.ckpt"))
             raise FileNotFoundError(f"No checkpoint at {ckpt_path}. This run has {', '.join(there) or f'none in {folder}'}.")

@@ -17,7 +17,6 @@ from lam.data.datamodule import ClipDataModule
 from lam.models.latent_action import LatentActionModel
 from lam.runs.base import RunCLI
 from lam.runs.errors import SettingsError
-from lam.runs.load import write_checksum
 from lam.runs.predictions import LatentWriter
 from lam.runs.provenance import Provenance, code_revision, provenance_of, read_provenance
 from lam.runs.results import source_warning, timing_summary, write_metrics, write_results
@@ -54,7 +53,6 @@ class LamCLI(RunCLI):
         """Save the last step and note that training has ended."""
         super().after_fit()
         if self.trainer.is_global_zero and not self.settings["trainer"]["fast_dev_run"]:
-            write_checksum(self.run_directory)
             self.provenance(self.datamodule.index.digest).write(self.run_directory / "trained.json")
 
     def before_validate(self) -> None:

@@ -16,11 +16,11 @@ import lam
 from lam.data.index import DataIndex
 from lam.data.mixture import open_index
 from lam.encoders.cached import Cached
+from lam.io import hash_file
 from lam.runs.load import (
     EXPORT,
     EXPORTED_WEIGHTS,
     find_folder,
-    hash_file,
     load,
     read_checkpoint,
     read_settings,

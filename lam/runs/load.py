@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -17,15 +16,15 @@ import lam.bottlenecks
 import lam.encoders
 import lam.optimizers  # noqa: F401  parts are imported so that a run's config finds them by their short names
 from lam.data.datamodule import ClipDataModule
+from lam.io import hash_file
 from lam.models.latent_action import LatentActionModel
+from lam.runs.recovery.checkpoints import read_tensors
 from lam.runs.trained import TrainedModel
 from lam.runs.upgrade import upgrade
 
 EXPORT = "export.json"
 """The file that makes a folder an export: which weights belong to it and what made them."""
 EXPORTED_WEIGHTS = "model.safetensors"
-CHECKSUM = "last.sha256"
-"""Beside last.ckpt: its SHA-256, in the form that the program ``sha256sum -c`` reads."""
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> TrainedModel:
@@ -116,32 +115,10 @@ def read_checkpoint(folder: Path) -> dict[str, Tensor]:
     """Read the weights of a run, after a look whether they are those that training left; nothing is unpickled but tensors.
 
     Raises:
-        ValueError: They are not; runs from before checksums are not checked.
+        DamagedCheckpointError: They are not.
     """
-    path = folder / "checkpoints" / "last.ckpt"
-    checksum = path.with_name(CHECKSUM)
-    if checksum.exists() and checksum.read_text().split()[0] != hash_file(path):
-        raise ValueError(
-            f"{path} is not the file that training left: its SHA-256 is not the one in {checksum}. Copy the run again, or end "
-            "the training that was resumed."
-        )
-    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    weights: dict[str, Tensor] = read_tensors(folder / "checkpoints" / "last.ckpt")["state_dict"]
     return weights
-
-
-def write_checksum(folder: Path) -> None:
-    """Write the SHA-256 of a run's weights beside them, once its training has ended."""
-    path = folder / "checkpoints" / "last.ckpt"
-    path.with_name(CHECKSUM).write_text(f"{hash_file(path)}  {path.name}\n")
-
-
-def hash_file(path: Path) -> str:
-    """Compute the SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _load_trained(folder: Path) -> TrainedModel:
