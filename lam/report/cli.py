@@ -34,11 +34,11 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     for folder in options.folders:
         made = report(folder, only_figures=options.figures, cards=options.cards)
-        print(made.text, *(str(path) for path in made.files if path.suffix != ".svg"), sep="\n")
+        print(made.text, *(str(path) for path in made.files if path.suffix not in (".svg", ".pdf")), sep="\n")
 
 
 def series(arguments: list[str]) -> None:
-    """Write OUT.csv, OUT.png and OUT.svg of a series of worlds, and print their paths.
+    """Write OUT.csv, OUT.png, OUT.svg and OUT.pdf of a series of worlds, and print their paths.
 
     Args:
         arguments: Words after ``lam report series``.
@@ -61,7 +61,7 @@ def series(arguments: list[str]) -> None:
 
 
 def usefulness(arguments: list[str]) -> None:
-    """Write OUT.csv, OUT.md, OUT.png and OUT.svg of what each metric foretells over settings; print the paths.
+    """Write OUT.csv, OUT.md, OUT.png, OUT.svg and OUT.pdf of what each metric foretells over settings; print the paths.
 
     Args:
         arguments: Words after ``lam report usefulness``.

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import stats
 
 from lam.report import report
-from lam.report.figures.catalogue import FIGURES, save_figure
+from lam.report.figures.catalogue import FIGURES, head, save_figure
 from lam.report.pictures import pick_control_pictures
 from lam.report.stats.control import control_rows, main_label_budget
 from lam.report.stats.jackknife import FIRST_EPISODE, group_positions, group_sources, leave_one_out, pseudo_values
@@ -260,7 +260,7 @@ def drawn(folder: Path, found: Comparison) -> dict[str, bytes]:
     folder.mkdir(exist_ok=True)
     files = write_control(folder, found)
     for name in ("controller", "planning", "labels"):
-        files += save_figure(folder / name, partial(FIGURES[name].draw, found))
+        files += save_figure(folder / name, partial(FIGURES[name].draw, found), head(FIGURES[name], found))
     return {path.name: path.read_bytes() for path in files}
 
 
@@ -274,7 +274,7 @@ def test_the_report_has_it_all_and_again_bit_for_bit(tmp_path):
     files, again = {path.name: path.read_bytes() for path in made.files}, read(root)
     own = drawn(tmp_path / "again", again)
     assert set(own) == {"control.csv", "control.md"} | {
-        f"{name}.{kind}" for name in ("controller", "planning", "labels") for kind in ("png", "svg")
+        f"{name}.{kind}" for name in ("controller", "planning", "labels") for kind in ("png", "svg", "pdf")
     }
     assert {name: files[name] for name in own} == own
     assert "Acting, 256 labeled clips" in made.text

@@ -73,7 +73,7 @@ def page(reported: dict[str, bytes]) -> Page:
 
 
 def test_one_command_makes_everything_and_again_bit_for_bit(root, reported, capsys):
-    figures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    figures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "pdf")}
     tables = {"table.csv", "results.csv", "table.md", "hull.csv", "hull.md", "matched.csv", "matched.md", "report.html"}
     assert set(reported) == tables | figures
     main([str(root)])

@@ -97,20 +97,20 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 def test_a_second_call_changes_no_byte_and_prints_the_table_then_the_paths(reported, capsys):
     root, first = reported
-    figures = {f"{name}.{kind}" for name in ("gap", "probe", "codes") for kind in ("png", "svg")}
+    figures = {f"{name}.{kind}" for name in ("probe", "codes") for kind in ("png", "svg", "pdf")}
     assert set(first) == TABLES | figures
     main([str(root)])
     assert {path.name: path.read_bytes() for path in (root / "report").iterdir()} == first
     out = capsys.readouterr().out.splitlines()
     assert out[0] == NOTHING  # of bits
     assert out[2].startswith("bottleneck  knob  seeds  error")
-    assert {Path(line).name for line in out[-9:]} == TABLES | {figure for figure in figures if figure.endswith("png")}
+    assert {Path(line).name for line in out[-8:]} == TABLES | {figure for figure in figures if figure.endswith("png")}
 
 
 def test_figures_alone_leave_the_tables_as_they_are(tmp_path):
     root = write_runs(tmp_path / "wild", seeds=(0,))
     main(["--figures", str(root)])
-    assert {path.suffix for path in (root / "report").iterdir()} == {".png", ".svg"}
+    assert {path.suffix for path in (root / "report").iterdir()} == {".png", ".svg", ".pdf"}
 
 
 def test_csv_has_one_line_a_row_and_the_fixed_columns(reported):

@@ -65,8 +65,8 @@ def test_the_command_writes_the_same_bytes_again(folders, tmp_path, capsys):
     arguments = ["series", str(tmp_path / "out" / "worlds"), *map(str, folders), "--keys", GAIN]
     main(arguments)
     first = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    assert {path.name for path in first} == {"worlds.csv", "worlds.png", "worlds.svg"}
-    assert [Path(line) in first for line in capsys.readouterr().out.split()] == [True] * 3
+    assert {path.name for path in first} == {"worlds.csv", "worlds.png", "worlds.svg", "worlds.pdf"}
+    assert [Path(line) in first for line in capsys.readouterr().out.split()] == [True] * 4
     main(arguments)
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == first
 

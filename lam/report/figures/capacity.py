@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lam.report.figures.palette import INK, REFERENCE_COLORS
 from lam.report.figures.style import (
+    CURVE,
     DASHES,
-    REFERENCE_COLORS,
     bits_axis,
-    has_any,
     knob_axis,
     legend,
     points,
@@ -28,6 +28,8 @@ from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
 from lam.report.tables.hull import BITS_AT, CORNER, ERROR_AT, REFERENCE, hull_table
 
 MARGIN = 5.0  # percent of G, as in BITS
+ALL_CODES = 0.995
+"""Share of the code tuples in use that is shown as 100 %."""
 
 
 def draw_hull(comparison: Comparison) -> Figure | None:
@@ -43,7 +45,7 @@ def draw_hull(comparison: Comparison) -> Figure | None:
         corners, errors, bits = (lines[lines["reading"] == kind] for kind in (CORNER, ERROR_AT, BITS_AT))
         if corners.empty:
             continue
-        style = style_of(comparison, family)
+        style = style_of(family)
         x, y = dense(corners["bits"].to_numpy(), corners["error"].to_numpy(), end)
         axis.plot(x, y, color=style["color"], linestyle=style["linestyle"], alpha=0.9)
         dots = style | {"linestyle": "none", "label": "", "alpha": 0.9, "elinewidth": 1, "capsize": 2}
@@ -57,6 +59,7 @@ def draw_hull(comparison: Comparison) -> Figure | None:
     axis.set_xlabel("held-out bits a transition")
     axis.set_ylabel("prediction error (copying the last state = 1)")
     axis.set_xlim(0, end)
+    axis.margins(y=0.05)
     bits_axis(axis, room=1.0)
     legend(figure, comparison, references=False)
     return figure
@@ -78,27 +81,31 @@ def draw_rate(comparison: Comparison) -> Figure | None:
         rows = [row for row in comparison.families[family] if row.name in hull.rows]
         for row, shade in zip(rows, np.linspace(0.35, 1.0, len(rows)) if len(rows) > 1 else [1.0], strict=True):
             _curve(axis, comparison, hull, row, shade)
-        axis.plot(*dense(*hull.curve, hull.curve[0][-1]), "-", color="#222222", linewidth=0.8)
+        axis.plot(*dense(*hull.curve, hull.curve[0][-1]), "-", color=INK, linewidth=0.8)
         reference_levels(axis, comparison, UNQUANTIZED, named=False)
         axis.set_title(family, fontsize=10)
         bits_axis(axis, room=2.0)
     figure.supxlabel("held-out bits a transition of the quantized latent", fontsize=9)
     figure.supylabel("prediction error with it", fontsize=9)
-    cross = Line2D([], [], color="#222222", marker="x", linestyle="none", label="operational bits @5%")
-    dot = Line2D([], [], color="#222222", marker=".", linestyle="none", label="a coder, one seed")
-    line = Line2D([], [], color="#222222", linewidth=0.8, label="hull of the family")
+    cross = Line2D([], [], color=INK, marker="x", linestyle="none", label="operational bits @5%")
+    dot = Line2D([], [], color=INK, marker=".", linestyle="none", label="a coder, one seed")
+    line = Line2D([], [], color=INK, linewidth=0.8, label="hull of the family")
     lines = [
         Line2D([], [], color=REFERENCE_COLORS[n], linestyle=DASHES, label=n)
         for n in REFERENCE_ROWS
         if n in comparison.references
     ]
-    figure.legend(handles=[dot, line, cross, *lines], loc="outside upper center", ncols=5)
+    figure.legend(handles=[dot, line, cross, *lines], loc="outside right upper")
     return figure
 
 
 def draw_gap(comparison: Comparison) -> Figure | None:
-    """Draw gap closed along each family's own knob, one panel a family."""
-    families = {family: rows for family, rows in comparison.families.items() if has_any(comparison, GAP_CLOSED, rows)}
+    """Draw gap closed along each family's own knob, one panel a family; one or two values are no curve, the table has them."""
+    families = {
+        family: rows
+        for family, rows in comparison.families.items()
+        if sum(comparison.estimate(row, GAP_CLOSED).defined for row in rows) >= CURVE
+    }
     if not families:
         return None
     figure, panels = small_panels(len(families), 4, (2.1, 2.2))
@@ -113,17 +120,17 @@ def draw_gap(comparison: Comparison) -> Figure | None:
 
 
 def draw_codes(comparison: Comparison) -> Figure | None:
-    """Draw the share of the code tuples in use, one bar a discrete row."""
+    """Draw the share of the code tuples in use, one bar a discrete row; nothing where every row uses all of them."""
     bars = [row for rows in comparison.families.values() for row in rows if comparison.estimate(row, CODES_USED).defined]
-    if not bars:
+    if all(comparison.estimate(row, CODES_USED).value >= ALL_CODES for row in bars):
         return None
     figure = Figure(figsize=(5.5, 0.9 + 0.28 * len(bars)), layout="constrained")
     axis = figure.subplots()
     for place, row in enumerate(bars):
         cell = comparison.estimate(row, CODES_USED)
-        axis.barh(place, cell.value, color=style_of(comparison, row.family)["color"], height=0.7)
+        axis.barh(place, cell.value, color=style_of(row.family)["color"], height=0.7)
         if np.isfinite(cell.half):
-            axis.errorbar(cell.value, place, xerr=cell.half, color="#222222", linewidth=1, capsize=2)
+            axis.errorbar(cell.value, place, xerr=cell.half, color=INK, linewidth=1, capsize=2)
         axis.text(1.02, place, f"{cell.value:.0%}", va="center", transform=axis.get_yaxis_transform())
     axis.set_yticks(range(len(bars)), [row.name for row in bars])
     axis.invert_yaxis()
@@ -135,11 +142,11 @@ def draw_codes(comparison: Comparison) -> Figure | None:
 
 def _curve(axis: Axes, comparison: Comparison, hull: Hull, row: TableRow, shade: float) -> None:
     """Draw a row's coders as dots, its curve with the knob at its end, a cross where error is 5 % of the gap up."""
-    color = style_of(comparison, row.family)["color"]
+    color = style_of(row.family)["color"]
     x, y = hull.row_points(row.name)
     axis.plot(x, y, ".", color=color, alpha=0.45 * shade, markersize=4)
     x, y = hull.row_curve(row.name)
     axis.plot(*dense(x, y, x[-1]), "-", color=color, alpha=shade)
     axis.annotate(row.knob, (x[-1], y[-1]), (4, 0), textcoords="offset points", va="center", fontsize=7, color="#444444")
     bits, unquantized = value(comparison, row, BITS), value(comparison, row, UNQUANTIZED)
-    axis.plot(bits, unquantized + MARGIN / 100 * comparison.gap.value, "x", color="#222222", markersize=6)
+    axis.plot(bits, unquantized + MARGIN / 100 * comparison.gap.value, "x", color=INK, markersize=6)

@@ -81,7 +81,7 @@ def draw_labels(comparison: Comparison) -> Figure | None:
     axis = figure.subplots()
     handles: list[Line2D] = []
     for row in rows:
-        style = style_of(comparison, row.family) | {"label": row.name, "linestyle": "-"}
+        style = style_of(row.family) | {"label": row.name, "linestyle": "-"}
         cells = [comparison.estimate(row, f"{key}@{budget}") for budget in every]
         values, half = np.array([cell.value for cell in cells]), np.nan_to_num([cell.half for cell in cells])
         keep = np.isfinite(values)

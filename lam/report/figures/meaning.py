@@ -24,21 +24,23 @@ TRANSFER_PANELS = {
 }
 MAX_PANELS = 6
 """Factors to draw, at most."""
+NO_GAIN = 0.02
+"""Gain of a score of at most 1 that is nothing: a factor of which no row tells more gets no panel."""
 
 
 def draw_leakage(comparison: Comparison) -> Figure | None:
-    """Draw leakage ratio, share and the absolute error at a cut against gap closed, the published ratios beside the first."""
+    """Draw leakage ratio, share and the absolute error at a cut against gap closed, the published ratios beside."""
     return _against_gap(comparison, LEAKAGE_PANELS, "leakage_ratio")
 
 
 def draw_transfer(comparison: Comparison) -> Figure | None:
-    """Draw transfer ratio, normalized score and retention against gap closed, the published ratios beside the first."""
+    """Draw transfer ratio, normalized score and retention against gap closed, the published ratios beside."""
     return _against_gap(comparison, TRANSFER_PANELS, "transfer_ratio")
 
 
 def draw_probe(comparison: Comparison) -> Figure | None:
-    """Draw what z adds to the state about each factor, against gap closed."""
-    factors = shown_factors(comparison, [GAIN])[:MAX_PANELS]
+    """Draw what z adds to the state about each factor of which some row tells anything, against gap closed."""
+    factors = [factor for factor in shown_factors(comparison, [GAIN]) if _tells(comparison, GAIN + factor)][:MAX_PANELS]
     if not factors or not has_any(comparison, GAP_CLOSED):
         return None
     figure, panels = small_panels(len(factors), 2 if len(factors) == 4 else 3, (2.7, 2.5))
@@ -52,23 +54,30 @@ def draw_probe(comparison: Comparison) -> Figure | None:
     return figure
 
 
+def _tells(comparison: Comparison, key: str) -> bool:
+    """Tell whether some row's gain is more than nothing."""
+    return any(abs(comparison.estimate(row, key).value) >= NO_GAIN for row in comparison.rows)
+
+
 def _against_gap(comparison: Comparison, titles: dict[str, str], published: str) -> Figure | None:
-    """Draw several keys against gap closed; a narrow panel with what is published shares the first one's axis."""
+    """Draw several keys against gap closed; beside them, with an axis of its own, a narrow panel with what is published.
+
+    The published numbers are of other data and another error: on one axis they would press ours together.
+    """
     shown = {key: title for key, title in titles.items() if has_any(comparison, key)}
     if not shown or not has_any(comparison, GAP_CLOSED):
         return None
     beside = next(iter(titles)) in shown and any(one.family in comparison.families for one in PUBLISHED)
-    widths = [2.7, *[1.2] * beside, *[2.7] * (len(shown) - 1)]
+    widths = [*[2.7] * len(shown), *[1.4] * beside]
     figure = Figure(figsize=(1.6 + sum(widths), 3.2), layout="constrained")
     axes = list(figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0])
     if beside:
-        side = axes.pop(1)
-        side.sharey(axes[0])
-        _published(side, comparison, published)
+        _published(axes.pop(), comparison, published)
     for axis, (key, title) in zip(axes, shown.items(), strict=True):
         scatter(axis, comparison, GAP_CLOSED, key)
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("gap closed")
+        axis.sharex(axes[0])
     hollow = Line2D([], [], color="#444444", marker="o", markerfacecolor="white", linestyle=":", label="published")
     legend(figure, comparison, extra=[hollow] if beside else [])
     return figure
@@ -79,9 +88,8 @@ def _published(axis: Axes, comparison: Comparison, field: str) -> None:
     for family in comparison.families:
         values = [one._asdict()[field] for one in PUBLISHED if one.family == family]
         if values:
-            style = style_of(comparison, family) | {"markerfacecolor": "white", "linestyle": ":"}
+            style = style_of(family) | {"markerfacecolor": "white", "linestyle": ":"}
             axis.plot(["low", "high"], values, **style)
-    axis.set_title("published", fontsize=9)
+    axis.set_title("published, other data:\nratio", fontsize=9)
     axis.set_xlabel("capacity")
     axis.margins(x=0.3)
-    axis.tick_params(labelleft=False)

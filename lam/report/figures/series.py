@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lam.data.index import DataIndex
-from lam.report.figures.catalogue import save_figure
+from lam.report.figures.catalogue import sample, save_figure
 from lam.report.figures.style import style_of
 from lam.report.stats.measures import LEAKAGE
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison
@@ -121,14 +121,20 @@ def write_series(out: Path, folders: Sequence[Path], keys: tuple[str, ...] = KEY
         keys: Keys of the numbers to draw.
 
     Returns:
-        The files: OUT.csv, OUT.png and OUT.svg.
+        The files: OUT.csv, OUT.png, OUT.svg and OUT.pdf.
     """
     worlds = [read_world(folder) for folder in folders]
     table = series_table(worlds, keys)
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.parent / f"{out.name}.csv"
     table.to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
-    return [path, *save_figure(out, lambda: draw_series(worlds, table, keys))]
+    return [path, *save_figure(out, lambda: draw_series(worlds, table, keys), _title(worlds))]
+
+
+def _title(worlds: list[WorldRuns]) -> str:
+    """Return the head of the figure: its worlds, clips and seeds."""
+    names = [world.comparison.runs[0].setting for world in worlds]
+    return f"{len(worlds)} worlds, {names[0]} to {names[-1]}. {sample(worlds[0].comparison)} in the first"
 
 
 def _curves(axis: Axes, worlds: list[WorldRuns], here: pd.DataFrame, key: str, parameter: str) -> None:
@@ -138,7 +144,7 @@ def _curves(axis: Axes, worlds: list[WorldRuns], here: pd.DataFrame, key: str, p
         points = here[(here["key"] == key) & (here["row"] == row.name)]
         if points.empty:
             continue
-        style = style_of(comparison, row.family) | {"label": row.name, "linestyle": "-"}
+        style = style_of(row.family) | {"label": row.name, "linestyle": "-"}
         if row.family in REFERENCE_ROWS:
             style["marker"] = ""
         elif row.name != comparison.families[row.family][-1].name:  # the loosest is filled

@@ -1,4 +1,4 @@
-"""Parts that all figures share: colors, markers, lines of a family, reference rows, axes."""
+"""Parts that all figures share: lines of a family, reference rows, axes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import AutoLocator, NullLocator
 
+from lam.report.figures.palette import INK, REFERENCE_COLORS, line_style
 from lam.report.stats.jackknife import Array
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
 
-# told apart by color-blind readers: Okabe and Ito's (https://jfly.uni-koeln.de/color) without yellow and black, then a wine
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-REFERENCE_COLORS = {"none": "#444444", "identity": "#999999"}
 STYLE: dict[str, Any] = {
     "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -29,31 +33,28 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.4,
     "lines.markersize": 5,
+    "pdf.fonttype": 42,  # text stays text
     "svg.hashsalt": "lam",  # element ids would be random otherwise
 }
 DASHES = (0, (4, 2))
+CURVE = 3
+"""Values of a knob that make a curve, at least; two are joined by a line that nobody measured."""
 
 
-def style_of(comparison: Comparison, family: str) -> dict[str, Any]:
-    """Return the color and marker of a row's family; markers differ where colors repeat."""
+def style_of(family: str) -> dict[str, Any]:
+    """Return the color and marker of a row's family, the same in every figure of every setting."""
     if family in REFERENCE_ROWS:
         return {"label": family, "color": REFERENCE_COLORS[family], "marker": "*", "markersize": 9, "linestyle": "none"}
-    index = list(comparison.families).index(family)
-    return {
-        "label": family,
-        "color": COLORS[index % len(COLORS)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "linestyle": ("-", "--")[index // len(COLORS) % 2],
-    }
+    return {"label": family} | line_style(family)
 
 
 def points(axis: Axes, comparison: Comparison, x: Array, rows: Sequence[TableRow], key: str) -> None:
-    """Draw a family's rows joined in the order of their sweep, with intervals where there are any."""
+    """Draw a family's rows with intervals where there are any, joined in the order of their sweep where they make a curve."""
     cells = [comparison.estimate(row, key) for row in rows]
     y, half = np.array([cell.value for cell in cells]), np.nan_to_num([cell.half for cell in cells])
     keep = np.isfinite(x) & np.isfinite(y)
     if keep.any():
-        style = style_of(comparison, rows[0].family)
+        style = style_of(rows[0].family) | ({} if keep.sum() >= CURVE else {"linestyle": "none"})
         axis.errorbar(x[keep], y[keep], half[keep], elinewidth=1, capsize=2, alpha=0.9, **style)
 
 
@@ -84,7 +85,7 @@ def legend(
     if key:
         acting = {row.family for row in comparison.unlabeled if comparison.estimate(row, key).defined}
         names = [name for name in names if name in acting]
-    handles = [Line2D([], [], **style_of(comparison, name)) for name in names]
+    handles = [Line2D([], [], **style_of(name)) for name in names]
     figure.legend(handles=[*handles, *extra], loc="outside right upper")
 
 
@@ -128,6 +129,24 @@ def knob_axis(axis: Axes, rows: Sequence[TableRow]) -> Array:
     if numbers[0] > numbers[-1]:
         axis.invert_xaxis()
     return numbers
+
+
+def mark_cuts(figure: Figure) -> None:
+    """Mark each axis that does not begin at 0 with two strokes across it, as its lengths are no proportions.
+
+    Axes of bits, of knobs and logarithmic ones are left as they are.
+    """
+    stroke: dict[str, Any] = {"color": INK, "linewidth": 1, "linestyle": "none", "markersize": 7, "clip_on": False, "zorder": 5}
+    for axis in figure.axes:
+        if _is_cut(axis.yaxis, axis.get_ylim()):
+            axis.plot([0, 0], [0.025, 0.055], marker=[(-1, -0.4), (1, 0.4)], transform=axis.transAxes, gid="cut", **stroke)
+        if _is_cut(axis.xaxis, axis.get_xlim()):
+            axis.plot([0.02, 0.04], [0, 0], marker=[(-0.4, -1), (0.4, 1)], transform=axis.transAxes, gid="cut", **stroke)
+
+
+def _is_cut(axis: Axis, limits: tuple[float, float]) -> bool:
+    """Tell whether an axis of plain numbers leaves 0 out."""
+    return axis.get_scale() == "linear" and isinstance(axis.get_major_locator(), AutoLocator) and min(limits) > 0
 
 
 def small_panels(count: int, wide: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

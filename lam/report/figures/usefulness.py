@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lam.report.figures.catalogue import save_figure
-from lam.report.figures.style import COLORS, DASHES
+from lam.report.figures.palette import COLORS
+from lam.report.figures.style import DASHES
 from lam.report.stats.rows import Comparison
 from lam.report.stats.usefulness import TARGETS
 from lam.report.tables.main import provenance
@@ -21,7 +22,7 @@ NOTHING = "#A8A8A8"
 
 
 def write_usefulness(out: Path, comparisons: Sequence[Comparison]) -> list[Path]:
-    """Write OUT.csv, OUT.md, OUT.png and OUT.svg.
+    """Write OUT.csv, OUT.md, OUT.png, OUT.svg and OUT.pdf.
 
     Raises:
         ValueError: No setting has rows that act.
@@ -43,7 +44,10 @@ def write_usefulness(out: Path, comparisons: Sequence[Comparison]) -> list[Path]
         for setting, r in {"all": one.pooled, **one.settings}.items()
     ]
     pd.DataFrame(lines).to_csv(csv, index=False, float_format="%.6g", lineterminator="\n")
-    figures = save_figure(out, partial(draw_usefulness, found, CLAIMS))
+    settings = ", ".join(one.runs[0].setting for one in comparisons)
+    seeds = ", ".join(map(str, sorted({run.seed for one in comparisons for run in one.runs})))
+    title = f"{settings}: every metric against acting. n = {max(one.pooled.n for one in found)} rows, seeds {seeds}"
+    figures = save_figure(out, partial(draw_usefulness, found, CLAIMS), title)
     parts = ["# Every metric against what it is for", *(f"- {one.runs[0].setting}: {provenance(one)}" for one in comparisons)]
     parts += [usefulness_grid(found).markdown(), GUIDE, f"![metrics against acting]({out.name}.png)"]
     markdown.write_text("\n\n".join(parts) + "\n")
