@@ -120,7 +120,7 @@ def write_json(path: Path, content: Any, indent: int | None = 2, sort_keys: bool
         indent: Spaces of a level; None writes one line.
         sort_keys: Whether keys are sorted.
     """
-    write_text(path, json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=indent, sort_keys=sort_keys) + "\n")
 
 
 def hash_file(path: Path) -> str:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from data_prep.inspection.action_lag import ActionLag
 from data_prep.inspection.action_stats import ActionDimension
 from data_prep.inspection.preview import RecordingPreview
+from lam.io import atomic_file
 
 _ACTION_COLOR, _LAG_COLOR, _INTERVAL_COLOR = (
     "#0072B2",
@@ -68,7 +69,8 @@ def draw_inspection(
         panels = parts[-1].subplots(1, 2, squeeze=False)[0]
         _draw_lag(panels[0], numbers, lag)
         _draw_intervals(panels[1], seen)
-        figure.savefig(path, dpi=110)
+        with atomic_file(path) as file:
+            figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=110)
     return path
 
 

@@ -16,6 +16,7 @@ from data_prep.sources.base import Recording
 from lam.data.datamodule import ClipDataModule
 from lam.data.index import DataIndex
 from lam.data.schema import SPLITS, Split, Storage
+from lam.io import atomic_file, write_text
 
 _PAIRS = 8  # training windows that are shown
 
@@ -52,10 +53,11 @@ def write_page(shards: Path, out: Path, clips: int) -> Path:
     pairs = None
     if index.storage is not Storage.states:
         samples = list(choose_samples(index, clips))
-        contact_sheet(samples).save(out / "contact_sheet.png")
+        with atomic_file(out / "contact_sheet.png") as file:
+            contact_sheet(samples).save(file, "PNG")
         pairs = training_pairs(index)
     page = out / "index.html"
-    page.write_text(make_page(index, samples, pairs), encoding="utf-8")
+    write_text(page, make_page(index, samples, pairs))
     return page
 
 

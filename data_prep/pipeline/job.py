@@ -8,6 +8,7 @@ import fcntl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from data_prep.pipeline.plan import PlannedRecording, format_error
 from data_prep.shards.records import PARTS, end_record_path
 from data_prep.shards.sample import DatasetSpec, Sample, SampleGenerator
 from data_prep.shards.writer import JobWriter
-from lam.data.schema import Split
+from lam.data.schema import INDEX_FILE, Split
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class ShardJob:
             OSError: It cannot be written; what has been finished stays.
         """
         with _locked(self.note) as reading:
-            if self.is_done:
+            if self.is_done or (self.out / INDEX_FILE).is_file():  # another process may have done all that was left
                 return
             writer = JobWriter(self.out, self.spec, self.split, self.number)
             try:
@@ -147,11 +148,22 @@ def _frames(sample: Sample, part: slice) -> Sample:
 
 
 @contextlib.contextmanager
+def lock(path: Path) -> Iterator[TextIO]:
+    """Hold a file's lock, waiting for whoever has it, and give the file; who had it may have removed its folder meanwhile."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            file = path.open("w")
+            break
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+@contextlib.contextmanager
 def _locked(path: Path) -> Iterator[Callable[[str], None]]:
     """Hold a lock, waiting for whoever has it, and give a function that notes what is being read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with lock(path) as file:
 
         def reading(name: str) -> None:
             file.seek(0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from lam.data.manifest import make_manifest
+from lam.io import write_json
 
 
 def manifest(root: Path, out: Path) -> int:
@@ -19,7 +19,6 @@ def manifest(root: Path, out: Path) -> int:
         Exit code.
     """
     content = make_manifest(root)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_json(out, content, indent=1)
     print(f"{out}: {len(content['worlds'])} sets, sha256 {content['sha256']}.")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 
 from data_prep.options import OutputOptions, PreparationOptions
 from data_prep.pipeline.engine import Engine
-from data_prep.pipeline.job import ShardJob
+from data_prep.pipeline.job import ShardJob, lock
 from data_prep.pipeline.plan import JobPlan, PlannedRecording, make_plan
 from data_prep.pipeline.segment import SegmentGenerator
 from data_prep.shards.finalize import assemble, missing_jobs
@@ -22,8 +23,10 @@ from data_prep.shards.sample import DatasetSpec, SampleGenerator
 from data_prep.sources.base import Listing, Recording, Source, sha256
 from lam.data.index import DataIndex
 from lam.data.schema import INDEX_FILE, SPLITS, Storage, side_index_name
+from lam.io import write_text
 
 _PLAN = "plan.json"
+_FINISH = "finish.lock"
 _ENOUGH_SOURCES = 10  # of a split: fewer leave wide intervals, one leaves none
 _SAID = 20  # reasons that are printed; all are in quarantined.txt
 
@@ -99,11 +102,18 @@ def write_set(
     """
     settings = json.loads(json.dumps({**settings, "input_sha256": _fingerprint(listing)}))
     if (out / INDEX_FILE).is_file():
+        shutil.rmtree(out / PARTS, ignore_errors=True)  # of a process that was killed in between
         index = DataIndex.load(out)
         _check_same(out, index.settings, settings)
         print(f"{out} is finished, with these settings and files: nothing to do.")
         return 3 if index.num_quarantined else 0
-    planned = _load_plan(out, listing, plan, settings)
+    try:
+        planned = _load_plan(out, listing, plan, settings)
+    except (FileNotFoundError, ValueError):
+        if not (out / INDEX_FILE).is_file():
+            raise
+        # another process has finished the folder meanwhile
+        return write_set(out, generator, spec, listing, plan, settings, engine, duplicates_below)
     jobs = [
         ShardJob(out, spec, generator, split, number, entries)
         for split in SPLITS
@@ -116,11 +126,16 @@ def write_set(
             f"{out} cannot be written ({error}). What is finished stays: make room and run the same command again."
         ) from error
     counts = {split: len(planned.jobs[split]) for split in SPLITS}
-    if missing := missing_jobs(out, counts):
-        print(f"{out}: {len(missing)} jobs of other parts are not done. When all are, run the command without --part.")
-        return 0
-    notes = {"note": planned.note} if planned.note else {}
-    index = assemble(out, spec, counts, {**settings, **notes}, listing.unreadable, duplicates_below)
+    with lock(out / PARTS / _FINISH):  # processes that end at once make the summary one after the other
+        if (out / INDEX_FILE).is_file():
+            index = DataIndex.load(out)
+            shutil.rmtree(out / PARTS, ignore_errors=True)
+        elif missing := missing_jobs(out, counts):
+            print(f"{out}: {len(missing)} jobs of other parts are not done. When all are, run the command without --part.")
+            return 0
+        else:
+            notes = {"note": planned.note} if planned.note else {}
+            index = assemble(out, spec, counts, {**settings, **notes}, listing.unreadable, duplicates_below)
     print(summary(index, listing.notes))
     return 3 if index.num_quarantined else 0
 
@@ -170,7 +185,8 @@ def _load_plan(out: Path, listing: Listing, plan: Callable[[], JobPlan], setting
     """
     path = out / PARTS / _PLAN
     if not path.is_file():
-        if found := sorted(entry.name for entry in out.iterdir() if entry.name != PARTS) if out.is_dir() else []:
+        found = sorted(entry.name for entry in out.iterdir() if entry.name != PARTS) if out.is_dir() else []
+        if found and not path.is_file():  # another process may have begun meanwhile
             raise ValueError(f"{out} already holds {found[0]}, which is not of an interrupted run. Choose another folder.")
         made = plan()
         _save_plan(path, made, settings)
@@ -190,10 +206,7 @@ def _load_plan(out: Path, listing: Listing, plan: Callable[[], JobPlan], setting
 
 def _save_plan(path: Path, plan: JobPlan, settings: dict[str, Any]) -> None:
     jobs = {split: [[(e.recording.name, e.first, e.stop, e.cut) for e in job] for job in plan.jobs[split]] for split in SPLITS}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps({"settings": settings, "note": plan.note, "jobs": jobs}))
-    temporary.replace(path)
+    write_text(path, json.dumps({"settings": settings, "note": plan.note, "jobs": jobs}))
 
 
 def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

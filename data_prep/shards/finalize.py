@@ -12,6 +12,7 @@ from data_prep.shards.sample import DatasetSpec
 from data_prep.shards.statistics import RunningStatistics
 from lam.data.index import DataIndex
 from lam.data.schema import SPLITS, FactorInfo, Quarantined, ShardInfo, Split
+from lam.io import write_text
 
 _LISTED = 100  # quarantined items in index.json; the rest is in quarantined.txt
 
@@ -65,9 +66,9 @@ def assemble(
         raise ValueError(f"Nothing usable was found. {'; '.join(reasons[:5])}.")
     index = _index(out, spec, total, shards, factors or {}, settings)
     if total.quarantined:
-        (out / "quarantined.txt").write_text("".join(f"{name}\t{reason}\n" for name, reason in total.quarantined))
+        write_text(out / "quarantined.txt", "".join(f"{name}\t{reason}\n" for name, reason in total.quarantined))
     index.save()
-    shutil.rmtree(out / PARTS)
+    shutil.rmtree(out / PARTS, ignore_errors=True)  # another process that ends now may make its lock there
     return DataIndex.load(out)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_prep.shards.statistics import RunningStatistics
 from lam.data.schema import FactorInfo, ShardInfo, Split
+from lam.io import write_text
 
 PARTS = ".parts"
 
@@ -34,14 +35,11 @@ class ProgressRecord:
 
     def save(self, path: Path) -> None:
         """Write the record atomically."""
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
         record = asdict(self)
         del record["factors"], record["statistics"]  # files have the names causes and tally
         record["causes"] = None if self.factors is None else {name: info.to_record() for name, info in self.factors.items()}
         record["tally"] = self.statistics.to_json()
-        temporary.write_text(json.dumps(record))
-        temporary.replace(path)
+        write_text(path, json.dumps(record))
 
     @classmethod
     def load(cls, path: Path) -> ProgressRecord:

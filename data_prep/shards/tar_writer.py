@@ -14,6 +14,7 @@ from webdataset.writer import TarWriter
 
 from data_prep.shards.sample import Sample
 from lam.data.schema import MEMBERS, ShardInfo, Storage, side_index_name
+from lam.io import AtomicFile, HashingFile, write_bytes
 
 _BLOCK = 512  # of a tar: a header, and what members are padded to
 
@@ -32,9 +33,9 @@ class TarShardWriter:
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.folder = folder
-        self.temporary = folder / f".{name}.tmp"
         self.size = 0
-        self._file = _HashingFile(self.temporary)
+        self._whole = AtomicFile(folder / name)
+        self._file = HashingFile(self._whole.file)
         # a fixed time and no user, so that the same samples make the same bytes
         self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
         self._rows: list[dict[str, Any]] = []
@@ -63,13 +64,11 @@ class TarShardWriter:
     def discard(self) -> None:
         """Give the shard up and remove it."""
         self._tar.close()
-        self._file.close()
-        self.temporary.unlink()
+        self._whole.discard()
 
     def finish(self) -> ShardInfo:
         """Close the shard and give it and its side index their names."""
         self._tar.close()
-        self._file.close()
         lengths, counts = np.unique([row["frames"] for row in self._rows], return_counts=True)
         index_sha256 = write_side_index(self.folder / side_index_name(self.name), _side_index(self._rows))
         info = ShardInfo(
@@ -77,12 +76,12 @@ class TarShardWriter:
             samples=len(self._rows),
             frames=int(lengths @ counts),
             bytes=self._file.written,
-            sha256=self._file.digest.hexdigest(),
+            sha256=self._file.sha256,
             index_sha256=index_sha256,
             lengths=tuple(lengths.tolist()),
             counts=tuple(counts.tolist()),
         )
-        self.temporary.replace(self.folder / self.name)
+        self._whole.commit()
         return info
 
 
@@ -91,9 +90,7 @@ def write_side_index(path: Path, table: pa.Table) -> str:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     data = sink.getvalue().to_pybytes()
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -110,26 +107,3 @@ def _side_index(rows: list[dict[str, Any]]) -> pa.Table:
     for member in MEMBERS:
         kinds |= {f"{member}_offset": pa.int64(), f"{member}_bytes": pa.int64(), f"{member}_crc32": pa.uint32()}
     return pa.table({name: pa.array([row.get(name, 0) for row in rows], kind) for name, kind in kinds.items()})
-
-
-class _HashingFile:
-    """File that is written once, from start to end, and hashed on the way."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
-        self.digest = hashlib.sha256()
-        self.written = 0
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        self.written += len(data)
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self.written
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()

@@ -28,6 +28,7 @@ from lam.data.schema import (
     Storage,
     side_index_name,
 )
+from lam.io import write_bytes
 
 _SHARD_COLUMNS = {
     "split": pa.string(),
@@ -185,9 +186,7 @@ class DataIndex:
         record["shards_sha256"] = hashlib.sha256(shards).hexdigest()
         summary = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=1) + "\n"
         for name, data in ((SHARDS_FILE, shards), (INDEX_FILE, summary.encode())):
-            temporary = Path(self.path) / f".{name}.tmp"
-            temporary.write_bytes(data)
-            temporary.replace(Path(self.path) / name)
+            write_bytes(Path(self.path) / name, data)
 
 
 def _pack_shard_list(splits: dict[str, list[ShardInfo]]) -> bytes:

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from lam.io import write_text
 from lam.report.figures.catalogue import FIGURES
 from lam.report.pictures import pick_control_pictures, pick_pictures
 from lam.report.stats.control import main_label_budget
@@ -82,12 +83,13 @@ def write_page(path: Path, comparison: Comparison, matched: list[Match], systems
     body = "".join(
         f'<section id="{_identifier(heading)}"><h2>{heading}</h2>{inner}</section>' for heading, inner in sections.items()
     )
-    path.write_text(
+    write_text(
+        path,
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{CSS}</style></head><body><header><h1>{escape(title)}</h1>"
         f'{_paragraphs(provenance(comparison))}<nav aria-label="Sections"><ul>{links}</ul></nav></header>'
-        f"<main>{body}</main></body></html>\n"
+        f"<main>{body}</main></body></html>\n",
     )
     return path
 

@@ -8,13 +8,24 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
+from typing_extensions import override
 
+from lam.io import write_text
 from lam.runs.configs import expand_configs
 from lam.runs.errors import SettingsError
 from lam.runs.parser import LamParser
 from lam.runs.recovery.checkpoints import WholeCheckpointIO, restore_checkpoint
+
+
+class ConfigWriter(SaveConfigCallback):
+    """Writes config.yaml whole or not at all."""
+
+    @override
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        folder = Path(str(trainer.loggers[0].log_dir))  # trainer.log_dir would ask all processes, and this is one of them
+        write_text(folder / self.config_filename, self.parser.dump(self.config, skip_none=False))
 
 
 class RunCLI(LightningCLI):
@@ -53,6 +64,8 @@ class RunCLI(LightningCLI):
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_class=LamParser,
+            save_config_callback=ConfigWriter,
+            save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={"prog": self.command},
             trainer_defaults=trainer_defaults,
         )

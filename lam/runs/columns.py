@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
+from lam.io import write_text
+
 FILE = "columns.json"
 LABELS = "{labels}"
 """Stands in a key for the label budget, in clips, that controllers learned from."""
@@ -113,7 +115,7 @@ class Declarations:
 
     def write(self, folder: Path) -> None:
         """Write them into a run's folder."""
-        (folder / FILE).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / FILE, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Declarations | None:

@@ -16,7 +16,7 @@ import lam
 from lam.data.index import DataIndex
 from lam.data.mixture import open_index
 from lam.encoders.cached import Cached
-from lam.io import hash_file
+from lam.io import hash_file, write_json, write_text
 from lam.runs.load import (
     EXPORT,
     EXPORTED_WEIGHTS,
@@ -66,22 +66,27 @@ def export_run(run: Path, out: Path) -> None:
     part.mkdir(parents=True)
     save_file({name: value.contiguous() for name, value in read_checkpoint(run).items()}, part / EXPORTED_WEIGHTS)
     provenance = json.loads((run / "trained.json").read_text())
-    _write_json(part / EXPORT, {"lam": lam.__version__, "sha256": hash_file(part / EXPORTED_WEIGHTS), "provenance": provenance})
+    about = {"lam": lam.__version__, "sha256": hash_file(part / EXPORTED_WEIGHTS), "provenance": provenance}
+    write_json(part / EXPORT, about, indent=1)
     exported = {
         "name": settings["name"],
         "seed_everything": settings["seed_everything"],
         "model": settings["model"] | {"encoder": _take_encoder_along(settings["model"]["encoder"], run, part)},
         "data": {key: value for key, value in settings["data"].items() if key not in PLACES},
     }
-    (part / "config.yaml").write_text(yaml.safe_dump(exported, sort_keys=False))
+    write_text(part / "config.yaml", yaml.safe_dump(exported, sort_keys=False))
     index = _training_data(settings["data"]["shards"])
     if index is not None:
-        _write_json(part / "data.json", {key: value for key, value in asdict(index).items() if key in STATISTICS})
+        write_json(part / "data.json", {key: value for key, value in asdict(index).items() if key in STATISTICS}, indent=1)
     if (run / "metrics.json").exists():
         shutil.copyfile(run / "metrics.json", part / "metrics.json")
-    (part / "README.md").write_text(model_card(model, exported, provenance, index, _metrics(run)))
-    shutil.rmtree(out, ignore_errors=True)
+    write_text(part / "README.md", model_card(model, exported, provenance, index, _metrics(run)))
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
     part.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def model_card(
@@ -180,7 +185,3 @@ def _metrics(run: Path) -> dict[str, float]:
 def _knob(model: TrainedModel) -> str:
     """Return the name of the bottleneck's capacity knob."""
     return type(model.world.bottleneck).knob or "knob"
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")

@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from lam.io import write_text
 from lam.models.external import Adapter, ExternalModel
 from lam.runs.cli import LamCLI, filter_known_warnings, run
 from lam.runs.errors import SettingsError
@@ -42,7 +43,7 @@ class ExternalCLI(LamCLI):
         write_results(self.run_directory, self.trainer, self.provenance(self.datamodule.index.digest), finished=True)
         if self.trainer.is_global_zero:
             text = self._parser(self.subcommand).dump(self.settings, skip_none=False)
-            (self.run_directory / "config.yaml").write_text(text)
+            write_text(self.run_directory / "config.yaml", text)
             write_card(self.run_directory)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from lam.bottlenecks.base import BottleneckOutput
 from lam.data.clip import Clip
 from lam.distributed import rank, world_size
+from lam.io import AtomicFile, atomic_file
 from lam.models.base import WorldModel
 
 
@@ -20,6 +21,8 @@ class LatentWriter(pl.Callback):
     ``time`` is when the transition starts, in seconds from the start of the source; z is flat, latent token by latent token;
     codes and bits are empty for latents that have none. Several processes write a file each, ending in
     ``-<rank>-of-<processes>.parquet``.
+
+    The file appears when all is written.
 
     Args:
         path: File to write; latents.parquet in the run's folder if not given.
@@ -39,7 +42,6 @@ class LatentWriter(pl.Callback):
         self._target = self.path or Path(trainer.log_dir or ".", "latents.parquet")
         if world_size() > 1:
             self._target = self._target.with_stem(f"{self._target.stem}-{rank()}-of-{world_size()}")
-        self._target.parent.mkdir(parents=True, exist_ok=True)
         self._schema = pa.schema(
             {
                 "key": pa.string(),
@@ -50,7 +52,8 @@ class LatentWriter(pl.Callback):
                 "bits": pa.float32(),
             }
         )
-        self._writer = pq.ParquetWriter(self._target, self._schema)
+        self._whole = AtomicFile(self._target)
+        self._writer = pq.ParquetWriter(self._whole.file, self._schema)
 
     def on_predict_batch_end(
         self,
@@ -82,9 +85,18 @@ class LatentWriter(pl.Callback):
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the file and write the arrays beside it if asked."""
         self._writer.close()
+        self._whole.commit()
+        self._writer = None
         if self.npz:
             _write_npz(self._target)
         print(f"Latent actions are in {self._target}")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the file of an earlier pass as it was."""
+        if self._writer is not None:
+            self._writer.close()
+            self._whole.discard()
+            self._writer = None
 
 
 def _write_npz(path: Path) -> None:
@@ -95,4 +107,5 @@ def _write_npz(path: Path) -> None:
     arrays = {name: table[name].to_numpy() for name in ("time", "bits")}
     arrays |= {name: table[name].to_numpy(dtype=str) for name in ("key", "source")}
     arrays |= {name: np.stack(table[name].to_list()) for name in ("z", "codes") if table[name].notna().all() and len(table)}
-    np.savez(path.with_suffix(".npz"), **arrays)
+    with atomic_file(path.with_suffix(".npz")) as file:
+        np.savez(file, **arrays)

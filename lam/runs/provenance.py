@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import inspect
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from lam.io import write_json
 from lam.runs.upgrade import upgrade
 
 HASH_VERSION = 3
@@ -198,10 +198,3 @@ def code_revision() -> str:
     except FileNotFoundError:  # no git on this machine
         return "unknown"
     return result.stdout.strip() or "unknown"
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    os.replace(part, path)

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lam.io import write_bytes, write_json
 from lam.models.base import WorldModel
 from lam.runs.columns import PARAMETERS, Declaring, declared
-from lam.runs.provenance import Provenance, write_json
+from lam.runs.provenance import Provenance
 
 SHOWN = (
     *("eval/capacity/error", "eval/rate/bits_nominal", "eval/rate/bits_own@5", "eval/usage/codes_used"),
@@ -186,7 +187,9 @@ def _write_clips(path: Path, evaluations: Sequence[Evaluated], val_clip_sources:
     table["clip"], table["source"] = names.str[0], names.str[1]
     columns = ["position", "clip", "source", "metric", "value"]
     # pandas would hand Arrow a Python file, which its threads may still hold while the interpreter ends
-    pq.write_table(pa.Table.from_pandas(table[columns], preserve_index=False), str(path))
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pandas(table[columns], preserve_index=False), sink)
+    write_bytes(path, sink.getvalue().to_pybytes())
 
 
 def _log_hparams(trainer: pl.Trainer, provenance: Provenance, metrics: dict[str, float]) -> None:

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results, as_world_model
+from lam.io import write_bytes
 from lam.models.base import Observation, WorldModel
 
 HINT = "Click on the picture, or check 'Show actual image size', to see it in full."
@@ -56,9 +57,7 @@ class Visualization(Evaluation):
 
     def write(self, drawn: Any, logger: TensorBoardLogger, step: int) -> None:
         """Write the file of a picture, as it is, to the run's folder and to TensorBoard."""
-        path = self.path(logger)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(drawn)
+        write_bytes(self.path(logger), drawn)
         add_file(logger, self.name, drawn, step, inspect.cleandoc(type(self).__doc__ or "").split("\n\nArgs:")[0])
 
     def erase(self, logger: TensorBoardLogger) -> None:

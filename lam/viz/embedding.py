@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from typing_extensions import override
 
+from lam.io import atomic_file, write_text
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample
 from lam.viz.base import Visualization
@@ -77,9 +78,9 @@ class EmbeddingVisualization(Visualization):
 
         vectors, lines = drawn
         folder = Path(logger.log_dir, self.name)
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savetxt(folder / "z.tsv", vectors, fmt="%.6g", delimiter="\t")
-        (folder / "causes.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
+        with atomic_file(folder / "z.tsv") as file:
+            np.savetxt(file, vectors, fmt="%.6g", delimiter="\t")
+        write_text(folder / "causes.tsv", "".join("\t".join(line) + "\n" for line in lines))
         config = projector.ProjectorConfig()
         points = config.embeddings.add()
         points.tensor_name = f"z, step {step}"

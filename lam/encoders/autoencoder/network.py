@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lam.encoders.frozen import normalize_channels
+from lam.io import write_bytes
 
 _WEIGHTS = "encoder.safetensors"
 _DESCRIPTION = "encoder.json"
@@ -138,11 +139,8 @@ def save_autoencoder(network: ConvAutoencoder, image_size: int, folder: Path) ->
         "num_halvings": network.num_halvings,
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in ((_WEIGHTS, weights), (_DESCRIPTION, json.dumps(description, indent=1).encode() + b"\n")):
-        temporary = folder / f".{name}.tmp"
-        temporary.write_bytes(content)
-        temporary.replace(folder / name)
+        write_bytes(folder / name, content)
 
 
 def load_autoencoder(folder: Path | str) -> TrainedAutoencoder:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from lam.io import atomic_file
 from lam.report.figures.capacity import draw_codes, draw_gap, draw_hull, draw_rate
 from lam.report.figures.control import draw_controller, draw_labels, draw_planning
 from lam.report.figures.meaning import draw_leakage, draw_probe, draw_transfer
@@ -163,7 +164,12 @@ def save_figure(stem: Path, draw: Callable[[], Figure | None], title: str) -> li
         mark_cuts(figure)
         figure.draw_without_rendering()
         figure.set_layout_engine(None)  # laid out once; all files keep it
-        figure.savefig(paths[0], dpi=150, metadata={"Software": None})
-        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
-        figure.savefig(paths[2], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        about: list[dict[str, Any]] = [
+            {"format": "png", "dpi": 150, "metadata": {"Software": None}},
+            {"format": "svg", "metadata": {"Date": None, "Creator": None}},
+            {"format": "pdf", "metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
+        ]
+        for path, settings in zip(paths, about, strict=True):
+            with atomic_file(path) as file:
+                figure.savefig(file, **settings)
     return paths

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lam.data.index import DataIndex
+from lam.io import write_text
 from lam.report.figures.catalogue import sample, save_figure
 from lam.report.figures.style import style_of
 from lam.report.stats.measures import LEAKAGE
@@ -127,7 +128,7 @@ def write_series(out: Path, folders: Sequence[Path], keys: tuple[str, ...] = KEY
     table = series_table(worlds, keys)
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.parent / f"{out.name}.csv"
-    table.to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
+    write_text(path, table.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
     return [path, *save_figure(out, lambda: draw_series(worlds, table, keys), _title(worlds))]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lam.io import write_text
 from lam.report.figures.catalogue import save_figure
 from lam.report.figures.palette import COLORS
 from lam.report.figures.style import DASHES
@@ -43,14 +44,14 @@ def write_usefulness(out: Path, comparisons: Sequence[Comparison]) -> list[Path]
         for one in found
         for setting, r in {"all": one.pooled, **one.settings}.items()
     ]
-    pd.DataFrame(lines).to_csv(csv, index=False, float_format="%.6g", lineterminator="\n")
+    write_text(csv, pd.DataFrame(lines).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     settings = ", ".join(one.runs[0].setting for one in comparisons)
     seeds = ", ".join(map(str, sorted({run.seed for one in comparisons for run in one.runs})))
     title = f"{settings}: every metric against acting. n = {max(one.pooled.n for one in found)} rows, seeds {seeds}"
     figures = save_figure(out, partial(draw_usefulness, found, CLAIMS), title)
     parts = ["# Every metric against what it is for", *(f"- {one.runs[0].setting}: {provenance(one)}" for one in comparisons)]
     parts += [usefulness_grid(found).markdown(), GUIDE, f"![metrics against acting]({out.name}.png)"]
-    markdown.write_text("\n\n".join(parts) + "\n")
+    write_text(markdown, "\n\n".join(parts) + "\n")
     return [csv, markdown, *figures]
 
 

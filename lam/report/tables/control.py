@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lam.io import write_text
 from lam.report.stats.control import control_rows, label_budgets, main_label_budget
 from lam.report.stats.rows import Comparison
 from lam.report.tables.columns import declared_columns, explain
@@ -103,7 +104,7 @@ def write_control(folder: Path, comparison: Comparison) -> list[Path]:
                 ends = {"": cell.value, "/low": cell.value - cell.half, "/high": cell.value + cell.half}
                 line |= {_stem(column) + end: value for end, value in ends.items()}
             lines.append(line)
-    pd.DataFrame(lines).dropna(axis=1, how="all").to_csv(csv, index=False, float_format="%.8g", lineterminator="\n")
+    write_text(csv, pd.DataFrame(lines).dropna(axis=1, how="all").to_csv(index=False, float_format="%.8g", lineterminator="\n"))
     table = rank_table(comparison)
     parts = [f"# {comparison.runs[0].setting}, acting", provenance(comparison), control_grid(comparison, budget).markdown()]
     parts += control_notes(comparison)
@@ -112,7 +113,7 @@ def write_control(folder: Path, comparison: Comparison) -> list[Path]:
     if foretold := usefulness([comparison]):
         parts += ["## What each metric foretells", usefulness_grid(foretold).markdown(), FORETOLD]
     parts += ["## Published, other data", EXPECTED, published_control_grid().markdown(), control_guide(comparison)]
-    markdown.write_text("\n\n".join(parts) + "\n")
+    write_text(markdown, "\n\n".join(parts) + "\n")
     return [csv, markdown]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lam.io import write_text
 from lam.report.stats.estimates import Estimate, Replicates
 from lam.report.stats.hull import BITS_LEVELS, GAP_LEVELS, ZERO, family_hulls
 from lam.report.stats.measures import ERROR_DRAWN
@@ -148,9 +149,9 @@ def write_hull(folder: Path, comparison: Comparison) -> list[Path]:
         csv.unlink(missing_ok=True)
         markdown.unlink(missing_ok=True)
         return []
-    hull_table(comparison).to_csv(csv, index=False, float_format="%.8g", lineterminator="\n")
+    write_text(csv, hull_table(comparison).to_csv(index=False, float_format="%.8g", lineterminator="\n"))
     parts = [f"# {comparison.runs[0].setting}, rate and error", hull_markdown(comparison), "![hull](hull.png)", GUIDE]
-    markdown.write_text("\n\n".join(parts) + "\n")
+    write_text(markdown, "\n\n".join(parts) + "\n")
     return [csv, markdown]
 
 

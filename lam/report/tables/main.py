@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lam.io import write_text
 from lam.report.stats.control import TITLES, key_of, main_label_budget
 from lam.report.stats.jackknife import ONE_SOURCE
 from lam.report.stats.measures import ERROR
@@ -93,7 +94,7 @@ def write_csv(path: Path, comparison: Comparison) -> Path:
             cell = comparison.estimate(row, key)
             line |= {key: cell.value, f"{key}/low": cell.value - cell.half, f"{key}/high": cell.value + cell.half}
         lines.append(line | {column.heading: column.text(comparison, row) for column in text_columns(comparison)})
-    pd.DataFrame(lines).to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
+    write_text(path, pd.DataFrame(lines).to_csv(index=False, float_format="%.8g", lineterminator="\n"))
     return path
 
 
@@ -102,7 +103,7 @@ def write_markdown(path: Path, comparison: Comparison, figures: list[Path]) -> P
     parts = [f"# {comparison.runs[0].setting}", provenance(comparison), hull_markdown(comparison)]
     parts += [main_grid(comparison).markdown(), *notes(comparison), guide(comparison), HULL_GUIDE]
     parts += [f"![{figure.stem}]({figure.name})" for figure in figures if figure.suffix == ".png"]
-    path.write_text("\n\n".join(parts) + "\n")
+    write_text(path, "\n\n".join(parts) + "\n")
     return path
 
 

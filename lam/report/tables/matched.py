@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lam.io import write_text
 from lam.report.stats.hull import GAP_LEVELS
 from lam.report.stats.matched import HULL_BITS, NARROW, NEAR, Match, match
 from lam.report.stats.rows import Comparison
@@ -47,7 +48,10 @@ def write_matched_csv(path: Path, matches: list[Match]) -> Path:
             line |= {key: cell.value, f"{key}/low": cell.value - cell.half, f"{key}/high": cell.value + cell.half}
         lines.append(line)
     names = ["level", "bottleneck", "row", "off by"]
-    pd.DataFrame(lines, columns=None if lines else names).to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
+    write_text(
+        path,
+        pd.DataFrame(lines, columns=None if lines else names).to_csv(index=False, float_format="%.8g", lineterminator="\n"),
+    )
     return path
 
 
@@ -56,7 +60,7 @@ def write_matched_markdown(path: Path, comparison: Comparison, matches: list[Mat
     table = matched_grid(comparison, matches)
     parts = [f"# {comparison.runs[0].setting}, at matched capacity", provenance(comparison), GUIDE]
     parts += [f"## {TITLE}", table.markdown()] if table else [NOTHING]
-    path.write_text("\n\n".join([*parts, "# Of the columns", guide(comparison)]) + "\n")
+    write_text(path, "\n\n".join([*parts, "# Of the columns", guide(comparison)]) + "\n")
     return path
 
 

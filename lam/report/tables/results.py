@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lam.io import write_text
 from lam.report.stats.control import key_of, main_label_budget
 from lam.report.stats.rows import Comparison
 from lam.report.tables.columns import flags, main_columns
@@ -31,5 +32,5 @@ def write_results(path: Path, comparison: Comparison) -> Path:
     budget = main_label_budget(comparison)
     head = f"# {comparison.runs[0].setting}: {provenance(comparison)}" + (f" Labels: {budget} clips." if budget else "")
     table = pd.DataFrame(lines).dropna(axis=1, how="all").to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
-    path.write_text(f"{head}\n{table}")
+    write_text(path, f"{head}\n{table}")
     return path

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lam.data.manifest import hash_clips
+from lam.io import write_text
 from lam.report.stats.estimates import Estimate
 from lam.report.stats.measures import ERROR, GAP_CLOSED
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison
@@ -85,7 +86,7 @@ def submitted_grid(comparison: Comparison, cards: Sequence[Card]) -> Grid:
 def write_submitted(path: Path, comparison: Comparison, cards: Sequence[Card]) -> Path:
     """Write the table with how to read it."""
     title = f"# {comparison.runs[0].setting}, with submitted results"
-    path.write_text("\n\n".join([title, submitted_grid(comparison, cards).markdown(), SUBMITTED]) + "\n")
+    write_text(path, "\n\n".join([title, submitted_grid(comparison, cards).markdown(), SUBMITTED]) + "\n")
     return path
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lam.io import write_text
 from lam.report.stats.control import main_label_budget
 from lam.report.stats.estimates import Replicates
 from lam.report.stats.rows import TableRow
@@ -118,10 +119,10 @@ def write_systems(folder: Path, systems: Systems | None) -> list[Path]:
     for one in systems.rows:
         own = systems.replicates(one, OWN_GAP_CLOSED)
         lines.append(_line(one.system, one.bottleneck, one.shared, systems, {OWN_GAP_CLOSED: own}))
-    pd.DataFrame(lines).to_csv(csv, index=False, float_format="%.8g", lineterminator="\n")
+    write_text(csv, pd.DataFrame(lines).to_csv(index=False, float_format="%.8g", lineterminator="\n"))
     head = [f"# {systems.shared.runs[0].setting}, published systems", provenance(systems.shared)]
     parts = [*head, systems_grid(systems).markdown(), *systems_notes(systems), systems_guide(systems)]
-    markdown.write_text("\n\n".join(parts) + "\n")
+    write_text(markdown, "\n\n".join(parts) + "\n")
     return [csv, markdown]
 
 
