@@ -51,7 +51,7 @@ def test_a_file_says_what_it_is_of_how_many_clips_and_which_seeds(wild, tmp_path
     heads = []
     monkeypatch.setattr(Figure, "suptitle", lambda self, text, **_: heads.append(text))
     monkeypatch.setattr(Figure, "draw_without_rendering", lambda self: None)  # slow
-    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: path.touch())
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: None)
     written = write_figures(tmp_path, wild)
     names = [name for name in FIGURES if (tmp_path / f"{name}.png").exists()]
     assert {path.name for path in written} == {f"{name}.{kind}" for name in names for kind in ("png", "svg", "pdf")}

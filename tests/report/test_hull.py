@@ -258,7 +258,7 @@ def test_the_first_screen_is_one_sentence_of_the_hull_then_the_figures_path(repo
     assert "vq does not get there" in first
     assert second == str(root / "report" / "hull.png")
     page = (root / "report" / "report.html").read_text()
-    body = page[page.index("<main>") :]
+    body = page[page.index("<header>") :]
     assert body.index(first.split(";")[0]) < body.index('id="figure-hull"') < body.index("<table>")
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +13,7 @@ from PIL import Image
 from lam.report import report
 from lam.report.cli import main
 from lam.report.pictures import CAPTIONS, pick_pictures
+from lam.report.stats.knobs import knob_name
 from lam.report.stats.measures import GAIN
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
@@ -19,6 +22,8 @@ from lam.report.tables.matched import match_all
 from lam.report.tables.summary import read_family
 from tests.report.fake import write_setting
 
+BOARD = (2 * 8 + 30 + 4 * (144 + 4), 2 * 8 + 5 * (144 + 4) + 144, 3)
+"""Shape of a picture of four clips in tiles of 144 pixels."""
 FIGURES = ("hull", "rate", "gap", "leakage", "transfer", "probe", "codes")
 
 
@@ -55,7 +60,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for board in ("prediction", "transfer", "other"):
             path = root / name / "seed1" / "boards" / f"{board}.png"
             path.parent.mkdir(exist_ok=True)
-            Image.fromarray(np.zeros((4, 8, 3), np.uint8)).save(path)
+            Image.fromarray(np.zeros(BOARD, np.uint8)).save(path)
     return root
 
 
@@ -88,9 +93,47 @@ def test_the_page_stands_alone_and_is_well_formed(page, reported):
     assert tags.count("h1") == 1
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in images)
-    assert len(images) == len(FIGURES) + 6
+    # of predictions 4 clips, before and true and of three rows; transfer has no grid
+    assert len(images) == len(FIGURES) + 4 * (2 + 3) + 3
     assert len(reported["report.html"]) < 8_000_000
     assert ("html", {"lang": "en"}) in page.tags
+
+
+def test_the_first_screen_answers_and_all_else_is_folded(reported):
+    header, main = reported["report.html"].decode().split("<main>")
+    assert header.count("<img") == 1 and header.index('class="answer"') < header.index('id="figure-hull"')
+    assert re.findall(r'<th scope="col">(.+?)</th>', header) == [
+        *("bottleneck", "knob", "bits at 50%", "gap closed", "leakage ratio", "transfer ratio")
+    ]
+    assert re.findall(r'<th scope="row" style="[^"]+">(.+?)</th>', header) == ["none", "identity", "noisy", "vq"]
+    # every part lies in a fold of its own, the target of links within, so that a link opens it
+    assert main.count("<section") == main.count("</summary><section") > 5
+    assert "<details open" not in main
+
+
+def test_figures_and_page_follow_the_reader_to_the_dark(reported):
+    page = reported["report.html"].decode()
+    assert "prefers-color-scheme: dark" in page and "color-scheme: light dark" in page
+    figures = [base64.b64decode(data).decode() for data in re.findall(r"svg\+xml;base64,([^\"]+)", page)]
+    assert len(figures) == len(FIGURES)
+    for figure in figures:
+        assert "@media (prefers-color-scheme:dark)" in figure
+        assert "fill: #ffffff" not in figure and "stroke: #222222" not in figure
+        assert "var(--c222222)" in figure
+    assert "#0072b2" in reported["hull.svg"].decode()  # the file itself is for programs that know no variables
+    assert 'style="--family:var(--c0072b2)">noisy' in page  # and a row of a table has the color of its curve
+
+
+def test_knobs_have_names_where_the_settings_say_which(tmp_path):
+    root = write_setting(tmp_path / "wild", ("none", "vq", "fsq"), seeds=(0,))
+    for path in root.glob("vq@*/seed0/config.yaml"):
+        codes = path.parts[-3].removeprefix("vq@")
+        path.write_text(f"model: {{bottleneck: {{init_args: {{num_codes: {codes}, reset_every: 16, dim: 4}}}}}}")
+    families = Comparison(*read_runs(root)).families
+    assert knob_name(families["vq"]) == "num_codes"
+    assert knob_name(families["vq"][:2]) == "num_codes"
+    assert knob_name(families["vq"][:1]) == ""  # 4 is that of two arguments
+    assert knob_name(families["fsq"]) == ""  # nothing is recorded
 
 
 def test_links_lead_somewhere(page, root):
@@ -98,7 +141,7 @@ def test_links_lead_somewhere(page, root):
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {link[1:] for link in links if link.startswith("#")} <= ids
     files = [link for link in links if not link.startswith("#")]
-    assert len(files) == len(list(root.glob("*/*/metrics.json")))
+    assert len(files) == len(list(root.glob("*/*/metrics.json"))) + 3 * len(FIGURES)
     assert all((root / "report" / link).is_file() for link in files)
 
 

@@ -94,7 +94,9 @@ def hull_sentence(comparison: Comparison) -> str:
     sentence = f"{SHARES[share]} of the gap between none and identity takes {_enumerate(each)} bits on the rate-error hull"
     marked = marks(found, -1)
     tied = [family for family in order[1:] if marked.get(family) == TIED]
-    if tied:
+    if len(tied) == len(found) - 1 > 2:
+        sentence += f"; paired tests do not tell {order[0]} from any other"
+    elif tied:
         sentence += f"; {order[0]} is not distinguishable from {_enumerate(tied)} by paired tests"
     elif marked.get(order[0]) == BEST:
         sentence += f"; {order[0]} needs the fewest by paired tests"

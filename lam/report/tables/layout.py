@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from itertools import zip_longest
 from textwrap import wrap
+from types import MappingProxyType
 
 import numpy as np
 
@@ -52,8 +54,13 @@ class Grid:
         rule = "-" * max(len(line) for line in lines)
         return "\n".join([*lines[: len(above)], rule, *lines[len(above) :], rule])
 
-    def html(self, caption: str) -> str:
-        """Return an HTML table in a box that scrolls sideways; the names of a row are its headings."""
+    def html(self, caption: str, colors: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Return an HTML table in a box that scrolls sideways; the names of a row are its headings.
+
+        Args:
+            caption: What it shows.
+            colors: Colors at the left of rows, by the first cell's text.
+        """
         classes = [' class="doubt"' if title.endswith(DOUBT) else "" for title in self.headings]
         heading = "".join(
             f'<th scope="col"{kind}>{escape(title)}</th>' for title, kind in zip(self.headings, classes, strict=True)
@@ -63,7 +70,10 @@ class Grid:
         above = ""
         for row in self.rows:
             cells = [styles[mark].format(escape(text)) for text, mark in row]
-            named = "".join(f'<th scope="row">{cell}</th>' for cell in cells[: self.names])
+            color = colors.get(row[0][0])
+            keys = [f' style="--family:{color}"' if color else "", *[""] * (self.names - 1)]
+            names = zip(keys, cells[: self.names], strict=True)
+            named = "".join(f'<th scope="row"{key}>{cell}</th>' for key, cell in names)
             rest = "".join(
                 f'<td class="no">{DASH}</td>' if cell == DASH else f"<td>{cell}</td>" for cell in cells[self.names :]
             )
