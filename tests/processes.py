@@ -20,9 +20,7 @@ multiprocessing.set_forkserver_preload(["lam.runs.cli", "scipy.stats"])
 
 def run_processes(function: Callable[..., Any], *args: Any, folder: Path, count: int = 2, timeout: float = 60) -> list[Any]:
     """Return the results of ``function(*args)`` in ``count`` processes of one gloo group; a hang becomes an error."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     context = start_processes(
         _worker, (count, port, folder, function, args), nprocs=count, join=False, start_method="forkserver"
     )
@@ -35,6 +33,13 @@ def run_processes(function: Callable[..., Any], *args: Any, folder: Path, count:
         for process in context.processes:
             process.kill()
     return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(count)]
+
+
+def free_port() -> int:
+    """Return a port of this host that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _worker(rank: int, count: int, port: int, folder: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -284,7 +285,16 @@ def packed_batches(batches: Dataset[Batch], num_workers: int, sampler: Iterable[
         collate_fn=pack_batch,  # type: ignore[arg-type]  # without a batch size it gets single items
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its own, so that starting workers leaves the run's random state alone
+        worker_init_fn=_outlive_a_signal,
     )
+
+
+def _outlive_a_signal(worker: int) -> None:
+    """Let a worker go on when all processes of a job get SIGTERM, as the training needs it for its last step.
+
+    It ends with its training, at the latest by the next SIGTERM, which that sends where a worker does not end by itself.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 def pack_batch(batch: Batch) -> tuple[Any, ...]:

@@ -17,6 +17,11 @@ from lam.runs.configs import expand_configs
 from lam.runs.errors import SettingsError
 from lam.runs.parser import LamParser
 from lam.runs.recovery.checkpoints import WholeCheckpointIO, restore_checkpoint
+from lam.runs.recovery.heartbeat import Heartbeat
+from lam.runs.recovery.stopping import Stopping, is_requeued
+
+LAST = "checkpoints/last.ckpt"
+"""Where a run's last checkpoint is in its folder."""
 
 
 class ConfigWriter(SaveConfigCallback):
@@ -51,7 +56,7 @@ class RunCLI(LightningCLI):
     default_name: ClassVar[str] = "scratch/row"
     """Name of a run that is given none."""
 
-    result: ClassVar[str] = "checkpoints/last.ckpt"
+    result: ClassVar[str] = LAST
     """File in a run's folder that training leaves behind; a folder that has it is not written over."""
 
     def __init__(self, args: ArgsType = None, **trainer_defaults: Any) -> None:
@@ -106,6 +111,8 @@ class RunCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Let only a fresh fit write config.yaml; validation and resumption read it and must not replace it."""
+        if self.subcommand == "fit" and not self.settings.get("ckpt_path") and is_requeued() and self._is_begun():
+            self.settings["ckpt_path"] = str(self.run_directory / self.result)
         ckpt_path = self.settings.get("ckpt_path")
         if self.subcommand != "fit" and not ckpt_path:
             raise SettingsError(self.needs_a_checkpoint())
@@ -119,13 +126,25 @@ class RunCLI(LightningCLI):
         if self.subcommand == "fit":
             self._check_steps()
 
+    def _is_begun(self) -> bool:
+        """Whether this very command has left a checkpoint here, so that a job that SLURM begins again goes on from it."""
+        config = self.run_directory / "config.yaml"
+        if self.result != LAST or not (self.run_directory / LAST).exists() or not config.exists():
+            return False
+        today: str = self._parser(self.subcommand).dump(self.settings, skip_none=False)
+        return config.read_text() == today
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Build a trainer that writes checkpoints whole."""
+        """Build a trainer that writes checkpoints whole, and saves and leaves when it is asked to end."""
         plugins = self._get(self.config_init, "trainer").get("plugins") or []
         own = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(one, CheckpointIO) for one in own):
             own = [*own, WholeCheckpointIO()]
-        return super().instantiate_trainer(**kwargs, plugins=own)
+        trainer = super().instantiate_trainer(**kwargs, plugins=own)
+        if not self.settings["trainer"]["fast_dev_run"]:
+            watching = [Stopping(self.run_directory / LAST), Heartbeat()]
+            trainer.callbacks.extend(watching)  # type: ignore[attr-defined]  # Lightning sets it in a connector
+        return trainer
 
     @rank_zero_only  # the first process does it for all, before they meet
     def _check_checkpoint(self, ckpt_path: str | None) -> None:

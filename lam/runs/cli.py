@@ -89,7 +89,11 @@ def run(args: ArgsType = None, cli_class: type[LamCLI] = LamCLI, **trainer_defau
 
 def filter_known_warnings() -> None:
     """Silence warnings of libraries that are known and harmless."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())
+    # the line after Ctrl-C is ours
+    unwanted = ("litlogger", "Detected KeyboardInterrupt")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not any(word in record.getMessage() for word in unwanted)
+    )
     # the frozen encoder is in eval mode on purpose
     warnings.filterwarnings("ignore", r".*in eval mode at the start of training.*")
     # Lightning-AI/pytorch-lightning: its tree utilities lag behind torch 2.13

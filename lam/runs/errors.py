@@ -40,7 +40,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def leave(error: BaseException) -> int:
-    """Tell an error on stderr and return the exit status: 2 for settings that cannot be understood, 130 after Ctrl-C, else 1.
+    """Tell an error on stderr and return the exit status.
+
+    It is 2 for settings that cannot be understood, 130 after Ctrl-C, 143 after SIGTERM, else 1.
 
     Args:
         error: What ended the command. ``LAM_TRACEBACK=1`` raises it again.
@@ -48,6 +50,9 @@ def leave(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
         print("\nlam: stopped by Ctrl-C. Runs that have a checkpoint go on from it.", file=sys.stderr)
         return 130
+    if type(error).__name__ == "SIGTERMException":  # Lightning's, which would end with 0, raised before a training has begun
+        print("\nlam: stopped by SIGTERM.", file=sys.stderr)
+        return 143
     if isinstance(error, SystemExit):
         raise error
     told = explain(error)
