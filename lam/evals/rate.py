@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
-from lam.evals.common.rate_distortion import COARSE, FINE, ClipPredictor, Grid, RatePoint, discrete_bits, rate_error_points
+from lam.evals.common.rate_distortion import COARSE, FINE, ClipPredictor, CoderGrid, RatePoint, discrete_bits, rate_error_points
 from lam.evals.common.split import fit_half
 from lam.metrics.operational import operational_bits
 from lam.models.base import Observation, WorldModel
@@ -174,7 +174,7 @@ class Rate(Evaluation):
         new: BufferedClips,
         z: Tensor,
         coded: tuple[Tensor, Tensor] | None,
-        grid: Grid = FINE,
+        grid: CoderGrid = FINE,
     ) -> tuple[Tensor, list[RatePoint]]:
         """Measure rate-error points of one latent.
 

@@ -95,7 +95,7 @@ def test_rows_that_say_nothing_are_left_out_and_settings_are_ranked_apart(found)
 def test_the_command_writes_the_table_that_it_computes(roots, found, tmp_path, capsys):
     main(["usefulness", str(tmp_path / "out" / "useful"), *map(str, roots)])
     assert [Path(line).name for line in capsys.readouterr().out.splitlines()] == [
-        f"useful.{kind}" for kind in ("csv", "md", "png", "svg")
+        f"useful.{kind}" for kind in ("csv", "md", "png", "svg", "pdf")
     ]
     table = pd.read_csv(tmp_path / "out" / "useful.csv")
     line = table[(table["metric"] == FOLLOWS) & (table["setting"] == "all")].iloc[0]

@@ -26,7 +26,7 @@ MAX_STEPS = 30
 
 
 @dataclass(frozen=True)
-class Grid:
+class CoderGrid:
     """How many points are measured of one latent.
 
     Attributes:
@@ -40,11 +40,11 @@ class Grid:
     bit_prices: tuple[float, ...]
 
 
-FINE = Grid(2 ** (1 / 3), 1e-3, tuple(2.0**-i for i in range(9, -2, -1)))
+FINE = CoderGrid(2 ** (1 / 3), 1e-3, tuple(2.0**-i for i in range(9, -2, -1)))
 """A third of a bit a component. The chord between two points is then no more than 0.02 bit a component above the curve through
 them."""
 
-COARSE = Grid(2.0, 0.03, tuple(2.0**-i for i in (8, 5, 2, -1)))
+COARSE = CoderGrid(2.0, 0.03, tuple(2.0**-i for i in (8, 5, 2, -1)))
 """A bit a component, for one of several lengths that a latent is cut to: finely coded, a longer one is better."""
 
 MAX_CODES = 1024
@@ -120,7 +120,7 @@ def _projections(seed: int, shape: torch.Size) -> Tensor:
 
 
 def rate_error_points(
-    predictor: ClipPredictor, fit: Tensor, gradients: Tensor, unquantized: Tensor, grid: Grid = FINE
+    predictor: ClipPredictor, fit: Tensor, gradients: Tensor, unquantized: Tensor, grid: CoderGrid = FINE
 ) -> Iterator[RatePoint]:
     """Measure rate-error points of coders fitted on the latents of other sources.
 
