@@ -203,4 +203,6 @@ def _log_hparams(trainer: pl.Trainer, provenance: Provenance, metrics: dict[str,
             writer = logger.experiment._get_file_writer()
             for summary in hparams(settings, shown):
                 writer.add_summary(summary)
+            for key, value in shown.items():
+                logger.experiment.add_scalar(key, value, trainer.global_step)
             logger.experiment.flush()
