@@ -15,7 +15,6 @@ ELSEWHERE = {  # writes that are whole by other means, each with its reason
     "lam.data.storage": "a cache, in which files are named by their hashes and locked while they are fetched",
     "data_prep.pipeline.job": "the lock of a job, which says what is being read",
     "lam.io": "the writer",
-    "lam.runs.sweep.matching": "renames a row in its config.yaml after moving its folder; not yet by the one writer",
 }
 
 

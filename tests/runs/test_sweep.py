@@ -118,6 +118,23 @@ def test_a_killed_row_goes_on_from_its_checkpoint(shards, tmp_path, monkeypatch)
         torch.testing.assert_close(resumed["state_dict"][key], value, rtol=0, atol=0)
 
 
+def test_a_row_whose_only_checkpoint_is_damaged_is_trained_again(shards, tmp_path, capsys):
+    row, settings = RunSpec.parse("demo", "vq:num_codes@4", 0), extra(shards, tmp_path)
+    folder = tmp_path / "demo" / "vq@4" / "seed0"
+    assert train_row(row, settings).startswith("trained")
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    whole = torch.load(checkpoint, weights_only=True)["state_dict"]
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(about | {"evaluation_hash": "of other evaluations"}))
+    for path in checkpoint.parent.glob("*.ckpt"):
+        path.write_bytes(path.read_bytes()[:-100])
+    assert train_row(row, settings).startswith("trained")
+    assert "is damaged" in capsys.readouterr().err
+    again = torch.load(checkpoint, weights_only=True)["state_dict"]
+    for key, value in whole.items():
+        torch.testing.assert_close(again[key], value, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("text", ["lapa/none", "lapo/vq:num_codes@64"])
 def test_a_system_trains_and_keeps_what_its_file_says_of_its_bottleneck(text, shards, tmp_path):
     unknown = ("latent_dim", "forward_model.heads" if text.startswith("lapo") else "latent_dim")  # convolutions have no heads

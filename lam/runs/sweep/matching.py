@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lam.io import write_text
 from lam.runs.columns import Declarations
 from lam.runs.errors import SettingsError
 from lam.runs.provenance import read_provenance
@@ -157,7 +158,7 @@ def adopt(folder: Path, name: str, setting: str) -> None:
     source.rename(target)
     config = target / "config.yaml"
     row = Path(name).parent.name
-    config.write_text(config.read_text().replace(f"{setting}/{SEARCH}/{row}", f"{setting}/{row}"))
+    write_text(config, config.read_text().replace(f"{setting}/{SEARCH}/{row}", f"{setting}/{row}"))
     for path in (target / file for file in ("started.json", "trained.json", "run.json")):
         about = read_provenance(path)
         if about is not None:

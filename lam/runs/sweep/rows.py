@@ -15,6 +15,7 @@ from lam.data.mixture import open_index
 from lam.runs.base import RunCLI
 from lam.runs.cli import LamCLI, run
 from lam.runs.provenance import Provenance, read_provenance, renew_hashes
+from lam.runs.recovery.checkpoints import damage, restore_checkpoint
 from lam.runs.results import timing_summary
 from lam.runs.sweep.pool import StepProgress
 
@@ -114,12 +115,14 @@ class SweepCLI(NeededCLI, LamCLI):
             folder = self.run_directory
             today = self.provenance(open_index(self.settings["data"]["shards"]).digest)
             self.status = RunStatus.of(read_provenance(folder / "run.json"), today)
+            if self.status is RunStatus.TO_VALIDATE and damage(folder / self.result):
+                self.status = RunStatus.TO_TRAIN  # from the checkpoint before, if it is whole
             if self.status is not RunStatus.TO_TRAIN:
                 renew_hashes(folder)
                 return
             started = read_provenance(folder / "started.json")
-            checkpoint = folder / self.result
-            if started and started.same_weights(today) and checkpoint.exists():
+            same = started is not None and started.same_weights(today)
+            if same and (checkpoint := restore_checkpoint(folder / self.result)) is not None:
                 self.settings["ckpt_path"] = str(checkpoint)
             elif folder.exists():
                 shutil.rmtree(folder)
