@@ -22,7 +22,7 @@ code { font-size: .9em; background: var(--head); padding: 0 .2em; overflow-wrap:
 .answer { font-size: 1.15rem; line-height: 1.4; font-weight: 600; margin: .3rem 0 .6rem; max-width: none }
 .screen { display: grid; gap: 0 1.5rem; align-items: start }
 .screen > * { min-width: 0 }
-@media (min-width: 62rem) { .screen { grid-template-columns: minmax(0, 11fr) minmax(0, 10fr) } }
+@media (min-width: 62rem) { .screen { grid-template-columns: minmax(0, 10fr) minmax(0, 10fr) } }
 .screen th, .screen td { padding: .22rem .4rem } .screen table { font-size: .8rem }
 .screen figure { margin: 0 } .screen .scroll { margin-top: 0 }
 .faint { font-size: .85rem; color: var(--faint); margin: .4rem 0 }
