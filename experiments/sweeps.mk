@@ -25,10 +25,10 @@ SWEEP_nested   := 128
 KNOB_nested_rvq  := num_quantizers
 SWEEP_nested_rvq := 8
 
-# Two values each, tight and loose, for small models on two cores.
-SWEEP_noisy_demo    := 3e-2 1e-3
+# One value each: a row of a small model takes ten seconds on two cores.
+SWEEP_noisy_demo    := 3e-3
 SWEEP_sparse_demo   := 0.05
-SWEEP_vq_demo       := 4 32
+SWEEP_vq_demo       := 32
 SWEEP_nsvq_demo     := 16
 SWEEP_diveq_demo    := 16
 SWEEP_fsq_demo      := 5
