@@ -87,9 +87,9 @@ def test_a_finished_run_is_not_stale(tmp_path):
     assert read_provenance(tmp_path / "run.json") == found
 
 
-def test_the_demo_of_today_makes_the_row_of_before(shards, tmp_path, monkeypatch):
+def test_the_settings_of_before_make_the_row_of_before(shards, tmp_path, monkeypatch):
     experiments = Path(__file__).resolve().parents[2] / "experiments"
-    configs = [f"--config={experiments / name}.yaml" for name in ("demo", "bottlenecks/vq")]
+    configs = [f"--config={path}" for path in (FIXTURES / "demo.yaml", experiments / "bottlenecks" / "vq.yaml")]
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     where = [f"--data.shards={shards}", "--name=demo/vq@4", f"--trainer.logger.init_args.save_dir={tmp_path}"]
     cli = Built(["fit", *configs, "--model.bottleneck.num_codes=4", *where], **quiet)
