@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 PART = ".part"
 """Ending of files that are being written: ``.<name>.<host>-<process>-<thread>.part`` beside the file itself."""
@@ -111,7 +111,7 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
-def write_json(path: Path, content: Any, indent: int | None = 2, sort_keys: bool = True) -> None:
+def write_json(path: Path, content: object, indent: int | None = 2, sort_keys: bool = True) -> None:
     """Write JSON whole or not at all.
 
     Args:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,14 @@ from typing_extensions import override
 from lam.encoders.frozen import FrozenEncoder, color_features, hash_weights
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
+class PretrainedClass(Protocol):
+    """A class of transformers, of models or one that finds them by name."""
+
+    def from_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """Load a model, with what was found in its file where that is asked for."""
 
 
 class ColorStatistics(NamedTuple):
@@ -120,7 +127,9 @@ def load_config(path_or_name: str) -> PretrainedConfig:
     return config
 
 
-def load_weights(model_class: Any, path_or_name: str, config: PretrainedConfig, may_lack: tuple[str, ...]) -> Any:
+def load_weights(
+    model_class: PretrainedClass, path_or_name: str, config: PretrainedConfig, may_lack: tuple[str, ...]
+) -> PreTrainedModel:
     """Load a transformers model in eval mode with every weight from its file; safetensors only, nothing is unpickled.
 
     transformers fills weights that a file lacks with random numbers and carries on, so they are looked for here.
@@ -135,6 +144,7 @@ def load_weights(model_class: Any, path_or_name: str, config: PretrainedConfig, 
         OSError: The weights are missing, unreadable or not those of this model.
     """
     with _plain_errors(path_or_name):
+        model: PreTrainedModel
         model, found = model_class.from_pretrained(
             path_or_name,
             config=config,
@@ -144,7 +154,7 @@ def load_weights(model_class: Any, path_or_name: str, config: PretrainedConfig, 
         )
         missing = sorted(name for name in found["missing_keys"] if not name.startswith(may_lack))
         if missing:
-            raise ValueError(f"it lacks {len(missing)} weights of a {model_class.__name__}, such as {missing[0]}")
+            raise ValueError(f"it lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
     return model
 
 

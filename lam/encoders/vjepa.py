@@ -50,7 +50,7 @@ class VJEPA(PretrainedEncoder):
         config.crop_size = check_input_size(image_size, input_size, config.patch_size)
         model = load_weights(VJEPA2Model, path_or_name, config, may_lack=("predictor.",))
         super().__init__(
-            backbone=model.encoder,  # all that its forward runs with skip_predictor=True
+            backbone=model.get_submodule("encoder"),  # all that its forward runs with skip_predictor=True
             source=path_or_name,
             not_used=(),
             colors=load_colors(path_or_name),

@@ -75,7 +75,8 @@ class Evaluation(pl.Callback, ABC):
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         # of two evaluations with one name Lightning would log the mean, without a warning
-        names = [callback.name for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
+        names = [callback.name for callback in callbacks if isinstance(callback, Evaluation)]
         if names.count(self.name) > 1:
             raise ValueError(f"Two evaluations are called {self.name!r}. Remove one of them from trainer.callbacks.")
         self.autocast = trainer.precision_plugin.forward_context

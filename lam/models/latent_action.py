@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -132,10 +133,15 @@ class LatentActionModel(WorldModel):
 
     @override
     def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         # the bottleneck's dead-code resets and statistics belong to the step: callbacks save checkpoints after both
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        assert isinstance(optimizer, LightningOptimizer)  # which automatic optimization wraps
         self.bottleneck.on_optimizer_step(optimizer.optimizer)
 
     @override

@@ -59,7 +59,7 @@ class RunCLI(LightningCLI):
     result: ClassVar[str] = LAST
     """File in a run's folder that training leaves behind; a folder that has it is not written over."""
 
-    def __init__(self, args: ArgsType = None, **trainer_defaults: Any) -> None:
+    def __init__(self, args: ArgsType = None, **trainer_defaults: object) -> None:
         words = sys.argv[1:] if args is None else args
         self._asked = words[0] if isinstance(words, list) and words else None
         super().__init__(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any
 
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -76,7 +75,7 @@ class LamCLI(RunCLI):
             write_metrics(self.run_directory / f"test-{self.datamodule.index.name}.json", self.trainer)
 
 
-def run(args: ArgsType = None, cli_class: type[LamCLI] = LamCLI, **trainer_defaults: Any) -> LamCLI:
+def run(args: ArgsType = None, cli_class: type[LamCLI] = LamCLI, **trainer_defaults: object) -> LamCLI:
     """Build and run what the arguments say; errors are raised, not printed.
 
     Args:

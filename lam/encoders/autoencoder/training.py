@@ -38,7 +38,8 @@ class AutoencoderTraining(pl.LightningModule):
         Raises:
             ValueError: They are not square, or do not divide into the network's features.
         """
-        index, pixels = self.trainer.datamodule.index, self.network.pixels_per_feature  # type: ignore[attr-defined]
+        index = self.trainer.datamodule.index  # type: ignore[attr-defined]  # Lightning sets it in a connector
+        pixels = self.network.pixels_per_feature
         if index.height != index.width or index.height % pixels:
             raise ValueError(
                 f"{index.path} holds frames of {index.height} x {index.width} pixels, the autoencoder needs squares of a "
@@ -72,7 +73,8 @@ class AutoencoderTraining(pl.LightningModule):
     def on_fit_end(self) -> None:
         """Save the network."""
         folder = self.trainer.log_dir  # every process has to ask
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        trying: bool = self.trainer.fast_dev_run  # type: ignore[attr-defined]  # Lightning sets it in a connector
+        if self.trainer.is_global_zero and not trying:
             save_autoencoder(self.network, self.image_size, Path(str(folder)))
 
     @override

@@ -6,6 +6,7 @@ Starting a process costs seconds, so rows share a few; each row is still exactly
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -15,7 +16,7 @@ from lam.data.mixture import open_index
 from lam.runs.base import RunCLI
 from lam.runs.cli import LamCLI, run
 from lam.runs.provenance import Provenance, read_provenance, renew_hashes
-from lam.runs.recovery.checkpoints import damage, restore_checkpoint
+from lam.runs.recovery.checkpoints import damage, previous, restore_checkpoint
 from lam.runs.results import timing_summary
 from lam.runs.sweep.pool import StepProgress
 
@@ -121,9 +122,13 @@ class SweepCLI(NeededCLI, LamCLI):
                 renew_hashes(folder)
                 return
             started = read_provenance(folder / "started.json")
+            checkpoint = folder / self.result
             same = started is not None and started.same_weights(today)
-            if same and (checkpoint := restore_checkpoint(folder / self.result)) is not None:
-                self.settings["ckpt_path"] = str(checkpoint)
+            lost = same and checkpoint.exists() and damage(checkpoint) and previous(checkpoint) is None
+            if lost:
+                print(f"lam: warning: {checkpoint}, the only one, is damaged. The row is trained again.", file=sys.stderr)
+            if same and not lost and (whole := restore_checkpoint(checkpoint)) is not None:
+                self.settings["ckpt_path"] = str(whole)
             elif folder.exists():
                 shutil.rmtree(folder)
         super().before_instantiate_classes()
