@@ -41,7 +41,7 @@ def fit_and_validate(shards: Path, runs: Path, families: list[str], extra: tuple
         losses = Losses()
         settings = [*arguments(shards, runs, family, f"tiny/{family}", STEPS), *extra]
         cli = run(["fit", *settings], callbacks=[losses])
-        cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+        cli.evaluate()
         found[family] = {
             "losses": losses.values,
             "weights": {name: value.clone() for name, value in cli.model.state_dict().items() if torch.is_tensor(value)},

@@ -8,17 +8,20 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from typing_extensions import override
 
 from lam.io import write_text
 from lam.runs.configs import expand_configs
 from lam.runs.errors import SettingsError
-from lam.runs.parser import LamParser
 from lam.runs.recovery.checkpoints import WholeCheckpointIO, restore_checkpoint
 from lam.runs.recovery.heartbeat import Heartbeat
 from lam.runs.recovery.stopping import Stopping, is_requeued
+from lam.runs.terminal.hardware import hardware_hint, unused_accelerator
+from lam.runs.terminal.parser import LamParser
+from lam.runs.terminal.progress import Progress
 
 LAST = "checkpoints/last.ckpt"
 """Where a run's last checkpoint is in its folder."""
@@ -140,7 +143,15 @@ class RunCLI(LightningCLI):
         own = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(one, CheckpointIO) for one in own):
             own = [*own, WholeCheckpointIO()]
-        trainer = super().instantiate_trainer(**kwargs, plugins=own)
+        callbacks = self._get(self.config_init, "trainer").get("callbacks") or []
+        watched = callbacks if isinstance(callbacks, list) else [callbacks]
+        if self.settings["trainer"]["enable_progress_bar"] is not False and not any(
+            isinstance(c, ProgressBar) for c in watched
+        ):
+            watched = [*watched, Progress()]
+        trainer = super().instantiate_trainer(**kwargs, plugins=own, callbacks=watched)
+        if hint := hardware_hint(trainer) if self.subcommand == "fit" else unused_accelerator(trainer):
+            rank_zero_info(f"lam: {hint}")
         if not self.settings["trainer"]["fast_dev_run"]:
             watching = [Stopping(self.run_directory / LAST), Heartbeat()]
             trainer.callbacks.extend(watching)  # type: ignore[attr-defined]  # Lightning sets it in a connector

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
+from typing import Any
 
+import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
@@ -18,7 +20,8 @@ from lam.runs.base import RunCLI
 from lam.runs.errors import SettingsError
 from lam.runs.predictions import LatentWriter
 from lam.runs.provenance import Provenance, code_revision, provenance_of, read_provenance
-from lam.runs.results import source_warning, timing_summary, write_metrics, write_results
+from lam.runs.results import logged, source_warning, timing_summary, write_metrics, write_results
+from lam.runs.terminal.summary import LastPass, error_line, where_it_lies
 
 CHECKPOINT_DEFAULTS = {"filename": "last", "every_n_train_steps": 1000, "save_top_k": 1, "enable_version_counter": False}
 """Defaults of ``--checkpoint.*``: the last state, written again every thousand steps."""
@@ -36,6 +39,13 @@ class LamCLI(RunCLI):
         parser.add_lightning_class_args(LatentWriter, "latents")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({f"checkpoint.{key}": value for key, value in CHECKPOINT_DEFAULTS.items()})
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build a trainer that knows which weights its last pass over validation clips saw."""
+        trainer = super().instantiate_trainer(**kwargs)
+        self.last_pass = LastPass()
+        trainer.callbacks.append(self.last_pass)  # type: ignore[attr-defined]  # Lightning sets it in a connector
+        return trainer
 
     def provenance(self, data_hash: str) -> Provenance:
         """Return the provenance of this run, before it is trained."""
@@ -63,6 +73,15 @@ class LamCLI(RunCLI):
                 "flags that change the model or the data; lam test is for other data."
             )
 
+    def evaluate(self) -> None:
+        """Evaluate what was trained just now and write its numbers, as ``lam validate`` does.
+
+        Where the last pass of the training saw the weights it ended with, its numbers are taken.
+        """
+        if self.last_pass.step != self.trainer.global_step:
+            self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        self.after_validate()
+
     def after_validate(self) -> None:
         """Write the findings of the evaluations, of which tables are made; only a run that has ended counts as a row."""
         today = self.provenance(self.datamodule.index.digest)
@@ -88,11 +107,12 @@ def run(args: ArgsType = None, cli_class: type[LamCLI] = LamCLI, **trainer_defau
 
 def filter_known_warnings() -> None:
     """Silence warnings of libraries that are known and harmless."""
-    # the line after Ctrl-C is ours
-    unwanted = ("litlogger", "Detected KeyboardInterrupt")
+    # the line after Ctrl-C is ours, and lam.runs.terminal.hardware has one line for what Lightning says of devices in five
+    unwanted = ("litlogger", "Detected KeyboardInterrupt", "GPU available", "TPU available", "You are using a CUDA device")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: not any(word in record.getMessage() for word in unwanted)
     )
+    warnings.filterwarnings("ignore", r"GPU available but not used.*")
     # the frozen encoder is in eval mode on purpose
     warnings.filterwarnings("ignore", r".*in eval mode at the start of training.*")
     # Lightning-AI/pytorch-lightning: its tree utilities lag behind torch 2.13
@@ -104,8 +124,27 @@ def filter_known_warnings() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Run ``lam fit``, ``validate``, ``test`` or ``predict``; the subcommand comes first."""
+    """Run ``lam fit``, ``validate``, ``test`` or ``predict``; the subcommand comes first.
+
+    A training ends with an evaluation. Numbers are files; a line of them is shown, all with ``--verbose true``.
+    """
     filter_known_warnings()
-    cli = run(arguments)
-    if cli.subcommand == "validate" and cli.trainer.is_global_zero:
-        print(*source_warning(cli.model.val_clip_sources), timing_summary(cli.trainer), sep="\n")
+    command, *rest = arguments
+    cli = run([command, *(["--verbose=false"] if command in ("validate", "test") else []), *rest])
+    if cli.settings["trainer"]["fast_dev_run"] or cli.subcommand == "predict":
+        return
+    if cli.subcommand == "fit":
+        if not cli.trainer.limit_val_batches:
+            return
+        cli.evaluate()
+    if cli.trainer.is_global_zero:
+        print(*ending(cli), sep="\n")
+
+
+def ending(cli: LamCLI) -> list[str]:
+    """Say what came of a training or an evaluation."""
+    clips = cli.model.val_clip_sources
+    lines = [error_line(logged(cli.trainer), clips), *source_warning(clips)]
+    if cli.subcommand == "fit":
+        return lines + where_it_lies(cli.run_directory)
+    return [*lines, timing_summary(cli.trainer)]

@@ -17,6 +17,9 @@ from lam.models.base import WorldModel
 from lam.runs.columns import PARAMETERS, Declaring, declared
 from lam.runs.provenance import Provenance
 
+TRAINING = "train/"
+"""Begins the keys of training steps."""
+
 SHOWN = (
     *("eval/capacity/error", "eval/rate/bits_nominal", "eval/rate/bits_own@5", "eval/usage/codes_used"),
     *("eval/leakage/ratio", "eval/transfer/ratio", "eval/motion/slope/agent"),
@@ -54,7 +57,7 @@ def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance, fin
         return
     model = trainer.lightning_module
     assert isinstance(model, WorldModel)
-    metrics = write_numbers(folder / "metrics.json", _logged(trainer) | parameter_counts(model))
+    metrics = write_numbers(folder / "metrics.json", logged(trainer) | parameter_counts(model))
     write_evaluations(folder, _evaluations(trainer), model.val_clip_sources)
     if finished:
         provenance.write(folder / "run.json")
@@ -140,7 +143,7 @@ def source_warning(val_clip_sources: dict[int, tuple[str, str]]) -> list[str]:
 
 def write_metrics(path: Path, trainer: pl.Trainer) -> dict[str, float]:
     """Write the metrics that the last pass logged, by key, and return them."""
-    return write_numbers(path, _logged(trainer))
+    return write_numbers(path, logged(trainer))
 
 
 def parameter_counts(model: WorldModel) -> dict[str, float]:
@@ -157,9 +160,9 @@ def write_numbers(path: Path, metrics: dict[str, float]) -> dict[str, float]:
     return metrics
 
 
-def _logged(trainer: pl.Trainer) -> dict[str, float]:
-    """Return the metrics that the last pass logged."""
-    return {key: value.item() for key, value in trainer.callback_metrics.items()}
+def logged(trainer: pl.Trainer) -> dict[str, float]:
+    """Return the metrics that the last pass over clips logged, without those of training steps before it."""
+    return {key: value.item() for key, value in trainer.callback_metrics.items() if not key.startswith(TRAINING)}
 
 
 def _evaluations(trainer: pl.Trainer) -> list[Evaluated]:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from lam.runs.cli import filter_known_warnings
 from lam.runs.errors import explain
+from lam.runs.terminal.hardware import hardware_hint
 
 
 class StepProgress(pl.Callback):
@@ -31,9 +32,12 @@ class StepProgress(pl.Callback):
             _steps.value += 1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count the steps that lie ahead."""
+        """Count the steps that lie ahead; the first row says what is slow for all."""
         with _planned.get_lock():
+            is_first = _planned.value == 0
             _planned.value += max(0, trainer.max_steps - trainer.global_step)
+        if is_first and (hint := hardware_hint(trainer)):
+            tqdm.write(f"lam: {hint}", file=sys.stderr)
 
 
 _steps: Synchronized[int] = multiprocessing.Value("q", 0)

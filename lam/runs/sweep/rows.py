@@ -155,8 +155,7 @@ def make_row(row: RunSpec, extra: tuple[str, ...] = ()) -> MadeRow:
     if made.status is RunStatus.FINISHED:
         return MadeRow(folder, made.status, "up to date")
     if made.status is RunStatus.TO_TRAIN:
-        made.trainer.validate(made.model, datamodule=made.datamodule, verbose=False)
-        made.after_validate()
+        made.evaluate()
         return MadeRow(folder, made.status, f"trained. {timing_summary(made.trainer)}")
     cli = run(["validate", *row.arguments(*extra), f"--ckpt_path={folder / made.result}", "--verbose=false"], **QUIET)
     return MadeRow(folder, made.status, f"validated again. {timing_summary(cli.trainer)}")
