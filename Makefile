@@ -1,4 +1,27 @@
 # One way to run anything. `make help` lists what there is.
+
+# Values come into shell commands, so what is typed must be plain before anything else is read; $(value ...) expands nothing.
+override PLAIN := a b c d e f g h i j k l m n o p q r s t u v w x y z A B C D E F G H I J K L M N O P Q R S T U V W X Y Z 0 1 2 3 4 5 6 7 8 9 _ . -
+# a text without the characters of a list
+override without = $(if $2,$(call without,$(subst $(firstword $2),,$1),$(wordlist 2,99,$2)),$1)
+override define newline
+
+
+endef
+# lines and tabs part the words of a list too, but end a command
+override tab    := $()	$()
+override lines   = $(subst $(newline),;,$(subst $(tab),;,$1))
+override typed   = $(or $(findstring command line,$(origin $1)),$(findstring environment,$(origin $1)))
+# $(call check,variables,characters beside the plain ones): refuse values with others; spaces part the values of a list
+override check   = $(foreach v,$1,$(if $(call typed,$v),$(if $(strip $(call without,$(call lines,$(value $v)),$(PLAIN) $2)),$(error \
+	$v is not plain: letters, digits and the characters _ . - $2 are what it may have))))
+override one     = $(foreach v,$1,$(if $(word 2,$(value $v)),$(error $v is one value, without spaces)))
+override LISTS  := $(filter SWEEP_% KNOB_% LABELS_% ROWS_% AUTOENCODER_%,$(.VARIABLES))
+override OTHERS := $(foreach v,$(filter-out MAKE% -%,$(.VARIABLES)),$(if $(findstring command line,$(origin $v)),$v))
+$(call check,SETTING STEPS JOBS SEEDS LABELS LEVELS FAMILIES SYSTEMS MATCHED)
+$(call one,SETTING STEPS JOBS NATURAL)
+$(call check,ROWS SERIES_ROWS NATURAL PYTHON BIN $(LISTS) $(OTHERS),: @ / =)
+
 SETTING ?= demo
 SEEDS   ?= 0
 # Rows made side by side: a core each on a machine without a GPU, one at a time with one.
@@ -6,13 +29,30 @@ JOBS    ?= $(if $(wildcard /dev/nvidia0),1,$(shell env -u OMP_NUM_THREADS nproc)
 PYTHON  ?= python3
 BIN     := .venv/bin
 
-include experiments/sweeps.mk
 # a world of a series, such as texture-4, is trained on by the series' setting
 SERIES   = $(firstword $(subst -, ,$(SETTING)))
-sweep    = $(or $(SWEEP_$(1)_$(SETTING)),$(SWEEP_$(1)_$(SERIES)),$(SWEEP_$(1)))
-ROWS   ?= $(foreach f,$(FAMILIES) $(if $(LABELS),actions),$(if $(KNOB_$(f)),$(addprefix $(f):$(KNOB_$(f))@,$(call sweep,$(f))),$(f)))
+SETTINGS = $(patsubst experiments/%.yaml,%,$(shell grep -lE '^ +shards:' experiments/*.yaml))
+ifeq ($(wildcard experiments/$(SETTING).yaml experiments/$(SERIES).yaml runs/$(SETTING)),)
+$(error No setting $(SETTING): there is no experiments/$(SETTING).yaml. There are: $(SETTINGS))
+endif
+
+include experiments/sweeps.mk
+# a setting and those that its file extends, one after the other
+base     = $(shell sed -nE 's/^extends: *([A-Za-z0-9_-]+)\.yaml *(\#.*)?$$/\1/p' experiments/$1.yaml 2>/dev/null)
+chain    = $1 $(foreach b,$(filter-out $1 $2,$(call base,$1)),$(call chain,$b,$1 $2))
+CHAIN   := $(call chain,$(SETTING)) $(call chain,$(SERIES))
+# values of a family's knob: those of the first setting of the chain that names any
+sweep    = $(or $(firstword $(foreach s,$(CHAIN),$(and $(SWEEP_$(1)_$s),SWEEP_$(1)_$s))),SWEEP_$(1))
+ALL      = $(foreach f,$(FAMILIES) $(if $(LABELS),actions),$(if $(KNOB_$(f)),$(addprefix $(f):$(KNOB_$(f))@,$($(call sweep,$(f)))),$(f)))
+ROWS   ?= $(if $(MATCHED),none identity $(TRAINED),$(ALL))
 # budgets of labeled clips for controllers and plans; a setting that names none has no such columns
 LABELS ?= $(or $(LABELS_$(SETTING)),$(LABELS_$(SERIES)))
+# optimizer steps of a row, where they are to be others than the setting's
+FEWER    = $(if $(STEPS),--trainer.max_steps=$(STEPS))
+# make by another name: lines with its own are run by make -n, and these train
+AGAIN    = $(MAKE) --no-print-directory
+# a command that was stopped, or whose settings were refused, ends what it is part of
+STOPPED  = case $$failed in 2|130|143) exit $$failed;; esac
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint format table matched systems texture distractors policy transfer mixing report results figures tensorboard clean
@@ -53,18 +93,18 @@ runs/autoencoder/%/seed0/encoder.safetensors: | .venv/.installed shards/%/index.
 SIMULATED = $(wildcard experiments/simulators/$(SETTING).yaml)
 MADE      = $(wildcard experiments/worlds/$(SETTING).yaml) $(SIMULATED)
 
-table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(if $(AUTOENCODER_$(SETTING)),runs/autoencoder/$(SETTING)/seed0/encoder.safetensors)  ## SETTING=demo SEEDS="0 1 2": make every row that is missing or stale, its controllers and plans, then the report
-	@$(BIN)/lam sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
-	$(if $(LABELS),$(BIN)/lam control sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=1;) \
+table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(if $(AUTOENCODER_$(SETTING)),runs/autoencoder/$(SETTING)/seed0/encoder.safetensors)  ## SETTING=demo SEEDS="0 1 2" STEPS=: make every row that is missing or stale, its controllers and plans, then the report
+	@$(BIN)/lam sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS) $(FEWER); failed=$$?; $(STOPPED); \
+	$(if $(LABELS),$(BIN)/lam control sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=$$?; $(STOPPED);) \
 	$(if $(SIMULATED),$(BIN)/lam control oracle runs/$(SETTING) experiments/control/$(SETTING).yaml || failed=1;) \
-	$(MAKE) --no-print-directory report SETTING=$(SETTING) && exit $$failed
+	$(AGAIN) report SETTING=$(SETTING) && exit $$failed
 
 # rows that have all seeds, those that were matched among them
 TRAINED = $(foreach f,$(filter-out none identity cuts,$(FAMILIES)),$(patsubst runs/$(SETTING)/$f@%/seed$(lastword $(SEEDS)),$f:$(KNOB_$f)@%,$(wildcard runs/$(SETTING)/$f@*/seed$(lastword $(SEEDS)))))
 KNOBBED = $(foreach f,$(FAMILIES),$(if $(KNOB_$f),$f))
 matched: table  ## SETTING=demo SEEDS="0 1 2": table, then rows trained to LEVELS of gap closed, all families at each, and the report again
-	@$(BIN)/lam sweep $(SETTING) $(KNOBBED) --match $(LEVELS) --seeds $(SEEDS) --jobs $(JOBS); failed=$$?; \
-	$(MAKE) --no-print-directory table SETTING=$(SETTING) SEEDS="$(SEEDS)" ROWS='none identity $$(TRAINED)' && exit $$failed
+	@$(BIN)/lam sweep $(SETTING) $(KNOBBED) --match $(LEVELS) --seeds $(SEEDS) --jobs $(JOBS) $(FEWER); failed=$$?; $(STOPPED); \
+	$(AGAIN) table SETTING=$(SETTING) SEEDS="$(SEEDS)" MATCHED=1 && exit $$failed
 
 SYSTEM_ROWS = $(foreach s,$(SYSTEMS),$(addprefix $s/,none identity $(ROWS_$s)))
 systems: setup $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(if $(AUTOENCODER_$(SETTING)),runs/autoencoder/$(SETTING)/seed0/encoder.safetensors)  ## SETTING=arm SEEDS="0 1 2": published systems with anchors under their own heads, beside the anchors of the setting
@@ -72,7 +112,7 @@ systems: setup $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(if $(AUTOEN
 
 texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS each, and what changes along it: SEEDS="0 1 2"
 	@failed=0; for world in $(basename $(notdir $(wildcard experiments/worlds/$@-*.yaml))); do \
-	$(MAKE) --no-print-directory table SETTING=$$world ROWS="$(SERIES_ROWS)" || failed=1; done; \
+	$(AGAIN) table SETTING=$$world ROWS="$(SERIES_ROWS)" || failed=1; done; \
 	$(BIN)/lam report series runs/series/$@ runs/$@-* && exit $$failed
 
 # how much of the training video shows the body that is acted with: from NATURAL alone to it alone
@@ -81,8 +121,8 @@ MIXING_ROWS := noisy:beta@1e-2 sparse:lambda_l1@0.05
 mixing: setup shards/arm/index.json  ## NATURAL=shards/natural (32 px): controllers and plans of arm, with 0, 1, 10, 50 and 100 % of arm in the video
 	@failed=0; for share in 0 1 10 50 100; do \
 	case $$share in 0) sets="{$(NATURAL): 1}";; 100) sets="{shards/arm: 1}";; *) sets="{shards/arm: $$share, $(NATURAL): $$((100 - share))}";; esac; \
-	$(BIN)/lam sweep mixing-$$share $(MIXING_ROWS) --seeds $(SEEDS) --jobs $(JOBS) --data.shards="$$sets" || failed=1; \
-	$(BIN)/lam control sweep mixing-$$share $(MIXING_ROWS) --labels $(LABELS_arm) --seeds $(SEEDS) --jobs $(JOBS) --model.shards=shards/arm || failed=1; \
+	$(BIN)/lam sweep mixing-$$share $(MIXING_ROWS) --seeds $(SEEDS) --jobs $(JOBS) $(FEWER) --data.shards="$$sets" || failed=$$?; $(STOPPED); \
+	$(BIN)/lam control sweep mixing-$$share $(MIXING_ROWS) --labels $(LABELS_arm) --seeds $(SEEDS) --jobs $(JOBS) --model.shards=shards/arm || failed=$$?; $(STOPPED); \
 	$(BIN)/lam report runs/mixing-$$share; done; exit $$failed
 
 report: setup  ## SETTING=demo: tables, figures and one page (runs/<setting>/report/report.html) of what has been run
@@ -115,5 +155,5 @@ format: setup  ## let ruff put the code in order
 tensorboard: setup  ## curves and pictures of all runs, in a browser
 	$(BIN)/tensorboard --logdir runs
 
-clean:  ## remove runs, generated shards and caches; .venv stays
-	rm -rf runs shards .pytest_cache .mypy_cache .ruff_cache
+clean:  ## remove caches; runs, shards and .venv stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache

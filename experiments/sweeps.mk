@@ -1,29 +1,32 @@
 # Which knob a family turns and which values a table shows, loose to tight or small to large as the knob goes.
-# A new family: its name in FAMILIES, a KNOB_ line and a SWEEP_ line. SWEEP_<family>_<setting> narrows a setting's sweep.
+# A new family: its name in FAMILIES, a KNOB_ line and a SWEEP_ line. SWEEP_<family>_<setting> names the values of a setting and
+# of those that extend it.
 FAMILIES := none identity cuts noisy sparse vq nsvq diveq fsq rvq residual nested nested_rvq
 
-KNOB_noisy     := beta
-SWEEP_noisy    := 5e-3 1e-3 5e-4 1e-4 5e-5 1e-5 5e-6 1e-6
-KNOB_sparse    := lambda_l1
-SWEEP_sparse   := 0.4 0.1 0.08 0.06 0.05 0.04 0.02 0.01
-KNOB_vq        := num_codes
-SWEEP_vq       := 16 1024 4096 32768
-KNOB_nsvq      := num_codes
-SWEEP_nsvq     := 8 64 1024
-KNOB_diveq     := num_codes
-SWEEP_diveq    := 16 1024 4096
-KNOB_fsq       := num_levels
-SWEEP_fsq      := 2 3 5 8
-KNOB_rvq       := num_quantizers
-SWEEP_rvq      := 1 2 4 8
-KNOB_residual  := num_floats
+KNOB_noisy      := beta
+KNOB_sparse     := lambda_l1
+KNOB_vq         := num_codes
+KNOB_nsvq       := num_codes
+KNOB_diveq      := num_codes
+KNOB_fsq        := num_levels
+KNOB_rvq        := num_quantizers
 # no wider than the latent, num_latents * latent_dim numbers
-SWEEP_residual := 2 8 32 128
+KNOB_residual   := num_floats
 # one model for every smaller value too
-KNOB_nested    := num_floats
-SWEEP_nested   := 128
-KNOB_nested_rvq  := num_quantizers
-SWEEP_nested_rvq := 8
+KNOB_nested     := num_floats
+KNOB_nested_rvq := num_quantizers
+
+# What a setting has that names no values and extends none that does: a few that suit videos of one's own.
+SWEEP_noisy      := 1e-2 1e-3 1e-4
+SWEEP_sparse     := 0.1 0.01
+SWEEP_vq         := 8 64
+SWEEP_nsvq       := 8 64
+SWEEP_diveq      := 8 64
+SWEEP_fsq        := 3 8
+SWEEP_rvq        := 1 4
+SWEEP_residual   := 4 32
+SWEEP_nested     := 32
+SWEEP_nested_rvq := 4
 
 # One value each: a row of a small model takes ten seconds on two cores.
 SWEEP_noisy_demo    := 3e-3
@@ -36,17 +39,6 @@ SWEEP_rvq_demo      := 2
 SWEEP_residual_demo := 4
 SWEEP_nested_demo := 8
 SWEEP_nested_rvq_demo := 3
-
-SWEEP_noisy_wild    := 1e-2 1e-3 1e-4
-SWEEP_sparse_wild   := 0.1 0.01
-SWEEP_vq_wild       := 8 64
-SWEEP_nsvq_wild     := 8 64
-SWEEP_diveq_wild    := 8 64
-SWEEP_fsq_wild      := 3 8
-SWEEP_rvq_wild      := 1 4
-SWEEP_residual_wild := 4 32
-SWEEP_nested_wild := 32
-SWEEP_nested_rvq_wild := 4
 
 SWEEP_noisy_bridge    := 1e-2 1e-3
 SWEEP_sparse_bridge   := 0.1 0.01
