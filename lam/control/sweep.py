@@ -7,17 +7,23 @@ experiments/control/SETTING.yaml.
 
 from __future__ import annotations
 
-import shutil
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import lightning.pytorch as pl
+from typing_extensions import override
+
 from lam.control.cli import ControlCLI, control_provenance
 from lam.runs.provenance import read_provenance
-from lam.runs.results import timing_summary
-from lam.runs.sweep.command import rows_of, rows_parser
-from lam.runs.sweep.pool import StepProgress, work
+from lam.runs.recovery.checkpoints import restore_checkpoint
+from lam.runs.recovery.locks import check_free
+from lam.runs.recovery.stale import remove_stale
+from lam.runs.sweep.command import part_of, refuse_several_processes, rows_of, rows_parser
+from lam.runs.sweep.pool import work
 from lam.runs.sweep.rows import QUIET, NeededCLI, RunSpec, RunStatus
+from lam.runs.sweep.worker import StepProgress
 
 
 @dataclass(frozen=True)
@@ -56,30 +62,49 @@ class Controllers:
 
 
 class SweepControlCLI(NeededCLI, ControlCLI):
-    """A fit that knows whether it is needed; heads train in seconds, so what was begun or is stale is made anew."""
+    """Heads and plans: finished ones are skipped, killed ones resumed, stale ones moved aside for new ones."""
 
-    def before_instantiate_classes(self) -> None:
-        """Compare today's provenance with what lies in the folder."""
-        if self.subcommand == "fit":
-            done = read_provenance(self.run_directory / "run.json", control_provenance)
-            self.status = RunStatus.of(done, self.provenance())
-            if self.status is not RunStatus.TO_TRAIN:
-                return
-            if self.run_directory.exists():
-                shutil.rmtree(self.run_directory)
-        super().before_instantiate_classes()
+    @override
+    def find_status(self) -> RunStatus:
+        world = Path(self.settings["model"]["run"])
+        check_free(world)
+        status = RunStatus.of(read_provenance(self.run_directory / "run.json", control_provenance), self.provenance())
+        checkpoint = self.run_directory / self.result
+        if status is RunStatus.TO_TRAIN and self.is_begun() and _is_newer(checkpoint, world / "trained.json"):
+            whole = restore_checkpoint(checkpoint)
+            self.settings["ckpt_path"] = str(whole) if whole else None
+        return status
+
+    @override
+    def complete(self) -> None:
+        """Leave it at the evaluation that each training of heads ends with."""
+
+    @override
+    def evaluate_again(self, checkpoint: Path) -> pl.Trainer:
+        return ControlCLI(["validate", *self.words[1:], f"--ckpt_path={checkpoint}", "--verbose=false"], **QUIET).trainer
 
 
-def make_controllers(one: Controllers, extra: tuple[str, ...] = ()) -> str:
-    """Train and evaluate heads, as far as that is not done yet, and return what was done."""
+def make_controllers(one: Controllers, extra: tuple[str, ...] = (), without_stale: bool = False) -> str:
+    """Train and evaluate heads, as far as that is not done yet, and return what was done.
+
+    Args:
+        one: Which heads.
+        extra: Settings as on the command line.
+        without_stale: Whether to delete, once they are there, those that they took the place of.
+
+    Raises:
+        RunTakenError: Another process is making them or their world model.
+    """
     made = SweepControlCLI(["fit", *one.arguments(*extra)], callbacks=[StepProgress()], **QUIET)
-    if made.status is RunStatus.FINISHED:
-        return "up to date"
-    if made.status is RunStatus.TO_TRAIN:
-        return f"trained. {timing_summary(made.trainer)}"
-    checkpoint = made.run_directory / made.result
-    cli = ControlCLI(["validate", *one.arguments(*extra), f"--ckpt_path={checkpoint}", "--verbose=false"], **QUIET)
-    return f"validated again. {timing_summary(cli.trainer)}"
+    if without_stale:
+        remove_stale(made.run_directory)
+        made.aside = None
+    return made.done
+
+
+def _is_newer(checkpoint: Path, trained: Path) -> bool:
+    """Tell whether heads were begun after their world model was trained, and not on another one that lay in its place."""
+    return checkpoint.stat().st_mtime_ns > trained.stat().st_mtime_ns
 
 
 def main(arguments: list[str]) -> None:
@@ -91,7 +116,9 @@ def main(arguments: list[str]) -> None:
     parser = rows_parser("lam control sweep", str(__doc__), "lam control sweep arm noisy:beta@1e-2 --labels 64 256 --seeds 0 1")
     parser.add_argument("--labels", nargs="+", type=int, default=[256], help="budgets of labeled clips")
     options, extra = parser.parse_known_args(arguments)
+    refuse_several_processes()
     asked = [Controllers(row, labels) for labels in options.labels for row in rows_of(options)]
-    failed = work(asked, tuple(extra), options.jobs, make_controllers)
+    make = functools.partial(make_controllers, without_stale=options.remove_stale)
+    failed = work(part_of(asked, options.part), tuple(extra), options.jobs, make)
     if failed:
         sys.exit("lam: error: failed, left out of the table: " + ", ".join(f"{one.name}, seed {one.seed}" for one in failed))

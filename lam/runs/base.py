@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from lam.runs.configs import expand_configs
 from lam.runs.errors import SettingsError
 from lam.runs.recovery.checkpoints import WholeCheckpointIO, restore_checkpoint
 from lam.runs.recovery.heartbeat import Heartbeat
+from lam.runs.recovery.locks import LEASE, lock_run
 from lam.runs.recovery.stopping import Stopping, is_requeued
 from lam.runs.terminal.hardware import hardware_hint, unused_accelerator
 from lam.runs.terminal.parser import LamParser
@@ -62,21 +64,29 @@ class RunCLI(LightningCLI):
     result: ClassVar[str] = LAST
     """File in a run's folder that training leaves behind; a folder that has it is not written over."""
 
+    replaces: ClassVar[bool] = False
+    """Whether a fit may be asked for where another run lies; it is then moved aside when training begins."""
+
+    patience: ClassVar[float] = 1.2 * LEASE
+    """Seconds to wait for a sign of life of a process on another host that was making this run."""
+
     def __init__(self, args: ArgsType = None, **trainer_defaults: object) -> None:
         words = sys.argv[1:] if args is None else args
+        self.words: list[str] = list(words) if isinstance(words, list) else []
         self._asked = words[0] if isinstance(words, list) and words else None
-        super().__init__(
-            self.model_type,
-            self.data_type,
-            args=expand_configs(words) if isinstance(words, list) else words,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_class=LamParser,
-            save_config_callback=ConfigWriter,
-            save_config_kwargs={"save_to_log_dir": False},
-            parser_kwargs={"prog": self.command},
-            trainer_defaults=trainer_defaults,
-        )
+        with contextlib.ExitStack() as self._locks:
+            super().__init__(
+                self.model_type,
+                self.data_type,
+                args=expand_configs(words) if isinstance(words, list) else words,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                parser_class=LamParser,
+                save_config_callback=ConfigWriter,
+                save_config_kwargs={"save_to_log_dir": False},
+                parser_kwargs={"prog": self.command},
+                trainer_defaults=trainer_defaults,
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments that were given; Lightning would warn of those of the process."""
@@ -114,7 +124,9 @@ class RunCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Let only a fresh fit write config.yaml; validation and resumption read it and must not replace it."""
-        if self.subcommand == "fit" and not self.settings.get("ckpt_path") and is_requeued() and self._is_begun():
+        if self.subcommand == "fit" and not self.settings["trainer"]["fast_dev_run"]:
+            self.lock()
+        if self.subcommand == "fit" and not self.settings.get("ckpt_path") and is_requeued() and self.is_begun():
             self.settings["ckpt_path"] = str(self.run_directory / self.result)
         ckpt_path = self.settings.get("ckpt_path")
         if self.subcommand != "fit" and not ckpt_path:
@@ -122,14 +134,25 @@ class RunCLI(LightningCLI):
         if self.subcommand != "fit" or ckpt_path or self.settings["trainer"]["fast_dev_run"]:
             self.save_config_callback = None
             self._check_checkpoint(ckpt_path)
-        elif not (self.run_directory / self.result).exists():
-            (self.run_directory / "config.yaml").unlink(missing_ok=True)  # a start that failed leaves nothing to lose
-        else:
+        elif (self.run_directory / self.result).exists() and not self.replaces:
             raise FileExistsError(self.is_taken())
         if self.subcommand == "fit":
             self._check_steps()
 
-    def _is_begun(self) -> bool:
+    def lock(self) -> None:
+        """Hold this run until it is made.
+
+        Raises:
+            RunTakenError: Another process makes it.
+        """
+        self._locks.enter_context(self.locked())
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Return a hold on this run for the time of a block; of several processes of one training the first has it for all."""
+        is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
+        return lock_run(self.run_directory, self.patience) if is_first else contextlib.nullcontext()
+
+    def is_begun(self) -> bool:
         """Whether this very command has left a checkpoint here, so that a job that SLURM begins again goes on from it."""
         config = self.run_directory / "config.yaml"
         if self.result != LAST or not (self.run_directory / LAST).exists() or not config.exists():

@@ -136,7 +136,8 @@ def main(arguments: list[str]) -> None:
     if cli.subcommand == "fit":
         if not cli.trainer.limit_val_batches:
             return
-        cli.evaluate()
+        with cli.locked():
+            cli.evaluate()
     if cli.trainer.is_global_zero:
         print(*ending(cli), sep="\n")
 

@@ -4,14 +4,18 @@ import json
 import sys
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
 
+from lam.runs.cli import run
 from lam.runs.errors import SettingsError
-from lam.runs.sweep.command import main
+from lam.runs.recovery.locks import RunTakenError
+from lam.runs.sweep.command import main, part_of
 from lam.runs.sweep.pool import threads_of_each, work
 from lam.runs.sweep.rows import RunSpec, train_row
+from tests.runs.recovery.test_locks import holder  # noqa: F401  a fixture
 from tests.tiny import EXPERIMENTS, KillAtStep3, KilledError, arguments, make_world
 
 STEPS = 3
@@ -183,3 +187,84 @@ def test_rows_side_by_side_and_one_that_fails(shards, tmp_path, capfd):
     assert "beta is -1.0, expected 0 or more" in capfd.readouterr().err
     for name in ("none", "identity"):
         assert (tmp_path / "demo" / name / "seed0" / "metrics.json").exists()
+
+
+@pytest.fixture(name="run")
+def _run(tmp_path) -> Path:
+    """What the holder of a lock holds."""
+    return tmp_path / "demo" / "none" / "seed0"
+
+
+# ---------------------------------------------------------------------- what is a person's, and what is another sweep's
+
+
+def plain(shards: Path, runs: Path) -> tuple[str, ...]:
+    """The tiny settings without evaluations."""
+    return (*extra(shards, runs), "--trainer.callbacks=[]")
+
+
+class FailsBeforeTheFirstStep(pl.Callback):
+    """Raises as a batch that does not fit into memory does."""
+
+    def on_train_batch_start(self, *_: object) -> None:
+        raise RuntimeError("out of memory")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_row_that_cannot_start_leaves_the_run_that_is_there(shards, tmp_path, monkeypatch):
+    row, settings = RunSpec.parse("demo", "none", 0), plain(shards, tmp_path)
+    folder = tmp_path / "demo" / "none" / "seed0"
+    train_row(row, settings)
+    (folder / "my_notes.txt").write_text("the one for the paper")
+    before = contents(tmp_path)
+    for wrong in ("--data.batch_size=0", "--trainer.max_steps=0", "--model.latent_dim=-1", "--trainer.fast_dev_run=true"):
+        with pytest.raises((ValueError, RuntimeError, SystemExit)):
+            train_row(row, (*settings, wrong))
+        assert contents(tmp_path) == before, wrong
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="out of memory"):
+        patch.setattr("lam.runs.sweep.rows.StepProgress", FailsBeforeTheFirstStep)
+        train_row(row, (*settings, "--data.batch_size=8"))
+    assert contents(tmp_path) == before
+    assert train_row(row, settings) == "up to date"
+
+
+def test_a_stale_run_is_kept_until_a_flag_deletes_it(shards, tmp_path):
+    row, settings = RunSpec.parse("demo", "none", 0), plain(shards, tmp_path)
+    folder, aside = tmp_path / "demo" / "none" / "seed0", tmp_path / "demo" / ".stale" / "none" / "seed0"
+    train_row(row, settings)
+    (folder / "my_notes.txt").write_text("the one for the paper")
+    before = contents(folder)
+    assert f"The run before it is kept in {aside}" in train_row(row, (*settings, "--trainer.max_steps=2"))
+    assert contents(aside) == before and "my_notes.txt" not in contents(folder)
+    assert train_row(row, (*settings, "--trainer.max_steps=2"), without_stale=True) == "up to date"
+    assert not aside.parents[1].exists() and folder.exists()
+
+
+def test_a_row_that_another_process_makes_is_left_to_it(shards, tmp_path, holder):  # noqa: F811
+    row = RunSpec.parse("demo", "none", 0)
+    with pytest.raises(RunTakenError, match=f"made by process {holder.pid}"):
+        train_row(row, plain(shards, tmp_path))  # the holder's run is demo/none/seed0 in this folder
+    with pytest.raises(RunTakenError):
+        run(["fit", *row.arguments(*plain(shards, tmp_path))])
+    assert [path.name for path in (tmp_path / "demo" / "none").iterdir()] == [".seed0.lock"]
+
+
+def test_parts_make_every_row_once():
+    rows = [RunSpec.parse("demo", text, seed) for seed in (0, 1, 2) for text in ("none", "identity", "noisy", "vq")]
+    for count in (1, 2, 5, 12, 20):
+        parts = [part_of(rows, f"{number}/{count}") for number in range(1, count + 1)]
+        assert sorted(map(str, (row for part in parts for row in part))) == sorted(map(str, rows))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    for wrong in ("0/2", "3/2", "1", "a/b", "1/0", "-1/2", ""):
+        with pytest.raises(SettingsError, match="--part is"):
+            part_of(rows, wrong)
+
+
+def test_a_sweep_is_not_started_by_what_starts_the_processes_of_one_row(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    with pytest.raises(SettingsError, match="--part"):
+        main(["demo", "none"])

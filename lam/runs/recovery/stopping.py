@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -30,7 +31,8 @@ class Stopping(pl.Callback):
 
     Lightning's own handlers end with 0, broadcast within a signal handler, and save for SLURM into the working directory;
     they are replaced when training begins. A checkpoint is saved before each validation too, so that nothing is lost where
-    that is asked to end: it is left at once.
+    that is asked to end: it is left at once. A process that another one has started to share its work with, as sweeps do,
+    says nothing and puts no job into the queue: that is for the other to do.
 
     Args:
         checkpoint: File to save to.
@@ -74,7 +76,8 @@ class Stopping(pl.Callback):
         def ask(number: int, frame: FrameType | None) -> None:
             first, self._asked = self._asked is None, signal.Signals(number)
             if first and not trainer.training:
-                print(f"\nlam: stopped by {self._asked.name}.", file=sys.stderr)
+                if multiprocessing.parent_process() is None:
+                    print(f"\nlam: stopped by {self._asked.name}.", file=sys.stderr)
                 raise SystemExit(TERMINATED)
 
         signal.signal(signal.SIGTERM, ask)
@@ -94,14 +97,14 @@ class Stopping(pl.Callback):
             return
         asked = self._asked or signal.SIGTERM
         trainer.save_checkpoint(self.checkpoint, weights_only=False)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and multiprocessing.parent_process() is None:
             print(
                 f"\nlam: stopped by {asked.name} after step {trainer.global_step}, which is saved. Go on with the same command "
                 f"and --ckpt_path {self.checkpoint}.",
                 file=sys.stderr,
             )
             if asked is not signal.SIGTERM:
-                _requeue()
+                requeue()
         raise SystemExit(TERMINATED)
 
     @override
@@ -135,7 +138,7 @@ def is_requeued() -> bool:
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
 
 
-def _requeue() -> None:
+def requeue() -> None:
     """Put this SLURM job into the queue again; the same command then goes on from the checkpoint."""
     array, job = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_JOB_ID", "")
     name = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}" if array else job

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import os
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 from lam.runs.configs import read_yaml
 from lam.runs.errors import SettingsError
@@ -39,7 +41,48 @@ def rows_parser(command: str, description: str, example: str) -> argparse.Argume
         "--jobs", type=int, default=1, help="rows made side by side, each with its share of the cores or OMP_NUM_THREADS"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of weights, order of data and noise")
+    parser.add_argument(
+        "--part", default="1/1", metavar="I/N", help="make one of N parts of the rows, such as 3/16 in a SLURM array"
+    )
+    parser.add_argument(
+        "--remove-stale",
+        action="store_true",
+        help="once a row is there, delete what it took the place of, with all that lies in it; else that stays in .stale",
+    )
     return parser
+
+
+Asked = TypeVar("Asked")
+
+
+def part_of(asked: list[Asked], part: str) -> list[Asked]:
+    """Return what one of several commands is to make, such that all together make everything once.
+
+    Args:
+        asked: All that was asked for, the same and in the same order in each command.
+        part: Which of how many, ``3/16``.
+
+    Raises:
+        SettingsError: There is no such part.
+    """
+    number, _, count = part.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise SettingsError(f"--part is {part}, expected one of 1/N to N/N, such as 3/16.")
+    return asked[int(number) - 1 :: int(count)]
+
+
+def refuse_several_processes() -> None:
+    """Refuse to be started several times at once by what starts the processes of one training.
+
+    Raises:
+        SettingsError: torchrun or srun did so.
+    """
+    tasks = "1" if "SLURM_STEP_ID" not in os.environ else os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or int(tasks) > 1:
+        raise SettingsError(
+            "Rows are made side by side with --jobs, or by the jobs of a SLURM array with --part, one task each (--ntasks=1). "
+            "A row on several GPUs or nodes is started with lam fit."
+        )
 
 
 def rows_of(options: argparse.Namespace) -> list[RunSpec]:
@@ -81,13 +124,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--match", nargs="+", type=float, metavar="LEVEL", help="shares of the gap to train families to")
     parser.add_argument("--max-runs", type=int, default=MAX_RUNS, help=f"rows trained in search of a level ({MAX_RUNS})")
     options, extra = parser.parse_known_args(arguments)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise SettingsError("Rows are made side by side with --jobs; under torchrun or SLURM start each row with lam fit.")
+    refuse_several_processes()
     rows = rows_of(options)
     if options.match:
         match(options, rows, tuple(extra))
         return
-    failed = work(rows, tuple(extra), options.jobs, train_row)
+    make = functools.partial(train_row, without_stale=options.remove_stale)
+    failed = work(part_of(rows, options.part), tuple(extra), options.jobs, make)
     if failed:
         sys.exit("lam: error: failed rows, left out of the table: " + ", ".join(f"{r.name} seed {r.seed}" for r in failed))
 
@@ -112,6 +155,6 @@ def match(options: argparse.Namespace, rows: list[RunSpec], extra: tuple[str, ..
     jobs = [
         MatchJob(options.setting, family, tuple(options.match), tuple(options.seeds), options.max_runs) for family in families
     ]
-    failed = work(jobs, extra, options.jobs, match_family)
+    failed = work(part_of(jobs, options.part), extra, options.jobs, match_family)
     if failed:
         sys.exit("lam: error: failed families: " + ", ".join(job.family for job in failed))

@@ -14,6 +14,7 @@ from lam.io import write_text
 from lam.runs.columns import Declarations
 from lam.runs.errors import SettingsError
 from lam.runs.provenance import read_provenance
+from lam.runs.recovery.locks import lock_run
 from lam.runs.sweep.knobs import Knob, knob_of
 from lam.runs.sweep.rows import RunSpec, make_row
 from lam.runs.sweep.search import TOLERANCE, Trial, nearest, next_trial
@@ -154,15 +155,15 @@ def adopt(folder: Path, name: str, setting: str) -> None:
     source, target = folder / SEARCH / name, folder / name
     if not source.exists() or target.exists():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source.rename(target)
-    config = target / "config.yaml"
-    row = Path(name).parent.name
-    write_text(config, config.read_text().replace(f"{setting}/{SEARCH}/{row}", f"{setting}/{row}"))
-    for path in (target / file for file in ("started.json", "trained.json", "run.json")):
-        about = read_provenance(path)
-        if about is not None:
-            replace(about, setting=setting).write(path)
+    with lock_run(source), lock_run(target):
+        config = source / "config.yaml"
+        row = Path(name).parent.name
+        write_text(config, config.read_text().replace(f"{setting}/{SEARCH}/{row}", f"{setting}/{row}"))
+        for path in (source / file for file in ("started.json", "trained.json", "run.json")):
+            about = read_provenance(path)
+            if about is not None:
+                replace(about, setting=setting).write(path)
+        source.rename(target)  # last, so that after a kill it is done again
 
 
 def _match(

@@ -5,20 +5,25 @@ Starting a process costs seconds, so rows share a few; each row is still exactly
 
 from __future__ import annotations
 
-import shutil
 import sys
+from abc import abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+import lightning.pytorch as pl
+from typing_extensions import override
 
 from lam.data.mixture import open_index
 from lam.runs.base import RunCLI
 from lam.runs.cli import LamCLI, run
+from lam.runs.errors import SettingsError
 from lam.runs.provenance import Provenance, read_provenance, renew_hashes
 from lam.runs.recovery.checkpoints import damage, previous, restore_checkpoint
+from lam.runs.recovery.stale import remove_stale, replaced
 from lam.runs.results import timing_summary
-from lam.runs.sweep.pool import StepProgress
+from lam.runs.sweep.worker import StepProgress
 
 QUIET: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
 """Defaults of trainers that work side by side."""
@@ -40,19 +45,72 @@ class RunStatus(Enum):
 
 
 class NeededCLI(RunCLI):
-    """A fit that builds and runs nothing where there is nothing to train; mixed into a command line that knows its status."""
+    """A fit that trains and evaluates as far as that is needed; mixed into a command line that finds out its status.
 
+    A stale run is moved aside when training begins, and put back where it cannot. A run that another process is making is left
+    to it.
+    """
+
+    replaces = True
+    patience: ClassVar[float] = 0.0  # who asks for many rows looks again later
     status = RunStatus.TO_TRAIN
+    aside: Path | None = None
+    """Where the run lies that this one took the place of."""
 
+    @abstractmethod
+    def find_status(self) -> RunStatus:
+        """Look at what lies in the run's folder; where training goes on, set the checkpoint to go on from."""
+
+    @abstractmethod
+    def complete(self) -> None:
+        """Evaluate what was trained, and write what was found."""
+
+    @abstractmethod
+    def evaluate_again(self, checkpoint: Path) -> pl.Trainer:
+        """Evaluate a model that was trained earlier, write what was found and return the trainer that did it."""
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        """Find out what is left to do.
+
+        Raises:
+            SettingsError: A trial was asked for, which leaves nothing that could be a row.
+            RunTakenError: Another process makes the run.
+        """
+        if self.settings["trainer"]["fast_dev_run"]:
+            raise SettingsError("trainer.fast_dev_run makes no row. Try settings with lam fit, or leave it out.")
+        self.lock()
+        self.status = self.find_status()
+        if self.status is RunStatus.TO_TRAIN:
+            super().before_instantiate_classes()
+
+    @override
     def instantiate_classes(self) -> None:
         """Build what there is to train."""
         if self.status is RunStatus.TO_TRAIN:
             super().instantiate_classes()
 
+    @override
     def _run_subcommand(self, subcommand: str) -> None:
-        """Train where that is needed."""
-        if self.status is RunStatus.TO_TRAIN:
+        """Do what is left to do."""
+        if self.status is RunStatus.TO_VALIDATE:
+            self.trainer = self.evaluate_again(self.run_directory / self.result)
+        elif self.status is RunStatus.TO_TRAIN and self.settings.get("ckpt_path"):
             super()._run_subcommand(subcommand)
+            self.complete()
+        elif self.status is RunStatus.TO_TRAIN:
+            with replaced(self.run_directory, lambda: self.trainer.global_step > 0) as self.aside:
+                super()._run_subcommand(subcommand)
+                self.complete()
+
+    @property
+    def done(self) -> str:
+        """What was done, in words."""
+        if self.status is RunStatus.FINISHED:
+            return "up to date"
+        kept = f". The run before it is kept in {self.aside}" if self.aside else ""
+        word = "trained" if self.status is RunStatus.TO_TRAIN else "validated again"
+        return f"{word}. {timing_summary(self.trainer)}{kept}"
 
 
 @dataclass(frozen=True)
@@ -108,30 +166,35 @@ class RunSpec:
 
 
 class SweepCLI(NeededCLI, LamCLI):
-    """A fit that knows whether it is needed: skips a finished run, resumes a killed one, replaces a stale one."""
+    """A row: a finished run is skipped, a killed one resumed, a stale one moved aside for a new one."""
 
-    def before_instantiate_classes(self) -> None:
-        """Compare today's provenance with what lies in the run's folder."""
-        if self.subcommand == "fit":
-            folder = self.run_directory
-            today = self.provenance(open_index(self.settings["data"]["shards"]).digest)
-            self.status = RunStatus.of(read_provenance(folder / "run.json"), today)
-            if self.status is RunStatus.TO_VALIDATE and damage(folder / self.result):
-                self.status = RunStatus.TO_TRAIN  # from the checkpoint before, if it is whole
-            if self.status is not RunStatus.TO_TRAIN:
-                renew_hashes(folder)
-                return
-            started = read_provenance(folder / "started.json")
-            checkpoint = folder / self.result
-            same = started is not None and started.same_weights(today)
-            lost = same and checkpoint.exists() and damage(checkpoint) and previous(checkpoint) is None
-            if lost:
-                print(f"lam: warning: {checkpoint}, the only one, is damaged. The row is trained again.", file=sys.stderr)
-            if same and not lost and (whole := restore_checkpoint(checkpoint)) is not None:
-                self.settings["ckpt_path"] = str(whole)
-            elif folder.exists():
-                shutil.rmtree(folder)
-        super().before_instantiate_classes()
+    @override
+    def find_status(self) -> RunStatus:
+        folder = self.run_directory
+        today = self.provenance(open_index(self.settings["data"]["shards"]).digest)
+        status = RunStatus.of(read_provenance(folder / "run.json"), today)
+        if status is RunStatus.TO_VALIDATE and damage(folder / self.result):
+            status = RunStatus.TO_TRAIN  # from the checkpoint before, if it is whole
+        if status is not RunStatus.TO_TRAIN:
+            renew_hashes(folder)
+            return status
+        started = read_provenance(folder / "started.json")
+        checkpoint = folder / self.result
+        same = started is not None and started.same_weights(today)
+        lost = same and checkpoint.exists() and damage(checkpoint) and previous(checkpoint) is None
+        if lost:
+            print(f"lam: warning: {checkpoint}, the only one, is damaged. The row is trained again.", file=sys.stderr)
+        if same and not lost and (whole := restore_checkpoint(checkpoint)) is not None:
+            self.settings["ckpt_path"] = str(whole)
+        return status
+
+    @override
+    def complete(self) -> None:
+        self.evaluate()
+
+    @override
+    def evaluate_again(self, checkpoint: Path) -> pl.Trainer:
+        return run(["validate", *self.words[1:], f"--ckpt_path={checkpoint}", "--verbose=false"], **QUIET).trainer
 
 
 class MadeRow(NamedTuple):
@@ -148,19 +211,24 @@ class MadeRow(NamedTuple):
     done: str
 
 
-def make_row(row: RunSpec, extra: tuple[str, ...] = ()) -> MadeRow:
-    """Make one row, as far as it is not made yet."""
+def make_row(row: RunSpec, extra: tuple[str, ...] = (), without_stale: bool = False) -> MadeRow:
+    """Make one row, as far as it is not made yet.
+
+    Args:
+        row: The row.
+        extra: Settings as on the command line.
+        without_stale: Whether to delete, once the row is there, the runs that it took the place of.
+
+    Raises:
+        RunTakenError: Another process is making it.
+    """
     made = SweepCLI(["fit", *row.arguments(*extra)], callbacks=[StepProgress()], **QUIET)
-    folder = made.run_directory
-    if made.status is RunStatus.FINISHED:
-        return MadeRow(folder, made.status, "up to date")
-    if made.status is RunStatus.TO_TRAIN:
-        made.evaluate()
-        return MadeRow(folder, made.status, f"trained. {timing_summary(made.trainer)}")
-    cli = run(["validate", *row.arguments(*extra), f"--ckpt_path={folder / made.result}", "--verbose=false"], **QUIET)
-    return MadeRow(folder, made.status, f"validated again. {timing_summary(cli.trainer)}")
+    if without_stale:
+        remove_stale(made.run_directory)
+        made.aside = None
+    return MadeRow(made.run_directory, made.status, made.done)
 
 
-def train_row(row: RunSpec, extra: tuple[str, ...] = ()) -> str:
+def train_row(row: RunSpec, extra: tuple[str, ...] = (), without_stale: bool = False) -> str:
     """Make one row, as far as it is not made yet, and return what was done."""
-    return make_row(row, extra).done
+    return make_row(row, extra, without_stale).done

@@ -1,0 +1,112 @@
+"""Runs that others take the place of: moved aside with all that a person has put there, and deleted by a flag alone."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lam.io import PART
+from lam.runs.recovery.locks import check_free
+
+STALE = ".stale"
+"""Folder beside the rows of a setting, or beside the controllers of a run, that keeps runs that others took the place of."""
+
+RECORDS = ("config.yaml", "started.json", "trained.json", "run.json")
+"""Files that make a folder a run; so does a checkpoint."""
+
+START = ("config.yaml", "started.json", "hparams.yaml", "events.out.tfevents.*")
+"""Files that a training has written before its first checkpoint."""
+
+
+@contextlib.contextmanager
+def replaced(folder: Path, begun: Callable[[], bool]) -> Iterator[Path | None]:
+    """Move a run aside for the one that the block makes; where that cannot begin, everything is put back.
+
+    Yields where the run lies from now on, ``.stale/<row>/<seed>`` or with a number after it; None where there was none.
+
+    Args:
+        folder: Where the run is, and where the new one will be.
+        begun: Tells whether the new run has trained, once the block has raised.
+
+    Raises:
+        RunTakenError: Another process is making controllers for the run.
+    """
+    aside = _move_aside(folder)
+    try:
+        yield aside
+    except BaseException:
+        if not begun():
+            began_nothing = _remove_start(folder)
+            if aside is not None and began_nothing:
+                aside.rename(folder)
+                _remove_empty(aside.parent)
+        raise
+
+
+def stale_runs(folder: Path) -> list[Path]:
+    """Return the runs that were moved aside for the one in a folder."""
+    place = _place(folder)
+    names = re.compile(rf"{re.escape(folder.name)}(-\d+)?")
+    return sorted(path for path in place.glob("*") if names.fullmatch(path.name)) if place.is_dir() else []
+
+
+def remove_stale(folder: Path) -> None:
+    """Delete the runs that were moved aside for the one in a folder, with everything in them."""
+    for run in stale_runs(folder):
+        shutil.rmtree(run)
+    _remove_empty(_place(folder))
+
+
+def _place(folder: Path) -> Path:
+    """Return the folder that keeps what was moved aside for a run."""
+    return folder.parents[1] / STALE / folder.parent.name
+
+
+def _move_aside(folder: Path) -> Path | None:
+    """Move a run aside; a start that failed is removed, and a folder that is no run stays where it is."""
+    if _remove_start(folder) or not _is_run(folder):
+        return None
+    for lock in sorted(folder.glob("*/.*.lock")):
+        check_free(lock.with_name(lock.name[1 : -len(".lock")]))
+    place, count = _place(folder), 1
+    place.mkdir(parents=True, exist_ok=True)
+    target = place / folder.name
+    while target.exists():
+        count += 1
+        target = place / f"{folder.name}-{count}"
+    folder.rename(target)
+    return target
+
+
+def _is_run(folder: Path) -> bool:
+    """Tell whether a folder holds anything of a run."""
+    return any((folder / name).exists() for name in RECORDS) or any(folder.glob("checkpoints/*"))
+
+
+def _remove_start(folder: Path) -> bool:
+    """Remove a folder that holds only what a training writes before its first checkpoint; tell whether it is gone."""
+    if not folder.exists():
+        return True
+    files = [path for path in folder.rglob("*") if not path.is_dir()]
+    if not all(path.name.endswith(PART) or (path.parent == folder and _matches(path)) for path in files):
+        return False
+    for path in files:
+        path.unlink(missing_ok=True)
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        path.rmdir()
+    folder.rmdir()
+    return True
+
+
+def _matches(path: Path) -> bool:
+    return any(path.match(pattern) for pattern in START)
+
+
+def _remove_empty(place: Path) -> None:
+    """Remove a folder of stale runs, and the one of all of them, where they are empty."""
+    with contextlib.suppress(OSError):
+        place.rmdir()
+        place.parent.rmdir()
