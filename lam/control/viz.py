@@ -21,7 +21,7 @@ from lam.models.base import WorldModel
 from lam.models.clip_buffer import BufferedClips
 from lam.noise import splitmix64
 from lam.viz.base import Visualization, callbacks_of
-from lam.viz.canvas import caption, enlarge, gif, hstack, pad, vstack
+from lam.viz.canvas import GAP, caption, enlarge, gif, hstack, pad, vstack
 from lam.viz.rollout import SECONDS
 
 LABEL = 176
@@ -50,6 +50,7 @@ class PlanVisualization(Visualization):
         super().__init__()
         self.num_episodes = num_episodes
         self.plannings: list[Planning] = []
+        self._pages: list[np.ndarray] = []
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -83,7 +84,12 @@ class PlanVisualization(Visualization):
             off = [f"{error:.2f} sd" for error in action_errors[:, t - 1].tolist()] if t else ["start"] * len(episodes)
             lines.append(hstack(caption("planned action is off by", LABEL), *(caption(text, width) for text in off)))
             pages.append(pad(vstack(caption(f"state {t + 1} of {num_states}", LABEL), *lines)))
-        return gif(pages, [SECONDS] * (num_states - 1) + [3 * SECONDS])
+        self._pages = pages
+        return _animate(pages)
+
+    @override
+    def draw_card(self, model: WorldModel) -> bytes | None:
+        return _animate([_left_part(page) for page in self._pages])
 
     def imagine(self, model: ActionConditionedModel, episodes: BufferedClips) -> tuple[dict[str, Tensor], Tensor]:
         """Imagine planned and recorded actions.
@@ -122,6 +128,7 @@ class EpisodeVisualization(Visualization):
     def __init__(self) -> None:
         super().__init__()
         self.loops: list[ClosedLoop] = []
+        self._pages: list[np.ndarray] = []
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -145,7 +152,22 @@ class EpisodeVisualization(Visualization):
                 ends = [caption(_verdict(outcome, t), images.shape[2]) for outcome in outcomes]
                 lines.append(hstack(caption("", LABEL), *ends))
             pages.append(pad(vstack(caption(f"action {t} of {longest - 1}", LABEL), *lines)))
-        return gif(pages, [SECONDS] * (longest - 1) + [3 * SECONDS])
+        self._pages = pages
+        return _animate(pages)
+
+    @override
+    def draw_card(self, model: WorldModel) -> bytes | None:
+        return _animate([_left_part(page) for page in self._pages])
+
+
+def _animate(pages: list[np.ndarray]) -> bytes:
+    """Show one image a state, the last one three times as long."""
+    return gif(pages, [SECONDS] * (len(pages) - 1) + [3 * SECONDS])
+
+
+def _left_part(page: np.ndarray) -> np.ndarray:
+    """Cut an image off after its first two episodes, which are as much as a card of TensorBoard can show."""
+    return page[:, : 2 * GAP + LABEL + 2 * (GAP + CELL) + 2 * GAP]
 
 
 def _verdict(outcome: Outcome, t: int) -> str:

@@ -20,6 +20,9 @@ from lam.runs.provenance import Provenance
 TRAINING = "train/"
 """Begins the keys of training steps."""
 
+RECORDED = ("setting", "family", "knob", "seed")
+"""What TensorBoard tells runs apart by."""
+
 SHOWN = (
     *("eval/capacity/error", "eval/rate/bits_nominal", "eval/rate/bits_own@5", "eval/usage/codes_used"),
     *("eval/leakage/ratio", "eval/transfer/ratio", "eval/motion/slope/agent"),
@@ -196,16 +199,18 @@ def _write_clips(path: Path, evaluations: Sequence[Evaluated], val_clip_sources:
 
 
 def _log_hparams(trainer: pl.Trainer, provenance: Provenance, metrics: dict[str, float]) -> None:
-    """Log a flat record that TensorBoard's HPARAMS tab compares runs by."""
+    """Log a flat record that TensorBoard's HPARAMS tab compares runs by.
+
+    Numbers stand in it beside the settings. As its metrics they would have to be charts of one dot each too.
+    """
     from torch.utils.tensorboard.summary import hparams
 
     for logger in trainer.loggers:
         if isinstance(logger, pl.loggers.TensorBoardLogger):
-            settings = {name: getattr(provenance, name) for name in ("setting", "family", "knob", "seed")}
-            shown = {key: metrics[key] for key in metrics if key in SHOWN or key.startswith("eval/probe/gain/")}
+            record: dict[str, str | float] = {name: str(getattr(provenance, name)) for name in RECORDED}
+            shown = [key for key in metrics if key in SHOWN or key.startswith("eval/probe/gain/")]
+            record |= {key.removeprefix("eval/"): metrics[key] for key in shown}
             writer = logger.experiment._get_file_writer()
-            for summary in hparams(settings, shown):
+            for summary in hparams(record, {}):
                 writer.add_summary(summary)
-            for key, value in shown.items():
-                logger.experiment.add_scalar(key, value, trainer.global_step)
             logger.experiment.flush()

@@ -17,14 +17,19 @@ from lam.evals.base import Evaluation, Results, as_world_model
 from lam.io import write_bytes
 from lam.models.base import Observation, WorldModel
 
-HINT = "Click on the picture, or check 'Show actual image size', to see it in full."
+FOLDER, TAGS = "boards/", "visual/"
+"""Begin the names of files in a run's folder, and of cards in TensorBoard."""
+CARD_CLIPS = 3
+"""Clips on a card."""
+MORE = "The run's folder boards/ and the report have more clips, and pictures of other kinds."
 
 
 class Visualization(Evaluation):
     """Evaluation that draws one picture at the end of a validation pass instead of computing numbers; one subclass a file.
 
-    The picture goes to TensorBoard under its name, ``boards/<what>``, and to the run's folder as ``boards/<what>.png``
-    (``.gif`` where it moves), where the report finds it. A visualization that has nothing to show writes nothing and removes
+    The picture goes to the run's folder as ``boards/<what>.png`` (``.gif`` where it moves), where the report finds it. What
+    is worth a card of TensorBoard is drawn once more for it, small, under ``visual/<what>``, which stands behind the curves, as
+    tags are in the order of their names. A visualization that has nothing to show writes nothing and removes
     what an earlier pass left. It is drawn when all evaluations have computed, so the order of callbacks
     does not matter. Without TensorBoard, and in ``lam test``, which sees other data, nothing is drawn.
     """
@@ -55,10 +60,16 @@ class Visualization(Evaluation):
         What it runs of the model it runs within ``self.autocast()``.
         """
 
+    def draw_card(self, model: WorldModel) -> bytes | None:
+        """Draw the file that TensorBoard shows on a card, some 300 pixels wide; None where the report is the place for it.
+
+        Called on all processes, after ``draw`` where that found something to show.
+        """
+        return None
+
     def write(self, drawn: Any, logger: TensorBoardLogger, step: int) -> None:
-        """Write the file of a picture, as it is, to the run's folder and to TensorBoard."""
+        """Write what was drawn to the run's folder."""
         write_bytes(self.path(logger), drawn)
-        add_file(logger, self.name, drawn, step, inspect.cleandoc(type(self).__doc__ or "").split("\n\nArgs:")[0])
 
     def erase(self, logger: TensorBoardLogger) -> None:
         """Remove from the run's folder what an earlier pass wrote there."""
@@ -83,12 +94,17 @@ class Visualization(Evaluation):
             return
         start = time.perf_counter()
         drawn = self.draw(as_world_model(pl_module))
+        card = None if drawn is None else self.draw_card(as_world_model(pl_module))
         if trainer.is_global_zero:
             for logger in self.loggers:
                 if drawn is None:
                     self.erase(logger)
                 else:
                     self.write(drawn, logger, trainer.global_step or self._loaded_step)
+                if card is not None:
+                    about = inspect.cleandoc(type(self).__doc__ or "").split("\n\n")[0]
+                    tag = self.name.replace(FOLDER, TAGS, 1)
+                    add_file(logger, tag, card, trainer.global_step or self._loaded_step, f"{about}\n\n{MORE}")
         self.results.curves["seconds"] += time.perf_counter() - start
 
 
@@ -108,6 +124,6 @@ def add_file(logger: TensorBoardLogger, tag: str, file: bytes, step: int, descri
 
     width, height = Image.open(io.BytesIO(file)).size
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file)
-    metadata = SummaryMetadata(summary_description=f"{description}\n\n{HINT}")
+    metadata = SummaryMetadata(summary_description=description)
     value = Summary.Value(tag=tag, image=image, metadata=metadata)
     logger.experiment._get_file_writer().add_summary(Summary(value=[value]), step)

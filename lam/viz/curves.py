@@ -11,10 +11,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
 EVALUATION = "eval/"
+SHOWN_AS = "val_eval/"
+"""Begins tags of evaluations: tags are in the order of their names, and curves of train and val are to come first."""
 
 
 class CurveLogger(TensorBoardLogger):
     """Writes what makes a curve; a number of an evaluation that came once is in the HPARAMS tab and in metrics.json.
+
+    Tags of training and validation come before those of evaluations and pictures.
 
     Lightning adds a chart of the epoch, which says nothing where shards are read over and over, and a run that is validated
     once would show some seventy charts of one dot.
@@ -40,7 +44,7 @@ class CurveLogger(TensorBoardLogger):
         shown = {key: value for key, value in metrics.items() if key != "epoch" and not key.startswith(EVALUATION)}
         for key, value in metrics.items():
             if key.startswith(EVALUATION) and step and (self._goes_on or self._is_second(key, value, step)):
-                shown[key] = value
+                shown[_tag(key)] = value
         if shown:
             super().log_metrics(shown, step)
 
@@ -52,6 +56,11 @@ class CurveLogger(TensorBoardLogger):
         if at == step:
             return False
         if at > 0:
-            super().log_metrics({key: first}, at)
+            super().log_metrics({_tag(key): first}, at)
             self._held[key] = (first, -1)
         return True
+
+
+def _tag(key: str) -> str:
+    """Return the tag of a number of an evaluation."""
+    return SHOWN_AS + key.removeprefix(EVALUATION)

@@ -65,8 +65,10 @@ def test_a_picture_a_state_and_no_numbers(tmp_path, said):
     board = PlanVisualization(num_episodes=3)
     shown = images(validate(tmp_path, planning(), board, model=Acting(), data=moving()))
     file = (tmp_path / "boards" / "plan.gif").read_bytes()
-    assert shown["boards/plan"][0].encoded_image_string == file
+    card = Image.open(io.BytesIO(shown["visual/plan"][0].encoded_image_string))
     picture = Image.open(io.BytesIO(file))
+    assert (card.n_frames, card.height) == (picture.n_frames, picture.height)
+    assert card.width < picture.width and card.width < 512  # the names of rows and two episodes
     assert (picture.format, picture.n_frames) == ("GIF", STEPS + 1)
     assert board.results.metrics == {} and board.results.curves["seconds"] > 0
     for text in ("goal", "recorded", "imagined: planned actions", "imagined: recorded actions", "state 4 of 4"):

@@ -134,7 +134,8 @@ def test_every_evaluation_works_on_states(made, fitted):
     assert {"capacity", "rate", "probe", "usage", "future", "leakage", "transfer"} <= named
     found = EventAccumulator(str(fitted.run_directory))
     found.Reload()
-    assert {f"boards/{name}" for name in ("prediction", "transfer", "rate")} <= set(found.Tags()["images"])
+    assert set(found.Tags()["images"]) == {"visual/prediction"}
+    assert {"prediction", "transfer", "rate"} <= {path.stem for path in (fitted.run_directory / "boards").iterdir()}
 
 
 def test_predict_reads_states_and_test_takes_those_of_other_data(made, fitted):

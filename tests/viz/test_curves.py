@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lam.viz.base import TAGS
 from lam.viz.curves import CurveLogger
 
 
@@ -33,7 +34,7 @@ def test_numbers_that_come_more_than_once_are_a_curve_from_the_first_on(tmp_path
     for step, value in ((5, 2.0), (10, 1.5), (15, 1.25)):
         one.log_metrics({"eval/leakage/ratio": value}, step)
     one.save()
-    assert written(tmp_path) == {"eval/leakage/ratio": [(5, 2.0), (10, 1.5), (15, 1.25)]}
+    assert written(tmp_path) == {"val_eval/leakage/ratio": [(5, 2.0), (10, 1.5), (15, 1.25)]}
 
 
 def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
@@ -41,7 +42,7 @@ def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
     one = logger(tmp_path)
     one.log_metrics({"eval/leakage/ratio": 2.0}, 20)
     one.save()
-    assert written(tmp_path) == {"eval/leakage/ratio": [(20, 2.0)]}
+    assert written(tmp_path) == {"val_eval/leakage/ratio": [(20, 2.0)]}
 
 
 def test_a_pass_without_training_writes_no_dots(tmp_path):
@@ -50,3 +51,13 @@ def test_a_pass_without_training_writes_no_dots(tmp_path):
     one.log_metrics({"val/prediction": 0.5, "eval/leakage/ratio": 2.0}, 0)
     one.save()
     assert written(tmp_path) == {}
+
+
+def test_training_and_validation_come_first_and_pictures_last(tmp_path):
+    """TensorBoard shows groups of tags in the order of their names, whatever their kind."""
+    one = logger(tmp_path)
+    for step in (1, 2):
+        one.log_metrics({"train/prediction": 1.0, "val/prediction": 1.0, "eval/algebra/cosine": 1.0}, step)
+    one.save()
+    groups = sorted({tag.partition("/")[0] for tag in [*written(tmp_path), TAGS]})
+    assert groups == ["train", "val", "val_eval", "visual"]

@@ -54,17 +54,20 @@ def test_prediction(monkeypatch, tmp_path, model):
     for n in range(3):
         wrong, still = (error(x[n][None, None], states[n : n + 1, -1:]).item() for x in (guess, states[:, -2]))
         assert texts[5 + n] == f"error {wrong:.2f}\nno change {still:.2f}"
-    assert len(texts) == 5 + 3
+        assert texts[5 + 3 + 3 + n] == f"error {wrong:.2f}, of no change {still:.2f}"  # on the card
+    assert len(texts) == 5 + 3 + 3 + 3
 
 
 def test_rollout(monkeypatch, tmp_path, model):
     texts = read_captions(monkeypatch, rollout)
     validate(tmp_path, RolloutVisualization(num_clips=2), model=model, data=batches(frames=4))
-    states = model.clip_buffer.clips(2).states
+    states = model.clip_buffer.clips(3).states
     errors = error(unrolled(states, latent(states)), states[:, 1:])
-    assert [text for text in texts if text.startswith("error")] == [f"error {x:.2f}" for x in errors.T.flatten().tolist()]
-    assert texts.count("given") == 2
-    assert [text for text in texts if text.startswith("state")] == [f"state {t} of 4" for t in (1, 2, 3, 4)]
+    drawn = [*errors[:2].T.flatten().tolist(), *errors.T.flatten().tolist()]  # two clips in the file, three on the card
+    assert [text for text in texts if text.startswith("error")] == [f"error {x:.2f}" for x in drawn]
+    assert texts.count("given") == 2 + 3
+    for before in ("", "true, "):
+        assert [one for one in texts if one.startswith(f"{before}state")] == [f"{before}state {t} of 4" for t in (1, 2, 3, 4)]
 
 
 def test_leakage(monkeypatch, tmp_path, model):

@@ -38,15 +38,11 @@ class Curve(Rate):
 def test_tags_and_files_of_each_kind_of_latent(bottleneck, tags, frames, tmp_path):
     visualizations = [each() for each in CATALOG]
     last = Curve()  # the order of callbacks does not matter
-    trainer = validate(tmp_path, *visualizations, last, model=Model(bottleneck), data=batches(frames=frames))
-    shown = images(trainer)
-    assert set(shown) == tags
+    validate(tmp_path, *visualizations, last, model=Model(bottleneck), data=batches(frames=frames))
     written = {f"boards/{path.stem}": path for path in tmp_path.glob("boards/*.*")}
     assert set(written) == tags
-    for tag, (event,) in shown.items():
-        assert event.encoded_image_string == written[tag].read_bytes()
-        picture = Image.open(io.BytesIO(event.encoded_image_string))
-        assert picture.size == (event.width, event.height)
+    for tag, path in written.items():
+        picture = Image.open(io.BytesIO(path.read_bytes()))
         assert picture.format == ("GIF" if tag == "boards/rollout" else "PNG")
         low, high = picture.convert("L").getextrema()
         assert low < 60 and high > 240, f"{tag} is blank"
@@ -59,10 +55,25 @@ def test_tags_and_files_of_each_kind_of_latent(bottleneck, tags, frames, tmp_pat
         assert each.results.metrics == {}
 
 
+def test_a_card_of_tensorboard_has_few_clips_and_text_that_can_be_read(tmp_path):
+    trainer = validate(tmp_path, *(each() for each in CATALOG), Curve(), model=Model(), data=batches(frames=8))
+    shown = images(trainer)
+    assert set(shown) == {"visual/prediction", "visual/rollout"}
+    for tag, (event,) in shown.items():
+        picture = Image.open(io.BytesIO(event.encoded_image_string))
+        assert picture.size == (event.width, event.height)
+        # a card is some 300 pixels wide: letters of 20 pixels are then 13 or more
+        assert 300 <= picture.size[0] <= 450
+        low, high = picture.convert("L").getextrema()
+        assert low < 60 and high > 240, f"{tag} is blank"
+        assert getattr(picture, "n_frames", 1) == (8 if tag == "visual/rollout" else 1)
+
+
 def test_a_single_source_has_no_pairs_and_no_rate_no_curve(tmp_path):
     data = batches(sources=["one"] * 40)
     trainer = validate(tmp_path, *(each() for each in CATALOG), model=Model(), data=data)
-    assert set(images(trainer)) == {"boards/prediction", "boards/rollout", "boards/traversal"}
+    assert {path.stem for path in tmp_path.glob("boards/*.*")} == {"prediction", "rollout", "traversal"}
+    assert set(images(trainer)) == {"visual/prediction", "visual/rollout"}
 
 
 def test_what_an_earlier_pass_showed_goes_when_there_is_nothing_to_show_any_more(tmp_path):
@@ -149,12 +160,13 @@ def drawn(share: slice | None = None) -> dict:
                 for each in visualizations:
                     each.observe(observation, model)
             found[kind.__name__] = {each.name: each.draw(model) for each in visualizations}
+            found[f"{kind.__name__} cards"] = {each.name: each.draw_card(model) for each in visualizations}
     return found
 
 
 def test_two_processes_draw_what_one_draws(tmp_path):
     alone = drawn()
-    assert sum(file is not None for files in alone.values() for file in files.values()) == 11
+    assert sum(file is not None for files in alone.values() for file in files.values()) == 11 + 4
     assert run_processes(drawn, folder=tmp_path) == [alone, alone]
 
 
@@ -163,12 +175,13 @@ def test_the_step_is_that_of_the_weights(tmp_path):
     trainer = validate(tmp_path, visualization)
     visualization.on_load_checkpoint(trainer, trainer.lightning_module, {"global_step": 250})
     trainer.validate(Model(), batches(), verbose=False)
-    assert [event.step for event in images(trainer)["boards/rollout"]] == [0, 250]
+    assert [event.step for event in images(trainer)["visual/rollout"]] == [0, 250]
 
 
 def test_rate_curves_of_an_earlier_pass_are_not_shown(tmp_path):
     rate = Curve()
     trainer = validate(tmp_path, RateVisualization(), rate)
+    assert (tmp_path / "boards" / "rate.png").exists()
     rate.compute = lambda model: Results()
     trainer.validate(Model(), batches(), verbose=False)
-    assert len(images(trainer)["boards/rate"]) == 1
+    assert not (tmp_path / "boards" / "rate.png").exists()

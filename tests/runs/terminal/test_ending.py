@@ -8,6 +8,8 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pandas as pd
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import lam.cli
 from lam.runs.cli import run
@@ -41,6 +43,14 @@ def test_fit_ends_with_its_error_its_folder_and_a_next_command_that_runs(shards,
     assert command[:2] == ["lam", "predict"]
     lam.cli.main(command[1:])
     assert len(pd.read_parquet(folder / "latents.parquet")) > 0
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert {tag.partition("/")[0] for tag in events.Tags()["scalars"]} == {"train", "val"}  # and no dots of evaluations
+    record = HParamsPluginData.FromString(events.PluginTagToContent("hparams")["_hparams_/session_start_info"])
+    values = record.session_start_info.hparams
+    assert (values["family"].string_value, values["seed"].string_value) == ("row", "0")
+    assert values["capacity/error"].number_value == pytest.approx(metrics["eval/capacity/error"])
 
     capsys.readouterr()
     last = folder / "checkpoints" / "last.ckpt"
