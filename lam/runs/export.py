@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 from dataclasses import asdict
@@ -26,6 +27,8 @@ from lam.runs.load import (
     read_settings,
     search_places,
 )
+from lam.runs.recovery.locks import lock_run
+from lam.runs.recovery.stale import STALE, kept_in, move_aside
 from lam.runs.results import SHOWN
 from lam.runs.trained import TrainedModel
 
@@ -40,6 +43,9 @@ SAFE = (".json", ".safetensors", ".txt")
 def export_run(run: Path, out: Path) -> None:
     """Write the model of a finished run into a folder, in which nothing is pickled.
 
+    An export that is there is replaced; where anything in it was added or changed since, it is kept as it is in ``.stale``
+    beside the folder.
+
     It holds model.safetensors (the weights; statistics of the training data that the model uses are among them), config.yaml
     (the settings of model and data), export.json (SHA-256 of the weights, and what made them), data.json (statistics of the
     training data, where it is still there), metrics.json (where the run was validated), README.md (a model card), and the
@@ -47,10 +53,10 @@ def export_run(run: Path, out: Path) -> None:
 
     Args:
         run: Folder of the run.
-        out: Folder to write; an export that is there is replaced.
+        out: Folder to write.
 
     Raises:
-        FileExistsError: The folder holds something else.
+        FileExistsError: The folder holds something else, or another process exports to it.
         ValueError: The model cannot be used without its cached features.
     """
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / EXPORT).exists())):
@@ -61,13 +67,27 @@ def export_run(run: Path, out: Path) -> None:
             f"{run} was trained on cached states and cannot see pictures, so an export of it would be of no use. Train on the "
             "pictures themselves, with the encoder that made the cache as model.encoder."
         )
-    part = out.with_name(f".{out.name}.part")  # whole or not at all
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    with lock_run(out):
+        part = out.with_name(f".{out.name}.part")  # whole or not at all
+        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+        part.mkdir(parents=True)
+        _write(run, settings, model, part)
+        if out.exists():
+            move_aside(out, out.parent / STALE)
+        part.rename(out)
+        for old in kept_in(out.parent / STALE, out.name):
+            if _is_as_written(old):
+                shutil.rmtree(old)
+            else:
+                print(f"The export before it had been changed, or is of an earlier release; it is kept in {old}.")
+        with contextlib.suppress(OSError):
+            (out.parent / STALE).rmdir()
+
+
+def _write(run: Path, settings: dict[str, Any], model: TrainedModel, part: Path) -> None:
+    """Write all files of an export."""
     save_file({name: value.contiguous() for name, value in read_checkpoint(run).items()}, part / EXPORTED_WEIGHTS)
     provenance = json.loads((run / "trained.json").read_text())
-    about = {"lam": lam.__version__, "sha256": hash_file(part / EXPORTED_WEIGHTS), "provenance": provenance}
-    write_json(part / EXPORT, about, indent=1)
     exported = {
         "name": settings["name"],
         "seed_everything": settings["seed_everything"],
@@ -81,12 +101,22 @@ def export_run(run: Path, out: Path) -> None:
     if (run / "metrics.json").exists():
         shutil.copyfile(run / "metrics.json", part / "metrics.json")
     write_text(part / "README.md", model_card(model, exported, provenance, index, _metrics(run)))
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    part.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    files = _hashes(part)
+    about = {"lam": lam.__version__, "sha256": files[EXPORTED_WEIGHTS], "provenance": provenance, "files": files}
+    write_json(part / EXPORT, about, indent=1)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files in a folder but for export.json, by their names."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / EXPORT)
+    return {str(path.relative_to(folder)): hash_file(path) for path in files}
+
+
+def _is_as_written(export: Path) -> bool:
+    """Tell whether an export holds what was written and nothing else; that of an earlier release cannot be told."""
+    if not (export / EXPORT).exists():
+        return not any(export.iterdir())
+    return bool(json.loads((export / EXPORT).read_text()).get("files") == _hashes(export))
 
 
 def model_card(
@@ -136,7 +166,12 @@ def main(arguments: list[str]) -> None:
         "of the data and a model card. lam.load reads it.",
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run, runs/<setting>/<row>/seed<k>")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; an export that is there is replaced")
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        type=Path,
+        help="folder to write; an export that is there is replaced, and kept in .stale beside it if it was changed",
+    )
     options = parser.parse_args(arguments)
     export_run(options.run, options.out)
     print(f'The model is in {options.out}. Load it: lam.load("{options.out}")')

@@ -82,9 +82,15 @@ def test_nothing_in_it_is_pickled_and_the_card_says_what_it_is(noisy, tmp_path):
 
 def test_only_an_export_is_replaced(noisy, tmp_path):
     main([str(noisy), str(tmp_path / "out")])
-    (tmp_path / "out" / "old").touch()
-    main([str(noisy), str(tmp_path / "out")])
-    assert not (tmp_path / "out" / "old").exists()
+    main([str(noisy), str(tmp_path / "out")])  # nobody has changed it since
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    (tmp_path / "out" / "my notes.txt").write_text("mine")
+    (tmp_path / "out" / "README.md").write_text("my card")
+    for _ in range(2):
+        main([str(noisy), str(tmp_path / "out")])
+        assert not (tmp_path / "out" / "my notes.txt").exists()
+        assert [(path / "my notes.txt").read_text() for path in (tmp_path / ".stale").iterdir()] == ["mine"]
+        assert (tmp_path / ".stale" / "out" / "README.md").read_text() == "my card"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(FileExistsError, match="is there and is no export"):

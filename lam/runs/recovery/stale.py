@@ -34,7 +34,7 @@ def replaced(folder: Path, begun: Callable[[], bool]) -> Iterator[Path | None]:
     Raises:
         RunTakenError: Another process is making controllers for the run.
     """
-    aside = _move_aside(folder)
+    aside = _make_room(folder)
     try:
         yield aside
     except BaseException:
@@ -42,22 +42,37 @@ def replaced(folder: Path, begun: Callable[[], bool]) -> Iterator[Path | None]:
             began_nothing = _remove_start(folder)
             if aside is not None and began_nothing:
                 aside.rename(folder)
-                _remove_empty(aside.parent)
+                remove_empty(aside.parent)
         raise
 
 
 def stale_runs(folder: Path) -> list[Path]:
     """Return the runs that were moved aside for the one in a folder."""
-    place = _place(folder)
-    names = re.compile(rf"{re.escape(folder.name)}(-\d+)?")
-    return sorted(path for path in place.glob("*") if names.fullmatch(path.name)) if place.is_dir() else []
+    return kept_in(_place(folder), folder.name)
 
 
 def remove_stale(folder: Path) -> None:
     """Delete the runs that were moved aside for the one in a folder, with everything in them."""
     for run in stale_runs(folder):
         shutil.rmtree(run)
-    _remove_empty(_place(folder))
+    remove_empty(_place(folder))
+
+
+def move_aside(folder: Path, place: Path) -> Path:
+    """Move a folder into another one, and return where it lies there: under its name, or that with a number."""
+    place.mkdir(parents=True, exist_ok=True)
+    target, count = place / folder.name, 1
+    while target.exists():
+        count += 1
+        target = place / f"{folder.name}-{count}"
+    folder.rename(target)
+    return target
+
+
+def kept_in(place: Path, name: str) -> list[Path]:
+    """Return what was moved into a folder under a name, or that with a number."""
+    names = re.compile(rf"{re.escape(name)}(-\d+)?")
+    return sorted(path for path in place.glob("*") if names.fullmatch(path.name)) if place.is_dir() else []
 
 
 def _place(folder: Path) -> Path:
@@ -65,20 +80,13 @@ def _place(folder: Path) -> Path:
     return folder.parents[1] / STALE / folder.parent.name
 
 
-def _move_aside(folder: Path) -> Path | None:
+def _make_room(folder: Path) -> Path | None:
     """Move a run aside; a start that failed is removed, and a folder that is no run stays where it is."""
     if _remove_start(folder) or not _is_run(folder):
         return None
     for lock in sorted(folder.glob("*/.*.lock")):
         check_free(lock.with_name(lock.name[1 : -len(".lock")]))
-    place, count = _place(folder), 1
-    place.mkdir(parents=True, exist_ok=True)
-    target = place / folder.name
-    while target.exists():
-        count += 1
-        target = place / f"{folder.name}-{count}"
-    folder.rename(target)
-    return target
+    return move_aside(folder, _place(folder))
 
 
 def _is_run(folder: Path) -> bool:
@@ -105,8 +113,8 @@ def _matches(path: Path) -> bool:
     return any(path.match(pattern) for pattern in START)
 
 
-def _remove_empty(place: Path) -> None:
-    """Remove a folder of stale runs, and the one of all of them, where they are empty."""
+def remove_empty(place: Path) -> None:
+    """Remove a folder of what was moved aside, and the one above it, where they are empty."""
     with contextlib.suppress(OSError):
         place.rmdir()
         place.parent.rmdir()
