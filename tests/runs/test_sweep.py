@@ -1,6 +1,7 @@
 """Rows of a table: what is done is not done again, what changed is, what fails does not stop the rest."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import yaml
 from lam.runs.cli import run
 from lam.runs.errors import SettingsError
 from lam.runs.recovery.locks import RunTakenError
-from lam.runs.sweep.command import main, part_of
+from lam.runs.sweep.command import main, part_of, rows_of, rows_parser
 from lam.runs.sweep.pool import threads_of_each, work
 from lam.runs.sweep.rows import RunSpec, train_row
 from tests.runs.recovery.test_locks import holder  # noqa: F401  a fixture
@@ -268,3 +269,14 @@ def test_a_sweep_is_not_started_by_what_starts_the_processes_of_one_row(monkeypa
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     with pytest.raises(SettingsError, match="--part"):
         main(["demo", "none"])
+
+
+def test_the_array_in_the_documentation_makes_every_row_once():
+    text = (EXPERIMENTS.parent / "docs" / "clusters.md").read_text().replace("\\\n", " ")
+    (line,) = re.findall(r"^exec lam sweep (.*)$", text, re.MULTILINE)
+    asked, count = [], 16
+    for task in range(1, count + 1):
+        words = line.replace("$SLURM_ARRAY_TASK_ID", str(task)).replace("$SLURM_ARRAY_TASK_COUNT", str(count)).split()
+        options = rows_parser("lam sweep", "", "").parse_args(words)
+        asked += part_of(rows_of(options), options.part)
+    assert len(asked) == len(set(asked)) == 15
