@@ -121,9 +121,13 @@ def _serve(connection: Connection, shared: Shared, make: Callable[[Any, tuple[st
     filter_known_warnings()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with contextlib.suppress(EOFError):
+    try:
         while True:
             connection.send(_attempt(connection.recv(), shared.extra, make))
+    except EOFError:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends now
 
 
 def _attempt(job: Any, extra: tuple[str, ...], make: Callable[[Any, tuple[str, ...]], str]) -> Answer:
@@ -139,7 +143,9 @@ def _attempt(job: Any, extra: tuple[str, ...], make: Callable[[Any, tuple[str, .
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
+    """End this process, unless it is about to."""
+    if not isinstance(sys.exc_info()[1], SystemExit):
+        raise SystemExit(TERMINATED)
 
 
 def _end_with_parent() -> None:
