@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from lam.io import PART
@@ -22,14 +22,13 @@ START = ("config.yaml", "started.json", "hparams.yaml", "events.out.tfevents.*")
 
 
 @contextlib.contextmanager
-def replaced(folder: Path, begun: Callable[[], bool]) -> Iterator[Path | None]:
-    """Move a run aside for the one that the block makes; where that cannot begin, everything is put back.
+def replaced(folder: Path) -> Iterator[Path | None]:
+    """Move a run aside for the one that the block makes; where that ends before its first checkpoint, it is put back.
 
     Yields where the run lies from now on, ``.stale/<row>/<seed>`` or with a number after it; None where there was none.
 
     Args:
         folder: Where the run is, and where the new one will be.
-        begun: Tells whether the new run has trained, once the block has raised.
 
     Raises:
         RunTakenError: Another process is making controllers for the run.
@@ -38,12 +37,16 @@ def replaced(folder: Path, begun: Callable[[], bool]) -> Iterator[Path | None]:
     try:
         yield aside
     except BaseException:
-        if not begun():
-            began_nothing = _remove_start(folder)
-            if aside is not None and began_nothing:
-                aside.rename(folder)
-                remove_empty(aside.parent)
+        if _remove_start(folder) and aside is not None:
+            _put_back(aside, folder)
         raise
+
+
+def bring_back(folder: Path) -> None:
+    """Put back the run that was moved aside for one that was killed before its first checkpoint."""
+    before = stale_runs(folder)
+    if before and folder.exists() and _remove_start(folder):
+        _put_back(max(before, key=lambda run: run.stat().st_ctime_ns), folder)
 
 
 def stale_runs(folder: Path) -> list[Path]:
@@ -87,6 +90,11 @@ def _make_room(folder: Path) -> Path | None:
     for lock in sorted(folder.glob("*/.*.lock")):
         check_free(lock.with_name(lock.name[1 : -len(".lock")]))
     return move_aside(folder, _place(folder))
+
+
+def _put_back(aside: Path, folder: Path) -> None:
+    aside.rename(folder)
+    remove_empty(aside.parent)
 
 
 def _is_run(folder: Path) -> bool:

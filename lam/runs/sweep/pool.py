@@ -58,7 +58,7 @@ def work(rows: list[AnyJob], extra: tuple[str, ...], jobs: int, make: Callable[[
     shared = Shared(context.Value("q", 0), context.Value("q", 0), threads_of_each(jobs), packages, extra)
     waiting, taken, failed = deque(rows), dict[Path, tuple[Watch, list[AnyJob]]](), list[AnyJob]()
     workers: list[Worker[AnyJob]] = []
-    with _listening() as asked, tqdm(total=0, unit="step", smoothing=0.05, desc=f"0/{len(rows)} rows") as bar:
+    with _listening() as asked, _bar(len(rows)) as bar:
         try:
             looked = time.monotonic()
             while not asked and (waiting or taken or any(worker.job for worker in workers)):
@@ -108,10 +108,16 @@ def _answering(workers: list[Worker[AnyJob]]) -> list[Worker[AnyJob]]:
     return [worker for connection, worker in busy.items() if connection in ready]
 
 
+def _bar(rows: int) -> Any:
+    """Return a bar that counts steps; a file that it is written to gets a line of it now and then."""
+    seconds = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(total=0, unit="step", smoothing=0.05, mininterval=seconds, maxinterval=seconds, desc=f"0/{rows} rows")
+
+
 def _show(bar: Any, shared: Shared, rows: int, unbegun: int, workers: list[Worker[AnyJob]]) -> None:
     """Show how many rows are done, and steps; rows that have not begun are expected to be as long as those that have."""
     busy = sum(worker.job is not None for worker in workers)
-    bar.set_description(f"{rows - unbegun - busy}/{rows} rows")
+    bar.set_description(f"{rows - unbegun - busy}/{rows} rows", refresh=False)
     planned = shared.planned.value
     bar.total = round(planned / max(1, rows - unbegun) * rows) if unbegun + busy else planned
     bar.update(shared.steps.value - bar.n)

@@ -21,7 +21,7 @@ from lam.runs.cli import LamCLI, run
 from lam.runs.errors import SettingsError
 from lam.runs.provenance import Provenance, read_provenance, renew_hashes
 from lam.runs.recovery.checkpoints import damage, previous, restore_checkpoint
-from lam.runs.recovery.stale import remove_stale, replaced
+from lam.runs.recovery.stale import bring_back, remove_stale, replaced
 from lam.runs.results import timing_summary
 from lam.runs.sweep.worker import StepProgress
 
@@ -47,8 +47,8 @@ class RunStatus(Enum):
 class NeededCLI(RunCLI):
     """A fit that trains and evaluates as far as that is needed; mixed into a command line that finds out its status.
 
-    A stale run is moved aside when training begins, and put back where it cannot. A run that another process is making is left
-    to it.
+    A stale run is moved aside when training begins, and put back where that ends before its first checkpoint. A run that
+    another process is making is left to it.
     """
 
     replaces = True
@@ -80,6 +80,7 @@ class NeededCLI(RunCLI):
         if self.settings["trainer"]["fast_dev_run"]:
             raise SettingsError("trainer.fast_dev_run makes no row. Try settings with lam fit, or leave it out.")
         self.lock()
+        bring_back(self.run_directory)
         self.status = self.find_status()
         if self.status is RunStatus.TO_TRAIN:
             super().before_instantiate_classes()
@@ -99,7 +100,7 @@ class NeededCLI(RunCLI):
             super()._run_subcommand(subcommand)
             self.complete()
         elif self.status is RunStatus.TO_TRAIN:
-            with replaced(self.run_directory, lambda: self.trainer.global_step > 0) as self.aside:
+            with replaced(self.run_directory) as self.aside:
                 super()._run_subcommand(subcommand)
                 self.complete()
 
