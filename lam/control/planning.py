@@ -26,17 +26,18 @@ class Planning(Evaluation):
     Open loop, the protocol of arXiv 2601.05230 for DROID (table S1): the goal is a state, the cost the squared distance of the
     imagined last state to it. Keys: ``error``, the sum over the action's numbers of |sum of the plan - sum of the recorded
     actions| (their Delta xyz), ``ate``, root mean square distance between both paths along the steps, ``rpe``, the same
-    between single steps. Each also for references: ``_stay``, the mean action at every step, ``_chance``, actions with the
-    spread of the recorded ones, ``_clone``, behavior cloning on the same labels; and, if asked for, for ablations: ``_latent``
-    among latents of the prior, ``_blind`` through the controller that does not see the state, ``_shuffled`` with each
-    candidate at the cost of another, so that it cannot do better than staying. ``normalized`` is error / error_stay. Units are
-    those of the recorded actions. Curve ``trace``: cost of the best candidate after each iteration of the search, mean of all
-    episodes, as a share of the first; ``plans_per_second`` on this process.
+    between single steps. Of absolute actions, which say where to be and not how far to go, the changes add up: from a common
+    start their sums differ by as much as the last targets do. Each also for references: ``_stay``, the mean action at every
+    step, ``_chance``, actions with the spread of the recorded ones, ``_clone``, behavior cloning on the same labels; and, if
+    asked for, for ablations: ``_latent`` among latents of the prior, ``_blind`` through the controller that does not see the
+    state, ``_shuffled`` with each candidate at the cost of another, so that it cannot do better than staying. ``normalized`` is
+    error / error_stay. Units are those of the recorded actions. Curve ``trace``: cost of the best candidate after each
+    iteration of the search, mean of all episodes, as a share of the first; ``plans_per_second`` on this process.
 
     Args:
         search: How plans are searched for.
-        displacement_dims: Numbers of an action that add up to a displacement; all that are aggregated by their sum if not
-            given.
+        displacement_dims: Numbers of an action that add up to a displacement, or whose changes do; if not given all that
+            are aggregated by their sum, or, where there are none, all that are targets or positions.
         max_clips: Episodes, at most.
         batch_size: Episodes planned together.
         ablation_clips: Episodes, the first of those, that are planned by the ablations too; each costs as much as a plan.
@@ -120,6 +121,8 @@ class Planning(Evaluation):
 
     @override
     def prepare(self, model: WorldModel) -> None:
+        # before the heads are trained: these numbers of an action must have a path
+        self.dims = self.displacement_dims or displacement_dims(as_action_conditioned(model).action_fields)
         model.clip_buffer.require(self.max_clips)
 
     @override
@@ -147,7 +150,7 @@ class Planning(Evaluation):
 
     def _plan(self, model: ActionConditionedModel, clips: BufferedClips, policies: dict[str, Policy], results: Results) -> None:
         """Plan this process's share of the clips by some policies, gather, and add to the results."""
-        dims = self.displacement_dims or displacement_dims(model.action_fields)
+        dims, absolute = self.dims, torch.tensor(is_absolute(model.action_fields))[self.dims]
         values: dict[str, list[Tensor]] = {}
         traces, seconds, planned = [], 0.0, 0
         for places in clips.local_indices(self.batch_size):
@@ -162,7 +165,7 @@ class Planning(Evaluation):
                 if not suffix:
                     seconds, planned = seconds + time.perf_counter() - began, planned + len(places)
                     traces.append(plan.trace.double().cpu())
-                for key, value in deviations(plan.actions[..., dims], recorded).items():
+                for key, value in deviations(plan.actions[..., dims], recorded, absolute.to(recorded.device)).items():
                     values.setdefault(key + suffix, []).append(value.double().cpu())
         columns = {key: torch.cat(value) for key, value in values.items()}
         own = columns.pop("position", torch.empty(0, dtype=torch.int64))
@@ -177,26 +180,44 @@ class Planning(Evaluation):
 
 
 def displacement_dims(fields: list[ActionField]) -> list[int]:
-    """Return the numbers of an action whose steps add up to a displacement.
+    """Return the numbers of an action whose steps, or the changes from step to step, add up to a displacement.
 
     Raises:
         ValueError: There are none.
     """
     aggregations = [field.aggregation for field in fields for _ in range(field.dim)]
-    dims = [dim for dim, aggregation in enumerate(aggregations) if aggregation == "sum"]
+    added = [dim for dim, aggregation in enumerate(aggregations) if aggregation == "sum"]
+    dims = added or [dim for dim, absolute in enumerate(is_absolute(fields)) if absolute]
     if not dims:
+        names = ", ".join(f"{field.name} ({field.aggregation})" for field in fields)
         raise ValueError(
-            f"None of the recorded numbers {[field.name for field in fields]} adds up over steps, so there is no displacement. "
-            "Set displacement_dims of Planning."
+            f"Planning is judged by displacements, and no recorded number is one or a target: {names}. Prepare the shards with "
+            "--deltas or --absolute if some are, name them by displacement_dims of Planning in settings of your own, or train "
+            "without planning: --trainer.callbacks '[ControllerError]'."
         )
     return dims
 
 
-def deviations(plan: Tensor, recorded: Tensor) -> dict[str, Tensor]:
-    """Return how far planned steps (E, H, n) are from those that were taken: error, ate and rpe of each episode, (E,)."""
-    path = (plan - recorded).cumsum(dim=1)
+def is_absolute(fields: list[ActionField]) -> list[bool]:
+    """Return for each number of an action whether it says where to be, as targets and positions do, and not how far to go."""
+    return [field.aggregation in ("first", "last") for field in fields for _ in range(field.dim)]
+
+
+def deviations(plan: Tensor, recorded: Tensor, absolute: Tensor | None = None) -> dict[str, Tensor]:
+    """Return how far planned steps are from those that were taken: error, ate and rpe of each episode, (E,).
+
+    Args:
+        plan: Planned steps, (E, H, n).
+        recorded: Those that were taken, (E, H, n).
+        absolute: Which of the n numbers say where to be and not how far to go, (n,) bool; none if not given.
+    """
+    apart = plan - recorded
+    path = apart.cumsum(dim=1)
+    if absolute is not None:
+        path = torch.where(absolute, apart, path)
+        apart = torch.where(absolute, apart.diff(dim=1, prepend=torch.zeros_like(apart[:, :1])), apart)
     return {
         "error": path[:, -1].abs().sum(dim=-1),
         "ate": path.square().sum(dim=-1).mean(dim=-1).sqrt(),
-        "rpe": (plan - recorded).square().sum(dim=-1).mean(dim=-1).sqrt(),
+        "rpe": apart.square().sum(dim=-1).mean(dim=-1).sqrt(),
     }

@@ -78,7 +78,7 @@ class Algebra(PairEvaluation):
     @override
     def compute(self, model: WorldModel) -> Results:
         positions, values = self.values(model)
-        results = Results()
+        results = Results(skipped=self.too_few(model))
         for key, part in (("additivity", "additive"), ("reversibility", "reverse")):
             if part in values and values[f"{part}_random"].mean() > 0:
                 results.metrics[key] = (values[part].mean() / values[f"{part}_random"].mean()).item()

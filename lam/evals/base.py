@@ -29,11 +29,13 @@ class Results:
             intervals and paired tests.
         curves: Lists of numbers by name, written to curves.json; ``seconds``, the time that the evaluation itself took on this
             process, is added to them.
+        skipped: Why numbers are missing, in words: what they need, and what there is. Empty where nothing is.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     clips: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     curves: dict[str, Any] = field(default_factory=dict)
+    skipped: str = ""
 
 
 class Evaluation(pl.Callback, ABC):

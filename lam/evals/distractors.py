@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.factors import ContinuousFactor, ground_truth_factors
-from lam.evals.common.split import HOLD_BACK, Split, fit_half
+from lam.evals.common.split import HOLD_BACK, Split, fit_half, too_few_to_fit
 from lam.metrics.dimensionality import fit_linear_model
 from lam.metrics.probes import ridge
 from lam.models.base import Observation, WorldModel
@@ -57,14 +57,14 @@ class Distractors(Evaluation):
     def compute(self, model: WorldModel) -> Results:
         clips = model.clip_buffer.clips(self.num_clips)
         if clips is None or not clips.labels:
-            return Results()
+            return Results(skipped="needs recorded factors, the shards have none")
         ascending = clips.position.argsort()
         states, position = clips.states[ascending].float(), clips.position[ascending]
         changes = (states[:, 1:] - states[:, :-1]).flatten(2).flatten(0, 1)
         fit = fit_half(clips.source[ascending])
         split = Split(position, fit, ~fit, states.shape[1] - 1)
         if split.num_clips < HOLD_BACK or not len(split.test):
-            return Results()
+            return Results(skipped=too_few_to_fit(clips.source, split))
         labels = {name: value[ascending].flatten(0, 1) for name, value in clips.labels.items()}
         factors = [
             factor for factor in ground_truth_factors(labels, split.order, split.test) if isinstance(factor, ContinuousFactor)

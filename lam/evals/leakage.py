@@ -176,7 +176,7 @@ class Leakage(PairEvaluation):
         clips = model.clip_buffer.clips(self.num_clips)
         positions, values = self.values(model)
         if clips is None or not values:
-            return Results()
+            return Results(skipped=self.too_few(model))
         sources = clips.source[clips.position.argsort()]
         metrics: dict[str, float] = {}
         copies: list[bool] = []

@@ -147,9 +147,11 @@ class Motion(PairEvaluation):
 
     @override
     def compute(self, model: WorldModel) -> Results:
-        clips, results = model.clip_buffer.clips(self.num_clips), Results()
-        if clips is None or not model.encoder.shows_pixels or not moving_objects(clips):
-            return results
+        clips, results = model.clip_buffer.clips(self.num_clips), Results(skipped=self.too_few(model))
+        if clips is None or not model.encoder.shows_pixels:
+            return Results(skipped="needs states that show pixels, the encoder's are features")
+        if not moving_objects(clips):
+            return Results(skipped="needs recorded displacements of what moves, the shards have none")
         positions, values = self.values(model)
         for name in sorted(moving_objects(clips)) if values else []:
             kinds = ("true", "static", "self", "measured")

@@ -18,7 +18,7 @@ from lam.evals.common.factors import ground_truth_factors
 from lam.evals.common.ground_truth import recorded_state
 from lam.evals.common.probe_fits import ProbeData, ProbeFits
 from lam.evals.common.probe_scores import ProbeScores
-from lam.evals.common.split import HOLD_BACK, Split, fit_half, fit_values
+from lam.evals.common.split import HOLD_BACK, Split, fit_half, fit_values, too_few_to_fit
 from lam.evals.common.state_pictures import state_pictures
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample, source_ids
@@ -167,12 +167,13 @@ class Probe(Evaluation):
         self.state_names = set().union(*gather_objects(sorted(self.state_names)))
         positions, values = self.sample.gather()
         if not len(positions):
-            return Results()
+            return Results(skipped="needs recorded actions or factors, the shards have none")
         labels = {name.removeprefix(LABEL): value for name, value in values.items() if name.startswith(LABEL)}
         fit = fit_half(values["source"])
         scores = self._scores(positions, values, labels, fit, ~fit)
         if scores is None:
-            return Results()
+            too_few = too_few_to_fit(values["source"], Split(positions, fit, ~fit, values["z"].shape[1]))
+            return Results(skipped=too_few or "needs actions or factors that vary, those of the shards do not")
         for budget in scores.fits.budgets:
             scores.score_z(budget)
         scores.score_drawn()

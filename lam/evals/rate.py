@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
 from lam.evals.common.rate_distortion import COARSE, FINE, ClipPredictor, CoderGrid, RatePoint, discrete_bits, rate_error_points
-from lam.evals.common.split import fit_half
+from lam.evals.common.split import few_sources, fit_half
 from lam.metrics.operational import operational_bits
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import BufferedClips, ClipSample, source_ids
@@ -132,6 +132,8 @@ class Rate(Evaluation):
         latents = self.latents.gather()
         if not fit.all():
             self._operational(model, positions[fit], latents, results)
+        elif reason := few_sources(values["source"]):
+            results.skipped = f"bits that a code takes: {reason}"
         return results
 
     def _operational(

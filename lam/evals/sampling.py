@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from typing_extensions import override
 
 from lam.evals.base import Evaluation, Results
-from lam.evals.common.split import fit_half
+from lam.evals.common.split import few_sources, fit_half
 from lam.metrics.scores import cross_fitted_placements, held_out_placements
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import ClipSample, hashed_order, source_ids
@@ -77,7 +77,7 @@ class Sampling(Evaluation):
     def compute(self, model: WorldModel) -> Results:
         positions, values = self.sample.gather()
         if len(positions) < 4 or len(torch.unique(values["source"])) < 4:
-            return Results()
+            return Results(skipped=few_sources(values.get("source"), 4))
         z, fold = values["z"], fit_half(values["source"])
         placed = {"auc_moment_matched": _placed_among_matched(z, fold)}
         if model.bottleneck.has_prior:

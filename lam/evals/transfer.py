@@ -164,7 +164,7 @@ class Transfer(PairEvaluation):
         clips = model.clip_buffer.clips(self.num_clips)
         positions, values = self.values(model)
         if clips is None or not values:
-            return Results()
+            return Results(skipped=self.too_few(model))
         sources = clips.source[clips.position.argsort()]
         for name in ("original", "cycle", "floor", "random", "retention", "placement", "aligned"):
             if name in values:

@@ -120,7 +120,7 @@ class LatentActionModel(WorldModel):
         self.log("train/prediction", prediction)
         self.log("train/bottleneck", bottleneck_output.loss)
         for name, value in bottleneck_output.stats.items():
-            self.log(f"train/{name}", value)
+            self.log(f"z/{name}", value)
         return loss
 
     def _raise_non_finite(self, **terms: Tensor) -> NoReturn:

@@ -20,7 +20,7 @@ from lam.runs.base import RunCLI
 from lam.runs.errors import SettingsError
 from lam.runs.predictions import LatentWriter
 from lam.runs.provenance import Provenance, code_revision, provenance_of, read_provenance
-from lam.runs.results import logged, source_warning, timing_summary, write_metrics, write_results
+from lam.runs.results import logged, skip_lines, source_warning, timing_summary, write_metrics, write_results
 from lam.runs.terminal.summary import LastPass, error_line, where_it_lies
 
 CHECKPOINT_DEFAULTS = {"filename": "last", "every_n_train_steps": 1000, "save_top_k": 1, "enable_version_counter": False}
@@ -145,7 +145,7 @@ def main(arguments: list[str]) -> None:
 def ending(cli: LamCLI) -> list[str]:
     """Say what came of a training or an evaluation."""
     clips = cli.model.val_clip_sources
-    lines = [error_line(logged(cli.trainer), clips), *source_warning(clips)]
+    lines = [error_line(logged(cli.trainer), clips), *source_warning(clips), *skip_lines(cli.trainer)]
     if cli.subcommand == "fit":
         return lines + where_it_lies(cli.run_directory)
     return [*lines, timing_summary(cli.trainer)]

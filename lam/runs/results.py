@@ -1,4 +1,4 @@
-"""The files of a run that tables are made from: metrics.json, clips.parquet, curves.json, columns.json, run.json; card.json."""
+"""The files of a run that tables are made from: metrics.json, clips.parquet, curves.json and others, run.json; card.json."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lam.models.base import WorldModel
 from lam.runs.columns import PARAMETERS, Declaring, declared
 from lam.runs.provenance import Provenance
 
-TRAINING = "train/"
-"""Begins the keys of training steps."""
+TRAINING = ("train/", "z/")
+"""Begin the keys of training steps."""
 
 RECORDED = ("setting", "family", "knob", "seed")
 """What TensorBoard tells runs apart by."""
@@ -35,6 +35,7 @@ class Findings(Protocol):
 
     clips: dict[str, tuple[Tensor, Tensor]]
     curves: dict[str, Any]
+    skipped: str
 
 
 @runtime_checkable
@@ -68,7 +69,7 @@ def write_results(folder: Path, trainer: pl.Trainer, provenance: Provenance, fin
 
 
 def write_evaluations(folder: Path, evaluations: Sequence[Evaluated], val_clip_sources: dict[int, tuple[str, str]]) -> None:
-    """Write curves, values of single clips and the columns that the report shows the numbers in.
+    """Write curves, values of single clips, what was skipped and why, and the columns of the report.
 
     Args:
         folder: The run's folder.
@@ -76,8 +77,22 @@ def write_evaluations(folder: Path, evaluations: Sequence[Evaluated], val_clip_s
         val_clip_sources: Name and source of the clip at each position.
     """
     write_json(folder / "curves.json", {evaluation.name: evaluation.results.curves for evaluation in evaluations})
+    write_json(folder / "skipped.json", skipped(evaluations))
     _write_clips(folder / "clips.parquet", evaluations, val_clip_sources)
     declared(evaluations).write(folder)
+
+
+def skipped(evaluations: Sequence[Evaluated]) -> dict[str, str]:
+    """Return the evaluations that left something out, and why."""
+    return {evaluation.name: evaluation.results.skipped for evaluation in evaluations if evaluation.results.skipped}
+
+
+def skip_lines(trainer: pl.Trainer) -> list[str]:
+    """Say which evaluations of the last pass left something out, a line for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped(_evaluations(trainer)).items():
+        names.setdefault(reason, []).append(name)
+    return [f"Not measured by {', '.join(those)}: {reason}." for reason, those in names.items()]
 
 
 def timing_summary(trainer: pl.Trainer) -> str:

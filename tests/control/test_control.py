@@ -1,7 +1,9 @@
 """From a trained world model to controllers, plans and files, by the command line."""
 
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -193,8 +195,59 @@ def test_deviations_by_hand():
 def test_only_what_adds_up_is_a_displacement():
     fields = [ActionField("xyz", 3, "sum"), ActionField("gripper", 1, "last"), ActionField("yaw", 1, "sum")]
     assert displacement_dims(fields) == [0, 1, 2, 4]
-    with pytest.raises(ValueError, match="gripper"):
-        displacement_dims(fields[1:2])
+    assert displacement_dims(fields[1:2]) == [0]  # targets alone, as LeRobot has them: their changes add up
+    with pytest.raises(ValueError, match=r"steering \(mean\).*--trainer.callbacks '\[ControllerError\]'"):
+        displacement_dims([ActionField("steering", 1, "mean"), ActionField("pressed", 1, "max")])
+
+
+def test_absolute_actions_deviate_as_the_changes_that_they_ask_for():
+    """From whatever place both begin at, going to targets is making the changes between them."""
+    generator = torch.Generator().manual_seed(0)
+    plan, truth = torch.randn(2, 5, 4, 3, generator=generator)
+    start = torch.randn(5, 1, 3, generator=generator)
+    changes = deviations(plan.diff(dim=1, prepend=start), truth.diff(dim=1, prepend=start))
+    targets = deviations(plan, truth, torch.tensor([True, True, True]))
+    for key, value in changes.items():
+        torch.testing.assert_close(targets[key], value)
+    mixed = deviations(plan, truth, torch.tensor([True, False, False]))["error"]
+    alone = (plan - truth)[:, -1, 0].abs() + (plan - truth)[..., 1:].sum(dim=1).abs().sum(dim=-1)
+    torch.testing.assert_close(mixed, alone)
+
+
+def recorded_as(aggregation: str, folder: Path) -> Path:
+    """Shards whose actions are said to be something else."""
+    made = make_world(folder / aggregation)
+    index = json.loads((made / "index.json").read_text())
+    index["actions"] = [field | {"join": aggregation} for field in index["actions"]]
+    (made / "index.json").write_text(json.dumps(index))
+    return made
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory) -> Path:
+    base = tmp_path_factory.mktemp("noisy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", sys.argv[:1])
+        settings = arguments(make_world(base / "world"), base / "runs", steps=1)
+        return run_world(["fit", *settings, "--trainer.callbacks=[]"]).run_directory
+
+
+def test_plans_of_absolute_actions_are_judged_and_what_cannot_be_is_refused_before_training(noisy, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    done = control(noisy, f"--model.shards={recorded_as('last', tmp_path)}", "--trainer.max_steps=1", "--seed_everything=0")
+    metrics = json.loads((done.run_directory / "metrics.json").read_text())
+    assert metrics["eval/planning/error@20"] > 0
+    assert metrics["eval/planning/normalized@20"] == pytest.approx(
+        metrics["eval/planning/error@20"] / metrics["eval/planning/error_stay@20"]
+    )
+    shutil.rmtree(done.run_directory)
+
+    def trained(*_):
+        raise AssertionError("heads were trained before anybody was told")
+
+    monkeypatch.setattr(ControlledModel, "training_step", trained)
+    with pytest.raises(ValueError, match=r"command \(mean\)"):
+        control(noisy, f"--model.shards={recorded_as('mean', tmp_path)}", "--trainer.max_steps=1")
 
 
 @pytest.fixture(scope="module")

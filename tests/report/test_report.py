@@ -208,6 +208,18 @@ def test_clips_of_one_source_alone_have_no_interval_no_mark_and_a_note(tmp_path)
     assert "All held-out clips are of one source" in write_markdown(tmp_path / "table.md", found, []).read_text()
 
 
+def test_what_was_not_measured_is_said_with_its_reason_and_rows(tmp_path):
+    root = write_runs(tmp_path / "wild")
+    assert "Not measured" not in main_text(comparison(root))  # runs of earlier releases did not record it
+    for folder in root.glob("*/seed*"):
+        skipped = {"leakage": "needs two sources", "transfer": "needs two sources"}
+        skipped |= {"probe": "needs labels"} if folder.parent.name.startswith("vq") else {}
+        (folder / "skipped.json").write_text(json.dumps(skipped))
+    for text in (main_text(comparison(root)), write_markdown(tmp_path / "table.md", comparison(root), []).read_text()):
+        assert "Not measured by leakage, transfer: needs two sources." in text
+        assert "Not measured by probe: needs labels (vq@16, vq@4)." in text
+
+
 def test_missing_and_failed_seeds_are_counted_and_named(tmp_path):
     root = write_runs(tmp_path / "wild")
     shutil.rmtree(root / "vq@4" / "seed1")

@@ -57,7 +57,7 @@ def test_training_and_validation_come_first_and_pictures_last(tmp_path):
     """TensorBoard shows groups of tags in the order of their names, whatever their kind."""
     one = logger(tmp_path)
     for step in (1, 2):
-        one.log_metrics({"train/prediction": 1.0, "val/prediction": 1.0, "eval/algebra/cosine": 1.0}, step)
+        one.log_metrics({"z/perplexity": 1.0, "train/prediction": 1.0, "val/prediction": 1.0, "eval/usage/norm": 1.0}, step)
     one.save()
     groups = sorted({tag.partition("/")[0] for tag in [*written(tmp_path), TAGS]})
-    assert groups == ["train", "val", "val_eval", "visual"]
+    assert groups == ["train", "val", "val_eval", "visual", "z"]

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from lam.distributed import gather, gather_objects
 from lam.evals.base import Evaluation
+from lam.evals.common.split import few_sources
 from lam.models.base import Observation, WorldModel
 from lam.models.clip_buffer import BufferedClips
 
@@ -44,9 +45,9 @@ class PairEvaluation(Evaluation):
         """Compute values (b, ...) of the clips at some indices (b,) of the clip buffer, by name, the same names every time."""
 
     def values(self, model: WorldModel) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return positions (n,) in ascending order and values (n, ...) of all clips; empty where all are of one source."""
+        """Return positions (n,) in ascending order and values (n, ...) of all clips; empty where ``too_few`` says why."""
         clips = model.clip_buffer.clips(self.num_clips)
-        if clips is None or len(torch.unique(clips.source)) < 2:
+        if clips is None or self.too_few(model):
             return torch.empty(0, dtype=torch.int64), {}
         rows: list[dict[str, Tensor]] = []
         with self.autocast():
@@ -58,6 +59,11 @@ class PairEvaluation(Evaluation):
         own = {name: torch.cat([row[name] for row in rows]) for name in rows[0]} if rows else {}
         position, *columns = gather(own.pop("position", torch.empty(0, dtype=torch.int64)), *own.values())
         return position, dict(zip(self.names(own), columns, strict=True))
+
+    def too_few(self, model: WorldModel) -> str:
+        """Say why there are no pairs; empty where there are."""
+        clips = model.clip_buffer.clips(self.num_clips)
+        return few_sources(None if clips is None else clips.source)
 
     @staticmethod
     def names(own: dict[str, Tensor]) -> list[str]:

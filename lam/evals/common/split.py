@@ -68,3 +68,26 @@ class Split:
         order = self.order[:budget]
         held = torch.arange(len(order)) % self.num_clips % HOLD_BACK == HOLD_BACK - 1
         return LabelSplit(order[~held], order[held])
+
+
+def few_sources(sources: Tensor | None, needed: int = 2) -> str:
+    """Say that clips are of too few sources; empty where they are of enough.
+
+    Args:
+        sources: Source of each clip, (n,); None where there is no clip.
+        needed: Sources that a measurement needs.
+    """
+    found = 0 if sources is None else len(torch.unique(sources))
+    return "" if found >= needed else f"needs held-out clips of {needed} sources, has {found}"
+
+
+def too_few_to_fit(sources: Tensor, split: Split) -> str:
+    """Say that nothing can be fitted on one half of the sources and tested on the other; empty where it can.
+
+    Args:
+        sources: Source of each clip, (n,).
+        split: How the clips are split.
+    """
+    if split.num_clips >= HOLD_BACK and len(split.test):
+        return ""
+    return few_sources(sources) or f"needs {HOLD_BACK} held-out clips to fit on, has {split.num_clips}"

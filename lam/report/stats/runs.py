@@ -44,6 +44,7 @@ class FinishedRun:
         sources: Source of each position; episodes of a simulator have positions of their own (``lam.report.stats.jackknife``).
         declarations: Columns of the tables that its evaluations declare.
         heads: Hashes of its heads and of the latent between them, which all rows of a bottleneck table must share.
+        skipped: Evaluations that left something out, and why; earlier releases did not record it.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class FinishedRun:
     sources: pd.Series[str]
     declarations: Declarations
     heads: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def read_runs(folder: Path) -> tuple[list[FinishedRun], list[str]]:
@@ -108,7 +110,17 @@ def _read_run(path: Path) -> FinishedRun:
     declarations = Declarations.read(path) or built_in_declarations(controllers=path.parent.name == "control")
     heads = about.get("heads", {})  # earlier releases had none, and their other hashes differ from those of today
     about = {field: about[field] for field in fields}
-    return FinishedRun(path, **about, metrics=metrics, clips=clips, sources=sources, declarations=declarations, heads=heads)
+    skipped = _read_json(path / "skipped.json") if (path / "skipped.json").exists() else {}
+    return FinishedRun(
+        path,
+        **about,
+        metrics=metrics,
+        clips=clips,
+        sources=sources,
+        declarations=declarations,
+        heads=heads,
+        skipped=skipped,
+    )
 
 
 def _with_heads(run: FinishedRun) -> FinishedRun:
@@ -130,7 +142,8 @@ def _with_heads(run: FinishedRun) -> FinishedRun:
         sources = sources[~sources.index.duplicated()].sort_index()
         clips = run.clips.join(heads.clips, how="outer")
         declarations = Declarations.union([run.declarations, heads.declarations])
-        run = replace(run, metrics=run.metrics | metrics, clips=clips, sources=sources, declarations=declarations)
+        run = replace(run, metrics=run.metrics | metrics, clips=clips, sources=sources)
+        run = replace(run, declarations=declarations, skipped=run.skipped | heads.skipped)
     return run
 
 

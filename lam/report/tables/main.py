@@ -109,7 +109,7 @@ def write_markdown(path: Path, comparison: Comparison, figures: list[Path]) -> P
 
 def main_text(comparison: Comparison) -> str:
     """Return the table for a terminal."""
-    return f"{main_grid(comparison, brief=True).text()}\n{KEY}\n{DRAWN}"
+    return "\n".join([main_grid(comparison, brief=True).text(), KEY, DRAWN, *skipped_notes(comparison)])
 
 
 def guide(comparison: Comparison) -> str:
@@ -148,6 +148,7 @@ def notes(comparison: Comparison) -> list[str]:
         warnings.append(
             "All held-out clips are of one source, which says nothing of others: there are no intervals and no tests."
         )
+    warnings += skipped_notes(comparison)
     warnings += drawn_notes(comparison)
     if comparison.unfinished:
         warnings.append(f"Not finished, left out: {', '.join(comparison.unfinished)}.")
@@ -157,3 +158,17 @@ def notes(comparison: Comparison) -> list[str]:
     if any(column.heading.startswith("published") for column in text_columns(comparison)):
         warnings.append(NOTE)
     return warnings
+
+
+def skipped_notes(comparison: Comparison) -> list[str]:
+    """Say which evaluations left something out and why, with the rows where it is not so in all."""
+    rows: dict[tuple[str, str], set[str]] = {}
+    for row in comparison.rows:
+        for run in row.runs.values():
+            for evaluation, reason in run.skipped.items():
+                rows.setdefault((reason, evaluation), set()).add(row.name)
+    told: dict[tuple[str, str], list[str]] = {}
+    for (reason, evaluation), names in rows.items():
+        where = "" if len(names) == len(comparison.rows) else f" ({', '.join(sorted(names))})"
+        told.setdefault((reason, where), []).append(evaluation)
+    return [f"Not measured by {', '.join(those)}: {reason}{where}." for (reason, where), those in told.items()]
