@@ -14,6 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_loader
 
 from data_prep.command_help import format_help
 from data_prep.errors import UsageError, explain_usage, report_error
+from lam.io.trust import explain_refusal, only_trusted_imports, take_trust, trust_typed
 
 
 class Entry(NamedTuple):
@@ -76,6 +77,8 @@ def run(args: list[str]) -> int:
     Raises:
         UsageError: It cannot be understood.
     """
+    args = take_trust(args)
+    trust_typed(args)
     if not args or args[0] in ("-h", "--help"):
         print(overview())
         return 0 if args else 2
@@ -163,8 +166,11 @@ def _parse(parser: ArgumentParser, args: list[str], own: list[str]) -> Any:
         print(format_help(parser, own))
         return None
     try:
-        return parser.parse_args(args)
+        with only_trusted_imports():
+            return parser.parse_args(args)
     except ArgumentError as error:
+        if (refusal := explain_refusal(str(error))) is not None:
+            raise UsageError(refusal) from None
         options = [name.lstrip("-") for action in parser._actions for name in action.option_strings]
         raise UsageError(explain_usage(str(error), options, parser.prog)) from None
 
@@ -177,7 +183,8 @@ def _command(name: str, args: list[str]) -> int:
     given = _parse(parser, args, [])
     if given is None:
         return 0
-    options = parser.instantiate(given).as_dict()
+    with only_trusted_imports():
+        options = parser.instantiate(given).as_dict()
     del options["config"]
     return function(**options) or 0
 

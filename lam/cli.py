@@ -10,6 +10,7 @@ import importlib
 import sys
 from typing import NamedTuple
 
+from lam.io.trust import take_trust
 from lam.runs.errors import SettingsError, leave
 from lam.short_help import SHORT_HELP
 
@@ -68,6 +69,7 @@ def run(words: list[str]) -> None:
     Raises:
         SettingsError: There is no such command.
     """
+    words = take_trust(words)
     name = next((name for name in (" ".join(words[:2]), *words[:1]) if name in COMMANDS), None)
     if name is None:
         group = words[0] if words and any(known.startswith(f"{words[0]} ") for known in COMMANDS) else ""
@@ -109,4 +111,7 @@ FIRST_STEPS = """\
   data_prep videos CLIPS/ shards/wild
   lam fit --config experiments/wild.yaml --config experiments/bottlenecks/noisy.yaml --name wild/noisy"""
 
-MORE = "\n\nlam COMMAND --help explains a command. LAM_TRACEBACK=1 shows where an error came from."
+MORE = (
+    "\n\nlam COMMAND --help explains a command. LAM_TRACEBACK=1 shows where an error came from. --trust PACKAGE lets settings "
+    "name parts of a package of your own."
+)

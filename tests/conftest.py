@@ -13,6 +13,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
+@pytest.fixture(autouse=True)
+def trust_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that tests define are trusted, and what a test trusts is forgotten after it."""
+    monkeypatch.setenv("LAM_TRUST", "tests")
+
+
 @pytest.fixture
 def shared_data() -> Path:
     """Folder of real files; tests that use it carry the marker ``shared_data``."""

@@ -12,6 +12,8 @@ from typing import IO
 
 import numpy as np
 
+from lam.io.limits import check_limit
+
 
 @dataclass(frozen=True)
 class ArrayHeader:
@@ -58,6 +60,8 @@ def read_array(path: Path, name: str, episode: int | None) -> np.ndarray:
     try:
         with zipfile.ZipFile(path) as file, file.open(f"{name}.npy") as member:
             header = _read_header(member)
+            numbers = math.prod(header.shape if header.fortran or episode is None else header.shape[1:])
+            check_limit("an episode in bytes", numbers * header.dtype.itemsize, "MAX_EPISODE_BYTES")
             if header.fortran:
                 member.seek(0)
                 whole = np.lib.format.read_array(member, allow_pickle=False)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import struct
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_prep.options import PreparationOptions
 from lam.data.schema import ActionField, Aggregation, Split
+from lam.io.limits import LimitError, check_picture
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,10 @@ def image_frame(data: bytes) -> av.VideoFrame:
         ValueError: It cannot be decoded.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data)) as image:  # reads the header alone
+            check_picture("the picture", *image.size)
             return av.VideoFrame.from_ndarray(np.asarray(ImageOps.exif_transpose(image).convert("RGB")), format="rgb24")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except Image.DecompressionBombError as error:
+        raise LimitError(str(error)) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, EOFError, struct.error, IndexError, KeyError, zlib.error) as error:
         raise ValueError(f"not a picture, or damaged ({error})") from error

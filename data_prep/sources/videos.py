@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from data_prep.options import PreparationOptions
 from data_prep.sources.base import Listing, Recording, Source, Stream, file_state, find_files, relative
+from lam.io.limits import check_picture
 
 ENDINGS = {".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv"}
 
@@ -73,6 +74,7 @@ def video_frames(path: Path, start: float = 0.0, end: float = float("inf")) -> I
         if not pictures:
             raise ValueError("it has no video stream" + (", only sound" if container.streams.audio else ""))
         stream = max(pictures, key=lambda each: (each.width or 0) * (each.height or 0))
+        check_picture("its video", stream.width, stream.height)
         stream.codec_context.thread_count = 1  # recordings are read side by side
         first: float | None = None
         if start > 0 and stream.time_base:

@@ -11,7 +11,6 @@ import dataclasses
 from pathlib import Path
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 from torch import Tensor
 from typing_extensions import override
@@ -23,7 +22,10 @@ from lam.control.policies import action_bounds
 from lam.data.mixture import open_index
 from lam.data.schema import ActionStatistics
 from lam.evals.base import Results
+from lam.io.trust import only_trusted_imports
 from lam.models.base import WorldModel
+from lam.runs.configs import read_yaml
+from lam.runs.load import read_config
 from lam.runs.provenance import code_revision, read_provenance
 from lam.runs.results import write_evaluations, write_numbers
 from lam.runs.upgrade import upgrade
@@ -84,12 +86,13 @@ def run_oracle(setting: Path, settings: Path, planner: CEM, num_episodes: int | 
     provenance = read_provenance(run / "run.json") if run else None
     if run is None or provenance is None:
         raise ValueError(f"{setting} has no finished run with a run.json that can be read. Make a row of the table first.")
-    data = upgrade(yaml.safe_load((run / "config.yaml").read_text()))["data"]
-    callbacks = upgrade(yaml.safe_load(settings.read_text()))["trainer"]["callbacks"]
+    data = read_config(run)["data"]
+    callbacks = upgrade(read_yaml(settings))["trainer"]["callbacks"]
     (given,) = (one["init_args"] for one in callbacks if one["class_path"].endswith("ClosedLoop"))
     parser = ArgumentParser()
     parser.add_class_arguments(OracleClosedLoop, "loop")
-    loop: OracleClosedLoop = parser.instantiate_classes(parser.parse_object({"loop": given})).loop
+    with only_trusted_imports():
+        loop: OracleClosedLoop = parser.instantiate_classes(parser.parse_object({"loop": given})).loop
     loop.search.planner = planner
     loop.num_episodes = num_episodes or loop.num_episodes
     index = open_index(data["shards"])

@@ -36,6 +36,8 @@ def unpack_jpegs(member: memoryview, frames: Sequence[int]) -> list[memoryview]:
         ValueError: A frame is not the one that was written.
     """
     count = int.from_bytes(member[:4], "little")
+    if count > len(member) // 8:  # of each frame there are a length and a sum
+        raise ValueError(f"it says that it holds {count} frames in {len(member)} bytes")
     lengths = struct.unpack_from(f"<{count}i", member, 4)
     start, passed = 4 * (2 * count + 1), 0
     jpegs: list[memoryview] = []
@@ -90,7 +92,7 @@ def decode_frames(
     decode = {Storage.jpeg: _decode_jpegs, Storage.states: unpack_states, Storage.mp4: _DECODERS[decoder]}[storage]
     try:
         decode(data, frames, out)
-    except (av.error.FFmpegError, IndexError, StopIteration, struct.error) as error:
+    except (av.error.FFmpegError, IndexError, StopIteration, struct.error, MemoryError) as error:
         raise ValueError(f"its video cannot be decoded ({error or 'it ends too early'})") from error
 
 
@@ -108,6 +110,9 @@ def _decode_mp4(video: memoryview, frames: Sequence[int], out: np.ndarray) -> No
     with av.open(io.BytesIO(video), "r", format="mp4") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
+        size = (stream.codec_context.height, stream.codec_context.width, 3)
+        if size != out.shape[1:]:  # before anything is decoded: a few bytes may say that frames are of any size
+            raise ValueError(f"its video has frames of shape {size}, expected {out.shape[1:]}")
         ticks = (stream.duration or 0) // max(stream.frames, 1)  # of a frame: in the file they are evenly spaced
         pictures, following = container.decode(stream), 0
         for i, frame in enumerate(frames):
@@ -117,7 +122,10 @@ def _decode_mp4(video: memoryview, frames: Sequence[int], out: np.ndarray) -> No
             picture = next(pictures)
             while (picture.pts or 0) < frame * ticks:
                 picture = next(pictures)
-            out[i] = reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray()
+            pixels = reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray()
+            if pixels.shape != out.shape[1:]:
+                raise ValueError(f"a frame has shape {pixels.shape}, expected {out.shape[1:]}")
+            out[i] = pixels
             following = frame + 1
 
 

@@ -24,6 +24,7 @@ from lam.data.corruption import MAX_ATTEMPTS, Corruption, CorruptionCounter, Cor
 from lam.data.index import DataIndex
 from lam.data.loader import Batch, TrainingStream, packed_batches, unpack_batch
 from lam.data.watchdog import Watchdog
+from lam.io.trust import check_pipe
 
 _VIDEOS = ("mp4", "mkv", "webm", "mov", "avi")
 _SHUFFLED = 256  # samples in memory, as bytes of video
@@ -59,6 +60,8 @@ class PlainBatches(IterableDataset[Batch]):
     """
 
     def __init__(self, urls: str, index: DataIndex, frames: int, stride: int, windows_per_process: int) -> None:
+        if "pipe:" in urls:
+            check_pipe(urls)
         self._urls, self._index, self._frames, self._stride = urls, index, frames, stride
         self._windows_per_process = windows_per_process
 

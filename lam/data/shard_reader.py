@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import mmap
 import os
-import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from lam.data.codec import Decoder, decode_frames
 from lam.data.corruption import Corruption, CorruptionError
-from lam.data.index import DataIndex
+from lam.data.index import DataIndex, read_table
 from lam.data.schema import MEMBERS, ShardInfo, Storage, side_index_name
 from lam.data.storage import ChangedFileError, Files
+from lam.io.arrays import read_npy, read_npz
 
 ACTIONS = "\0actions"
 """Recorded actions among the labels of a sample; no factor can have this name."""
@@ -45,7 +44,7 @@ class ShardReader:
 
     def __init__(self, files: Files, index: DataIndex, info: ShardInfo) -> None:
         self.path = f"{index.path}/{info.name}"
-        self._storage, self._info = index.storage, info
+        self._storage, self._info, self._index = index.storage, info, index
         self._bytes = self._map(files)
         self._read_side_index(files)
 
@@ -61,6 +60,8 @@ class ShardReader:
             raise self._error("it is not there any more") from error
         except ChangedFileError as error:
             raise self._error(str(error)) from error
+        except ValueError as error:  # an empty file cannot be mapped
+            raise error if isinstance(error, CorruptionError) else self._error(str(error)) from error
 
     def _read_side_index(self, files: Files) -> None:
         """Read where everything is."""
@@ -75,13 +76,18 @@ class ShardReader:
         if hashlib.sha256(data).hexdigest() != self._info.index_sha256:
             raise self._error(f"its side index {name} is not the one that was written")
         places = [f"{member}_{what}" for member in MEMBERS for what in ("offset", "bytes", "crc32")]
-        table = pq.ParquetFile(pa.BufferReader(data)).read(["key", "source", "times", *places], use_threads=False)
-        self.keys: list[str] = table["key"].to_pylist()
-        self.sources: list[str] = table["source"].to_pylist()
-        stored = table["times"].combine_chunks()
-        self._times, self._bounds = stored.flatten().to_numpy(), stored.offsets.to_numpy()
+        try:
+            table = read_table(data, ["key", "source", "times", *places])
+            self.keys: list[str] = table["key"].to_pylist()
+            self.sources: list[str] = table["source"].to_pylist()
+            stored = table["times"].combine_chunks()
+            self._times, self._bounds = stored.flatten().to_numpy(), stored.offsets.to_numpy()
+            self._places: dict[str, list[int]] = {place: table[place].to_pylist() for place in places}
+        except (pa.ArrowException, AttributeError, KeyError, ValueError) as error:
+            raise self._error(f"its side index {name} cannot be read ({error})") from error
         self.lengths = np.diff(self._bounds).astype(np.int64)
-        self._places = {place: table[place].to_pylist() for place in places}
+        if Counter(self.lengths.tolist()) != Counter(dict(zip(self._info.lengths, self._info.counts, strict=True))):
+            raise self._error(f"its side index {name} has samples of other lengths than the list of shards says")
         self._labels: tuple[int, dict[str, np.ndarray]] = (-1, {})
 
     def times(self, row: int) -> np.ndarray:
@@ -90,9 +96,15 @@ class ShardReader:
         return times
 
     def member(self, member: str, row: int) -> memoryview:
-        """Return the bytes of a member of a sample, none where it is absent."""
-        offset = self._places[f"{member}_offset"][row]
-        return self._bytes[offset : offset + self._places[f"{member}_bytes"][row]]
+        """Return the bytes of a member of a sample, none where it is absent.
+
+        Raises:
+            CorruptionError: The side index says that it lies outside of the tar.
+        """
+        offset, size = self._places[f"{member}_offset"][row], self._places[f"{member}_bytes"][row]
+        if not 0 <= offset <= offset + size <= len(self._bytes):
+            raise self._error(f"its {member} lies outside of the tar", row)
+        return self._bytes[offset : offset + size]
 
     def verified_member(self, member: str, row: int) -> memoryview:
         """Return the bytes of a member after comparing their sum with that of what was written.
@@ -128,14 +140,32 @@ class ShardReader:
             found: dict[str, np.ndarray] = {}
             try:
                 if factors := self.verified_member("causes.npz", row):
-                    with np.load(io.BytesIO(factors), allow_pickle=False) as arrays:
-                        found.update(arrays)
+                    found.update(read_npz(factors))
                 if actions := self.verified_member("actions.npy", row):
-                    found[ACTIONS] = np.load(io.BytesIO(actions), allow_pickle=False)
-            except (ValueError, EOFError, zipfile.BadZipFile) as error:
+                    found[ACTIONS] = read_npy(actions)
+                self._check_labels(found, int(self.lengths[row]) - 1)
+            except ValueError as error:
                 raise error if isinstance(error, CorruptionError) else self._error(str(error), row) from error
             self._labels = (row, found)
         return self._labels[1]
+
+    def _check_labels(self, found: dict[str, np.ndarray], steps: int) -> None:
+        """Refuse labels that are not what the index says of them.
+
+        Raises:
+            ValueError: They are not.
+        """
+        expected: dict[str, tuple[int, ...]] = {name: factor.shape for name, factor in self._index.factors.items()}
+        if self._index.action_dim is not None:
+            expected[ACTIONS] = (self._index.action_dim,)
+        for name, shape in expected.items():
+            name_in_words = "recorded actions" if name == ACTIONS else f"the factor {name}"
+            if name not in found:
+                raise ValueError(f"{name_in_words} are missing")
+            if found[name].shape != (steps, *shape) or found[name].dtype.kind not in "fiub":
+                raise ValueError(
+                    f"{name_in_words} have shape {found[name].shape} and type {found[name].dtype}, expected {(steps, *shape)}"
+                )
 
     def _error(self, reason: str, row: int | None = None) -> CorruptionError:
         """Return the error for one sample, or for all of them."""

@@ -20,6 +20,7 @@ from lam.data.order import Windows
 from lam.data.schema import Aggregation, Split, aggregate_steps
 from lam.data.shard_reader import ACTIONS, ShardReader, frame_type
 from lam.data.windowing import LengthHistogram
+from lam.io.limits import check_limit
 
 _OPEN_SHARDS = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 4096)  # small ones: a shuffle buffer spans many
 _OPEN_SAMPLES = 100_000  # of all open shards: their keys and times take memory
@@ -152,6 +153,8 @@ class _Batch:
     def __init__(self, reader: SplitReader, windows: Windows, labels: bool) -> None:
         self._index, self._decoder, self._windowing = reader.mixture.index, reader.decoder, windows.windowing
         shape, kind = frame_type(self._index)
+        size = len(windows) * self._windowing.frames * math.prod(shape) * kind.itemsize
+        check_limit(f"a batch of {len(windows)} windows in bytes", size, "MAX_BATCH_BYTES")
         self._frames = _empty((len(windows), self._windowing.frames, *shape), kind)
         self.frames = self._frames.numpy()
         self.times = np.empty((len(windows), self._windowing.frames))

@@ -23,11 +23,15 @@ from filelock import FileLock
 from typing_extensions import override
 from webdataset.gopen import gopen
 
+from lam.io.limits import MAX_TABLE_BYTES, LimitError, check_limit, open_file
+from lam.io.trust import UntrustedError, check_pipe
+
 T = TypeVar("T")
 
 RETRY_DELAYS = (1.0, 4.0, 16.0)
 """Seconds before reading again what could not be read."""
 _CHUNK = 2**20
+_CACHED = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\.part")
 
 
 class ChangedFileError(ValueError):
@@ -65,7 +69,8 @@ class LocalFiles(Files):
 
     @override
     def open(self, name: str, sha256: str, size: int | None) -> BinaryIO:
-        return (self._folder / name).open("rb")
+        check_name(str(self._folder), name)
+        return open_file(self._folder / name)
 
 
 class Cache:
@@ -88,6 +93,8 @@ class Cache:
             size: Number of bytes, None where it is not known.
             write: Writes its bytes, and raises where they are not right.
         """
+        if not is_hash(sha256):  # it becomes the name of a file
+            raise ValueError(f"{sha256!r} is not the SHA-256 of a file.")
         path = self._folder / sha256
         with contextlib.suppress(FileNotFoundError):
             return _mark_used(path.open("rb"))
@@ -115,7 +122,7 @@ class Cache:
             found = []
             for entry in os.scandir(self._folder):
                 with contextlib.suppress(FileNotFoundError):
-                    if "lock" not in entry.name and entry.name != mine.name:
+                    if _CACHED.fullmatch(entry.name) and entry.name != mine.name:  # nobody else's files are touched
                         found.append((entry.stat().st_mtime, entry.stat().st_size, entry))
             os.truncate(mine, size)  # others count it from now on
             held = sum(each for _, each, _ in found) + size
@@ -139,19 +146,36 @@ class RemoteFiles(Files):
 
     @override
     def open(self, name: str, sha256: str, size: int | None) -> BinaryIO:
-        return self._cache.open(sha256, size, lambda file: _retry(self._url, name, lambda: self._fetch(name, sha256, file)))
+        return self._cache.open(
+            sha256, size, lambda file: _retry(self._url, name, lambda: self._fetch(name, sha256, size, file))
+        )
 
-    def _fetch(self, name: str, sha256: str, file: BinaryIO) -> None:
+    def _fetch(self, name: str, sha256: str, size: int | None, file: BinaryIO) -> None:
         file.seek(0)
         file.truncate()
-        digest = hashlib.sha256()
+        digest, most = hashlib.sha256(), MAX_TABLE_BYTES if size is None else size
         with contextlib.closing(open_url(self._url, name)) as source:
-            while chunk := source.read(_CHUNK):
+            while file.tell() <= most and (chunk := source.read(_CHUNK)):  # what never ends would fill the disk
                 digest.update(chunk)
                 file.write(chunk)
         file.flush()
         if digest.hexdigest() != sha256:
             raise ChangedFileError(f"the {file.tell()} bytes of {self._url}: {name} are not those that were written")
+
+
+def check_name(place: str, name: str) -> None:
+    """Refuse the name of a file that may lie outside its set, or mean something to a shell.
+
+    Raises:
+        ValueError: It may.
+    """
+    if not re.fullmatch(r"\w[\w./-]*", name, re.ASCII) or ".." in name:
+        raise ValueError(f"{place} names a file {name[:200]!r}, expected letters, digits, '_', '-', '/' and '.', and no '..'.")
+
+
+def is_hash(text: object) -> bool:
+    """Tell whether a value is a SHA-256 in hexadecimal digits."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{64}", text) is not None
 
 
 def is_url(place: str) -> bool:
@@ -164,7 +188,9 @@ def read_url(url: str, name: str) -> bytes:
 
     def read() -> bytes:
         with contextlib.closing(open_url(url, name)) as source:
-            return source.read()
+            data = source.read(MAX_TABLE_BYTES + 1)
+        check_limit(f"the size of {name} in bytes", len(data), "MAX_TABLE_BYTES")
+        return data
 
     return _retry(url, name, read)
 
@@ -173,11 +199,12 @@ def open_url(url: str, name: str) -> BinaryIO:
     """Open a file of a set behind a URL.
 
     Raises:
+        UntrustedError: It would run a command that nobody has said to be trusted.
         ValueError: The name is not one of a file below the set.
     """
-    if not re.fullmatch(r"\w[\w./-]*", name) or ".." in name:  # it goes into a shell
-        raise ValueError(f"{url} names a shard {name!r}, expected letters, digits, '_', '-', '/' and '.'.")
+    check_name(url, name)
     if url.startswith("pipe:"):
+        check_pipe(url)
         file: BinaryIO = gopen(url.replace("{name}", shlex.quote(name)))
         return file
     place = f"{url.rstrip('/')}/{name}"
@@ -193,12 +220,15 @@ def _retry(url: str, name: str, action: Callable[[], T]) -> T:
         ChangedFileError: The file that came the last time is not what was written.
     """
     for delay in RETRY_DELAYS:
-        with contextlib.suppress(Exception):
+        try:
             return action()
-        time.sleep(delay)
+        except (LimitError, UntrustedError):
+            raise
+        except Exception:
+            time.sleep(delay)
     try:
         return action()
-    except ChangedFileError:
+    except (ChangedFileError, LimitError, UntrustedError):
         raise
     except Exception as error:  # every file system of fsspec has errors of its own
         raise OSError(

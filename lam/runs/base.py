@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from typing_extensions import override
 
 from lam.io import write_text
+from lam.io.trust import only_trusted_imports, trust_typed
 from lam.runs.configs import expand_configs
 from lam.runs.errors import SettingsError
 from lam.runs.recovery.checkpoints import WholeCheckpointIO, restore_checkpoint
@@ -74,7 +75,8 @@ class RunCLI(LightningCLI):
         words = sys.argv[1:] if args is None else args
         self.words: list[str] = list(words) if isinstance(words, list) else []
         self._asked = words[0] if isinstance(words, list) and words else None
-        with contextlib.ExitStack() as self._locks:
+        trust_typed(self.words)
+        with contextlib.ExitStack() as self._locks, only_trusted_imports():
             super().__init__(
                 self.model_type,
                 self.data_type,
@@ -159,6 +161,10 @@ class RunCLI(LightningCLI):
             return False
         today: str = self._parser(self.subcommand).dump(self.settings, skip_none=False)
         return config.read_text() == today
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Never unpickle a checkpoint, whatever settings say; Lightning would one behind a URL."""
+        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build a trainer that writes checkpoints whole, and saves and leaves when it is asked to end."""

@@ -10,12 +10,14 @@ import difflib
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import lam
+from lam.io.limits import LimitError, check_limit, check_values, read_file
 from lam.runs.errors import SettingsError
 
 
@@ -55,7 +57,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         SettingsError: There is no such file, or it does not hold settings.
     """
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = parse_yaml(read_file(path, "MAX_SETTINGS_BYTES").decode(), str(path))
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not YAML: it is no text.") from error
+    except LimitError as error:
+        raise SettingsError(str(error)) from error
     except OSError as error:
         there = sorted(str(one) for one in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         near = difflib.get_close_matches(str(path), there, n=3) or there
@@ -63,11 +69,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"No file of settings at {path}."
             + (f" Nearby: {', '.join(near)}." if near else " Relative paths start at the working directory.")
         ) from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(settings, dict):
         raise SettingsError(f"{path} holds {type(settings).__name__}, expected settings by their keys.")
     return settings
+
+
+def parse_yaml(text: str, what: str, load: Callable[[str], Any] = yaml.safe_load) -> Any:
+    """Return what a YAML text says.
+
+    Args:
+        text: The text.
+        what: Where it stands, for messages.
+        load: Reads it.
+
+    Raises:
+        SettingsError: It is not YAML, or more or deeper than settings are.
+    """
+    try:
+        check_limit(f"the length of {what}", len(text), "MAX_SETTINGS_BYTES")
+        value = load(text)
+        check_values(what, value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise SettingsError(f"{what} is not YAML: {' '.join(str(error).split())}.") from error
+    except RecursionError as error:
+        raise SettingsError(f"{what} is not YAML of settings: its values lie too deep in each other.") from error
+    return value
 
 
 def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 
@@ -17,7 +16,9 @@ import lam.encoders
 import lam.optimizers  # noqa: F401  parts are imported so that a run's config finds them by their short names
 from lam.data.datamodule import ClipDataModule
 from lam.io import hash_file
+from lam.io.trust import UntrustedError, explain_refusal, only_trusted_imports
 from lam.models.latent_action import LatentActionModel
+from lam.runs.configs import read_yaml
 from lam.runs.recovery.checkpoints import read_tensors
 from lam.runs.trained import TrainedModel
 from lam.runs.upgrade import upgrade
@@ -60,7 +61,8 @@ def load_run(folder: Path, shards: Path | None = None) -> tuple[LatentActionMode
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(ClipDataModule, "data")
     changed = {} if shards is None else {"shards": str(shards)}
-    data: ClipDataModule = parser.instantiate_classes(parser.parse_object({"data": settings["data"] | changed})).data
+    with only_trusted_imports():
+        data: ClipDataModule = parser.instantiate_classes(parser.parse_object({"data": settings["data"] | changed})).data
     return model, data
 
 
@@ -84,6 +86,7 @@ def build(settings: dict[str, Any], places: list[Path]) -> LatentActionModel:
         places: Folders relative to which folders of the encoder are looked for, the first that has them.
 
     Raises:
+        UntrustedError: The settings name classes of a package that is neither known nor trusted (``lam.io.trust``).
         ValueError: The settings do not fit the classes they name.
     """
     encoder = settings["encoder"]
@@ -94,13 +97,16 @@ def build(settings: dict[str, Any], places: list[Path]) -> LatentActionModel:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(LatentActionModel, "model")
     try:
-        parsed = parser.parse_object({"model": settings | {"encoder": encoder | {"init_args": arguments}}})
+        with only_trusted_imports():
+            parsed = parser.parse_object({"model": settings | {"encoder": encoder | {"init_args": arguments}}})
+            model: LatentActionModel = parser.instantiate_classes(parsed).model
     except ArgumentError as error:
+        if (refusal := explain_refusal(str(error))) is not None:
+            raise UntrustedError(refusal) from error
         raise ValueError(
             f"The settings of the model do not fit the classes they name: {' '.join(str(error).split())} If one of them is "
             "your own, see that Python finds its module (PYTHONPATH)."
         ) from error
-    model: LatentActionModel = parser.instantiate_classes(parsed).model
     return model
 
 
@@ -146,7 +152,7 @@ def _load_export(folder: Path) -> TrainedModel:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read the settings in a folder, of this or an earlier release."""
-    settings: dict[str, Any] = upgrade(yaml.safe_load((folder / "config.yaml").read_text()))
+    settings: dict[str, Any] = upgrade(read_yaml(folder / "config.yaml"))
     return settings
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from lam.io import write_json
+from lam.io.trust import check_import
 from lam.runs.upgrade import upgrade
 
 HASH_VERSION = 3
@@ -172,8 +173,10 @@ def short(value: Any) -> Any:
     module, _, name = value["class_path"].rpartition(".")
     rest = {**value.get("init_args", {}), **value.get("dict_kwargs", {})}
     try:
+        check_import(value["class_path"], "A run")
         owner = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):  # a class from elsewhere that is not here now: its defaults are unknown
+    # a class from elsewhere that is not here now, or is not trusted: its defaults are unknown
+    except (ImportError, AttributeError, ValueError):
         return {"class": name, **short(rest)}
     return {"class": name, **changed(rest, owner)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from lam.io.trust import check_import
 from lam.simulators.base import Simulator, SimulatorFactory, Step, Trajectory, record_episode
 
 SIMULATORS = {
@@ -24,14 +25,18 @@ def find_simulator(name: str) -> SimulatorFactory:
             user's own, ``my_module.MySimulator``.
 
     Raises:
+        UntrustedError: It is of a package that is neither known nor trusted (``lam.io.trust``).
         ValueError: There is none of this name, or its package is missing.
     """
     try:
         if name.startswith("gym:"):
+            if ":" in (env := name.removeprefix("gym:")):  # gymnasium imports the module in front of an id
+                check_import(env.partition(":")[0], "simulator")
             from lam.simulators.gym import GymFactory
 
-            return GymFactory(name.removeprefix("gym:"))
+            return GymFactory(env)
         module, attribute = _locate(name)
+        check_import(f"{module}.{attribute}", "simulator")
         factory: SimulatorFactory = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]

@@ -16,6 +16,7 @@ from lam.data.corruption import CorruptionError
 from lam.data.datamodule import ClipDataModule
 from lam.data.mixture import open_index
 from lam.data.storage import Cache
+from lam.io.trust import trust
 from tests.data.shards import frame_of, write_set
 
 
@@ -56,6 +57,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+@pytest.fixture(autouse=True)
+def commands_are_trusted():
+    trust("pipe:")
 
 
 def rows(shards, cache, batches=3, **settings):
@@ -141,8 +147,8 @@ def test_names_do_not_reach_the_shell(name):
 
 
 def cached(cache, name, size=2**20):
-    """Opens a file that holds its name, of a size."""
-    with cache.open(name, size, lambda file: file.write(name[:1].encode() * size)) as file:
+    """Opens a file whose hash is all one digit, and that holds it, of a size."""
+    with cache.open(name * 64, size, lambda file: file.write(name.encode() * size)) as file:
         return file.read(1).decode()
 
 
@@ -150,11 +156,12 @@ def test_those_used_longest_ago_make_room(tmp_path):
     cache = Cache(tmp_path, 3.5 / 1024)  # three files
     for age, name in enumerate(["a", "b", "c"]):
         assert cached(cache, name) == name
-        os.utime(tmp_path / name, (1000 + age, 1000 + age))
+        os.utime(tmp_path / (name * 64), (1000 + age, 1000 + age))
     cached(cache, "a")  # used now
-    kept = (tmp_path / "b").open("rb")
+    (tmp_path / "precious.txt").write_bytes(bytes(2**20))  # a folder of one's own, by mistake
+    kept = (tmp_path / ("b" * 64)).open("rb")
     cached(cache, "d")
-    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {"a", "c", "d"}
+    assert {path.name for path in tmp_path.iterdir() if path.name[0] != "."} == {"a" * 64, "c" * 64, "d" * 64, "precious.txt"}
     assert kept.read(1) == b"b"  # what is open stays readable
     kept.close()
     with pytest.raises(ValueError, match=r"cache_gib 0\.0034.* does not hold a shard of 4194304 bytes"):
@@ -163,11 +170,11 @@ def test_those_used_longest_ago_make_room(tmp_path):
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
     cache = Cache(tmp_path, 2.5 / 1024)
-    for name, age in (("old", 7200), ("young", 60)):
+    for name, age in (("0" * 64, 7200), ("1" * 64, 60)):
         (tmp_path / f".{name}.part").write_bytes(bytes(2**20))
         os.utime(tmp_path / f".{name}.part", (time.time() - age,) * 2)
     cached(cache, "a")
-    assert {path.name for path in tmp_path.iterdir() if "lock" not in path.name} == {".young.part", "a"}
+    assert {path.name for path in tmp_path.iterdir() if "lock" not in path.name} == {f".{'1' * 64}.part", "a" * 64}
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
@@ -175,7 +182,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        Cache(tmp_path, 1).open("a", 10, fail)
+        Cache(tmp_path, 1).open("a" * 64, 10, fail)
     assert not [path for path in tmp_path.iterdir() if "lock" not in path.name]
 
 

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from lam.io.trust import trust
 from lam.simulators import SIMULATORS, find_simulator, record_episode
 from tests.simulators.counter import Counter
 
@@ -48,6 +49,7 @@ def test_an_unknown_name_is_answered_with_those_there_are():
 
 def test_a_simulator_of_ones_own_is_found_by_its_import_path():
     assert find_simulator("tests.simulators.counter.Counter") is Counter
+    trust("nowhere")
     with pytest.raises(ValueError, match=r"No module nowhere for the simulator nowhere.Counter"):
         find_simulator("nowhere.Counter")
     with pytest.raises(ValueError, match=r"No simulator Nothing in tests.simulators.counter"):

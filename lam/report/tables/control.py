@@ -10,7 +10,7 @@ from lam.io import write_text
 from lam.report.stats.control import control_rows, label_budgets, main_label_budget
 from lam.report.stats.rows import Comparison
 from lam.report.tables.columns import declared_columns, explain
-from lam.report.tables.layout import DASH, Grid, format_estimate, marks
+from lam.report.tables.layout import DASH, Grid, escape_markdown, format_estimate, marks, prose
 from lam.report.tables.main import KEY, provenance
 from lam.report.tables.published import CONTROL_SOURCE, PUSHT, published_control_grid
 from lam.report.tables.ranks import rank_grid, rank_sentence, rank_table
@@ -106,13 +106,17 @@ def write_control(folder: Path, comparison: Comparison) -> list[Path]:
             lines.append(line)
     write_text(csv, pd.DataFrame(lines).dropna(axis=1, how="all").to_csv(index=False, float_format="%.8g", lineterminator="\n"))
     table = rank_table(comparison)
-    parts = [f"# {comparison.runs[0].setting}, acting", provenance(comparison), control_grid(comparison, budget).markdown()]
+    parts = [
+        f"# {escape_markdown(comparison.runs[0].setting)}, acting",
+        prose(provenance(comparison)),
+        control_grid(comparison, budget).markdown(),
+    ]
     parts += control_notes(comparison)
     if table:
         parts += ["## Rank correlations", rank_grid(table).markdown(), rank_sentence(table)]
     if foretold := usefulness([comparison]):
         parts += ["## What each metric foretells", usefulness_grid(foretold).markdown(), FORETOLD]
-    parts += ["## Published, other data", EXPECTED, published_control_grid().markdown(), control_guide(comparison)]
+    parts += ["## Published, other data", EXPECTED, published_control_grid().markdown(), prose(control_guide(comparison))]
     write_text(markdown, "\n\n".join(parts) + "\n")
     return [csv, markdown]
 

@@ -12,7 +12,7 @@ from lam.report.stats.hull import BITS_LEVELS, GAP_LEVELS, ZERO, family_hulls
 from lam.report.stats.measures import ERROR_DRAWN
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison
 from lam.report.stats.usable import left_out
-from lam.report.tables.layout import BEST, TIED, Grid, format_estimate, marks
+from lam.report.tables.layout import BEST, TIED, Grid, escape_markdown, format_estimate, marks
 
 CORNER, ERROR_AT, BITS_AT, REFERENCE = "corner", "error at bits", "bits at gap closed", "reference"
 """Kinds of lines of ``hull.csv``."""
@@ -152,7 +152,12 @@ def write_hull(folder: Path, comparison: Comparison) -> list[Path]:
         markdown.unlink(missing_ok=True)
         return []
     write_text(csv, hull_table(comparison).to_csv(index=False, float_format="%.8g", lineterminator="\n"))
-    parts = [f"# {comparison.runs[0].setting}, rate and error", hull_markdown(comparison), "![hull](hull.png)", GUIDE]
+    parts = [
+        f"# {escape_markdown(comparison.runs[0].setting)}, rate and error",
+        hull_markdown(comparison),
+        "![hull](hull.png)",
+        GUIDE,
+    ]
     write_text(markdown, "\n\n".join(parts) + "\n")
     return [csv, markdown]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -37,13 +38,15 @@ class Grid:
 
     def markdown(self) -> str:
         """Return a Markdown table whose source is readable too."""
-        rows = _padded([self.headings, *self._marked({BEST: "**{}**", TIED: "{} ≈"})])
+        headings = [escape_markdown(title) for title in self.headings]
+        cells = [[(escape_markdown(text), mark) for text, mark in row] for row in self.rows]
+        rows = _padded([headings, *_marked(cells, {BEST: "**{}**", TIED: "{} ≈"})])
         rows.insert(1, ["-" * len(cell) for cell in rows[0]])
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def text(self) -> str:
         """Return aligned text for a terminal, headings that are wider than their columns on several lines."""
-        cells = self._marked({BEST: "{} *", TIED: "{} ≈"})
+        cells = _marked(self.rows, {BEST: "{} *", TIED: "{} ≈"})
         widths = [max(map(len, column), default=0) for column in zip(*cells, strict=True)] or [0] * len(self.headings)
         wrapped = [
             wrap(heading, max(width, *map(len, heading.split())), break_long_words=False, break_on_hyphens=False)
@@ -83,9 +86,25 @@ class Grid:
         box = f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0">'
         return f"{box}<table>{inner}</table></div>"
 
-    def _marked(self, styles: dict[str, str]) -> list[list[str]]:
-        """Return the text of the rows with their marks."""
-        return [[styles.get(mark, "{}").format(text) for text, mark in row] for row in self.rows]
+
+def escape_markdown(text: str) -> str:
+    """Return a text of which Markdown, and HTML within it, make nothing but this text, in one line of one cell.
+
+    Names of runs, families and factors may come from elsewhere; underscores within words mean nothing and stay readable.
+    """
+    text = " ".join(text.split("\n")).replace("\r", " ").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+
+
+def prose(text: str) -> str:
+    """Return a text of Markdown in which names that came from elsewhere cannot be tags of HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _marked(rows: list[list[tuple[str, str]]], styles: dict[str, str]) -> list[list[str]]:
+    """Return the text of rows with their marks."""
+    return [[styles.get(mark, "{}").format(text) for text, mark in row] for row in rows]
 
 
 def _padded(cells: list[list[str]]) -> list[list[str]]:

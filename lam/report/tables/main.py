@@ -15,7 +15,7 @@ from lam.report.stats.rows import REFERENCE_ROWS, Comparison
 from lam.report.tables.columns import declared_columns, explain, logged_flags, main_columns, text_columns
 from lam.report.tables.hull import GUIDE as HULL_GUIDE
 from lam.report.tables.hull import drawn_notes, hull_markdown
-from lam.report.tables.layout import ALPHA, DASH, DOUBT, Grid, format_estimate, marks
+from lam.report.tables.layout import ALPHA, DASH, DOUBT, Grid, escape_markdown, format_estimate, marks, prose
 from lam.report.tables.published import NOTE
 from lam.runs.columns import Column
 
@@ -100,8 +100,8 @@ def write_csv(path: Path, comparison: Comparison) -> Path:
 
 def write_markdown(path: Path, comparison: Comparison, figures: list[Path]) -> Path:
     """Write the table with where it comes from, how to read it and its figures."""
-    parts = [f"# {comparison.runs[0].setting}", provenance(comparison), hull_markdown(comparison)]
-    parts += [main_grid(comparison).markdown(), *notes(comparison), guide(comparison), HULL_GUIDE]
+    parts = [f"# {escape_markdown(comparison.runs[0].setting)}", prose(provenance(comparison)), hull_markdown(comparison)]
+    parts += [main_grid(comparison).markdown(), *map(prose, notes(comparison)), prose(guide(comparison)), HULL_GUIDE]
     parts += [f"![{figure.stem}]({figure.name})" for figure in figures if figure.suffix == ".png"]
     write_text(path, "\n\n".join(parts) + "\n")
     return path

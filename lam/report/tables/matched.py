@@ -11,7 +11,7 @@ from lam.report.stats.hull import GAP_LEVELS
 from lam.report.stats.matched import HULL_BITS, NARROW, NEAR, Match, match
 from lam.report.stats.rows import Comparison
 from lam.report.tables.columns import matched_columns
-from lam.report.tables.layout import DASH, Grid, format_estimate, marks
+from lam.report.tables.layout import DASH, Grid, escape_markdown, format_estimate, marks, prose
 from lam.report.tables.main import DRAWN, KEY, guide, provenance
 from lam.runs.columns import Column
 
@@ -58,9 +58,9 @@ def write_matched_csv(path: Path, matches: list[Match]) -> Path:
 def write_matched_markdown(path: Path, comparison: Comparison, matches: list[Match]) -> Path:
     """Write the table with how to read it."""
     table = matched_grid(comparison, matches)
-    parts = [f"# {comparison.runs[0].setting}, at matched capacity", provenance(comparison), GUIDE]
+    parts = [f"# {escape_markdown(comparison.runs[0].setting)}, at matched capacity", prose(provenance(comparison)), GUIDE]
     parts += [f"## {TITLE}", table.markdown()] if table else [NOTHING]
-    write_text(path, "\n\n".join([*parts, "# Of the columns", guide(comparison)]) + "\n")
+    write_text(path, "\n\n".join([*parts, "# Of the columns", prose(guide(comparison))]) + "\n")
     return path
 
 

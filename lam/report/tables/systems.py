@@ -13,7 +13,7 @@ from lam.report.stats.estimates import Replicates
 from lam.report.stats.rows import TableRow
 from lam.report.stats.systems import OWN_GAP_CLOSED, Systems
 from lam.report.tables.columns import declared_columns, explain, flags, main_columns
-from lam.report.tables.layout import DASH, Grid, format_estimate, marks
+from lam.report.tables.layout import DASH, Grid, escape_markdown, format_estimate, marks, prose
 from lam.report.tables.main import KEY, provenance
 from lam.runs.columns import LABELS, PARAMETERS, Column
 
@@ -120,8 +120,8 @@ def write_systems(folder: Path, systems: Systems | None) -> list[Path]:
         own = systems.replicates(one, OWN_GAP_CLOSED)
         lines.append(_line(one.system, one.bottleneck, one.shared, systems, {OWN_GAP_CLOSED: own}))
     write_text(csv, pd.DataFrame(lines).to_csv(index=False, float_format="%.8g", lineterminator="\n"))
-    head = [f"# {systems.shared.runs[0].setting}, published systems", provenance(systems.shared)]
-    parts = [*head, systems_grid(systems).markdown(), *systems_notes(systems), systems_guide(systems)]
+    head = [f"# {escape_markdown(systems.shared.runs[0].setting)}, published systems", prose(provenance(systems.shared))]
+    parts = [*head, systems_grid(systems).markdown(), *map(prose, systems_notes(systems)), prose(systems_guide(systems))]
     write_text(markdown, "\n\n".join(parts) + "\n")
     return [csv, markdown]
 

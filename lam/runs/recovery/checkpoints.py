@@ -60,7 +60,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         if "://" not in str(path):
             check_checkpoint(Path(path))
         # type: ignore: a device's name is a place too, though Lightning's annotation has functions alone
-        loaded: dict[str, Any] = super().load_checkpoint(path, map_location or "cpu", weights_only)  # type: ignore[arg-type]
+        loaded: dict[str, Any] = super().load_checkpoint(path, map_location or "cpu", weights_only=True)  # type: ignore[arg-type]
         return loaded
 
     @override

@@ -10,6 +10,7 @@ from typing import get_type_hints
 
 import lam.bottlenecks  # noqa: F401  so that its classes are known by their short names
 from lam.bottlenecks.base import Bottleneck
+from lam.io.trust import check_import
 from lam.runs.configs import read_yaml
 from lam.runs.errors import SettingsError
 
@@ -59,6 +60,7 @@ def bottleneck_class(class_path: str) -> type[Bottleneck]:
     """Return the class that a file of settings names, in full or shortly where it has been imported."""
     module, _, name = class_path.rpartition(".")
     if module:
+        check_import(class_path, "The file of a family")
         owner: type[Bottleneck] = getattr(importlib.import_module(module), name)
         return owner
     known, found = [Bottleneck], None

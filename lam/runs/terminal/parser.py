@@ -12,13 +12,20 @@ import yaml
 from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
+from lam.io.trust import explain_refusal
+from lam.runs.configs import parse_yaml
 from lam.runs.errors import SettingsError
 from lam.runs.upgrade import upgrade
 
 
 def load_settings(text: str) -> Any:
     """Return what a YAML text says, with names of today; ``extends`` has been followed before (``lam.runs.configs``)."""
-    settings = upgrade(get_loader("yaml")(text))
+    try:
+        settings = upgrade(parse_yaml(text, "a value of the settings", get_loader("yaml")))
+    except SettingsError as error:
+        if isinstance(error.__cause__, yaml.YAMLError):  # a text that is no YAML is a text, says the parser
+            raise error.__cause__ from None
+        raise
     if isinstance(settings, dict):
         settings.pop("extends", None)
     return settings
@@ -53,6 +60,8 @@ def one_line(message: str, known: list[str]) -> str:
         message: What the parser says.
         known: Names of settings.
     """
+    if (refusal := explain_refusal(message)) is not None:
+        return refusal
     text = "; ".join(line.strip(" -") for line in re.sub(r" `--[^`]*` lists what there is\.", "", message).splitlines())
     text = re.sub(r"Type \S*Callable\[.*?\] expects a function or a callable class: ", "", text)
     text = re.sub(r"Expected a path but .*Expected a dot import path string: (\S+)", r"no class is named \1", text)

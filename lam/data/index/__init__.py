@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lam.data.index.checks import check_frames, check_labels, check_shard
 from lam.data.schema import (
     INDEX_FILE,
     SCHEMA_VERSION,
@@ -29,6 +30,7 @@ from lam.data.schema import (
     side_index_name,
 )
 from lam.io import write_bytes
+from lam.io.limits import LimitError, check_limit, check_values, read_file
 
 _SHARD_COLUMNS = {
     "split": pa.string(),
@@ -117,11 +119,12 @@ class DataIndex:
                 raise FileNotFoundError(
                     f"{path} has no {name}: not a folder of shards, or data_prep did not finish. Run data_prep again."
                 )
-        index = cls.parse(path, (path / INDEX_FILE).read_bytes(), (path / SHARDS_FILE).read_bytes())
-        listed = {name for shards in index.splits.values() for s in shards for name in (s.name, side_index_name(s.name))}
-        folders = {os.path.dirname(name) for name in listed}  # listing them is ten times as fast as asking for each file
+        summary, listed = read_file(path / INDEX_FILE, "MAX_INDEX_BYTES"), read_file(path / SHARDS_FILE, "MAX_TABLE_BYTES")
+        index = cls.parse(path, summary, listed)
+        names = {name for shards in index.splits.values() for s in shards for name in (s.name, side_index_name(s.name))}
+        folders = {os.path.dirname(name) for name in names}  # listing them is ten times as fast as asking for each file
         present = {os.path.join(each, name) for each in folders if (path / each).is_dir() for name in os.listdir(path / each)}
-        if absent := min(listed - present, default=None):
+        if absent := min(names - present, default=None):
             raise FileNotFoundError(f"{path} lacks {absent}, which {SHARDS_FILE} names. Copy it again or re-run data_prep.")
         return index
 
@@ -135,7 +138,10 @@ class DataIndex:
         try:
             record = json.loads(summary)
             version = record.pop("schema_version")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            check_values(INDEX_FILE, record)
+        except LimitError:
+            raise
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}/{INDEX_FILE} is not the index of a folder of shards. Re-run data_prep.") from error
         if version != SCHEMA_VERSION:
             raise ValueError(
@@ -143,12 +149,10 @@ class DataIndex:
             )
         try:
             if record.pop("shards_sha256") != hashlib.sha256(shards).hexdigest():
-                raise ValueError(
-                    f"{path}/{SHARDS_FILE} is not the one that {INDEX_FILE} names. Copy both again or re-run data_prep."
-                )
+                raise ValueError(f"{SHARDS_FILE} is not the one that it names; copy both again")
             statistics, features = record.pop("action_statistics"), record.pop("features")
             del record["totals"]  # for people
-            return cls(
+            index = cls(
                 path=path,
                 storage=Storage[record.pop("storage")],
                 pixel_mean=tuple(record.pop("pixel_mean")),
@@ -162,8 +166,15 @@ class DataIndex:
                 digest=hashlib.sha256(summary).hexdigest()[:16],
                 **record,
             )
-        except (KeyError, TypeError, pa.ArrowException) as error:
+            check_frames(index.height, index.width, index.fps, index.pixel_mean, index.pixel_std, index.features)
+            if not isinstance(index.settings, dict) or not isinstance(index.dropped, dict):
+                raise ValueError("settings or dropped are no mapping")
+            check_labels(index.actions, index.action_statistics, index.factors)
+            for info in (info for shards in index.splits.values() for info in shards):
+                check_shard(info)
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, pa.ArrowException, OSError) as error:
             raise ValueError(f"{path}/{INDEX_FILE} is damaged ({error}). Re-run data_prep.") from error
+        return index
 
     def save(self) -> None:
         """Write shards.parquet and index.json, each atomically, index.json last."""
@@ -199,12 +210,26 @@ def _pack_shard_list(splits: dict[str, list[ShardInfo]]) -> bytes:
     return data
 
 
+def read_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """Read a small table of Parquet that is all in memory.
+
+    Raises:
+        ValueError: It is far larger, unpacked, than tables of a set are.
+        ArrowException: It is damaged.
+    """
+    # pq.read_table would import pyarrow.dataset first, which takes half a second
+    # a buffer of Arrow's own: it reads a Python file from threads, one of which can outlive the interpreter and abort it
+    file = pq.ParquetFile(pa.BufferReader(data))
+    check_limit("the number of rows", file.metadata.num_rows, "MAX_SHARDS")
+    unpacked = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+    check_limit("a table in bytes, unpacked,", unpacked, "MAX_TABLE_BYTES")
+    return file.read(columns, use_threads=False)
+
+
 def _unpack_shard_list(data: bytes) -> dict[str, list[ShardInfo]]:
     """Return the shards of each split from the bytes of shards.parquet."""
     splits: dict[str, list[ShardInfo]] = {split: [] for split in SPLITS}
-    # pq.read_table would import pyarrow.dataset first, which takes half a second
-    # a buffer of Arrow's own: it reads a Python file from threads, one of which can outlive the interpreter and abort it
-    for row in pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False).to_pylist():
+    for row in read_table(data).to_pylist():
         split, lengths, counts = row.pop("split"), tuple(row.pop("lengths")), tuple(row.pop("counts"))
         splits[split].append(ShardInfo(**row, lengths=lengths, counts=counts))
     return splits
