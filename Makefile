@@ -55,7 +55,7 @@ AGAIN    = $(MAKE) --no-print-directory
 STOPPED  = case $$failed in 2|130|143) exit $$failed;; esac
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format table matched systems texture distractors policy transfer mixing report results figures tensorboard clean
+.PHONY: help setup demo test test-slow lint lock locked audit format table matched systems texture distractors policy transfer mixing report results figures tensorboard clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -142,6 +142,26 @@ test: setup  ## the default test suite: small, two cores, no network
 
 test-slow: setup .venv/.simulators  ## tests that train, start several processes for long, or act in simulators
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow --durations=5
+
+locked:  ## make .venv of requirements.lock alone, each file checked by its SHA-256 (Python 3.11 on; PyTorch with CUDA on Linux)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --require-hashes --no-deps -r requirements.lock
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	$(BIN)/pip check
+	@touch .venv/.installed
+
+lock: setup  ## write requirements.lock anew from what is installed in .venv
+	$(PYTHON) -m venv .venv/locking && .venv/locking/bin/pip install -q uv
+	@head -3 requirements.lock > .venv/locking/new
+	$(BIN)/pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/+.*//' > .venv/locking/installed
+	echo editables | .venv/locking/bin/uv pip compile -q pyproject.toml - $(addprefix --extra ,dev hf hub hdf5) --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate --no-emit-index-url -c .venv/locking/installed >> .venv/locking/new
+	mv .venv/locking/new requirements.lock
+
+audit: setup  ## known holes in requirements.lock, where the index can be asked for them, and whether what is installed fits together
+	$(BIN)/pip check
+	$(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install -q pip-audit
+	.venv/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .

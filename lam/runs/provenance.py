@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lam.io import write_json
 from lam.io.trust import check_import
+from lam.runs.configs import read_yaml
 from lam.runs.upgrade import upgrade
 
 HASH_VERSION = 3
@@ -138,7 +137,7 @@ def read_provenance(
     config = path.parent / "config.yaml"
     if found.hash_version == HASH_VERSION or not config.exists():
         return found
-    again = recompute(upgrade(yaml.safe_load(config.read_text())), found.data_hash, found.code_revision)
+    again = recompute(upgrade(read_yaml(config)), found.data_hash, found.code_revision)
     # a row may have been moved to another name
     return replace(again, setting=found.setting, family=found.family, knob=found.knob, seed=found.seed)
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -23,6 +22,7 @@ from lam.report.figures.style import style_of
 from lam.report.stats.measures import LEAKAGE
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison
 from lam.report.stats.runs import read_runs
+from lam.runs.configs import read_yaml
 
 KEYS = ("eval/probe/gain/agent_dx", "eval/probe/gain/distractor_dx", LEAKAGE + "ratio")
 LINEAR = "eval/distractors/linear_r2@{size}/{factor}"
@@ -48,7 +48,7 @@ def read_world(folder: Path) -> WorldRuns:
     """Read the runs of a setting and the settings of the world they share, from the shards that a run's config names."""
     comparison = Comparison(*read_runs(folder))
     run = comparison.runs[0]
-    config = yaml.safe_load((run.path / "config.yaml").read_text())
+    config = read_yaml(run.path / "config.yaml")
     index = DataIndex.load(config["data"]["shards"])
     if index.digest != run.data_hash:
         raise ValueError(f"{run.path} was made from other data than {config['data']['shards']} holds now. Make it again.")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import yaml
-
 from lam.report.stats.rows import TableRow
+from lam.runs.configs import read_yaml
 
 
 def knob_name(rows: Sequence[TableRow]) -> str:
@@ -18,7 +17,7 @@ def knob_name(rows: Sequence[TableRow]) -> str:
     names: set[str] | None = None
     for row in rows:
         path = next(iter(row.runs.values())).path / "config.yaml"
-        config = (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
+        config = read_yaml(path) if path.exists() else {}
         arguments = config.get("model", {}).get("bottleneck", {}).get("init_args", {})
         here = {str(name) for name, value in arguments.items() if _is(value, row)}
         names = here if names is None else names & here
