@@ -310,7 +310,7 @@ def kill(name: str, count: int, folder: Path, seed: int = 0, term: float = 0.0) 
         print(f"{name}: {takes:.1f} s undisturbed, {quiet:.1f} before a file, {len(expected)} things to compare", flush=True)
         begin_anew(case)
         kills = compared = different = left = lost = failed = 0
-        while kills < count or compared == 0:
+        while (kills < count or compared == 0) and failed < 3:
             since, process = time.time_ns(), start(case.words(), log)
             if kills == count:
                 status = ended(process, None)
