@@ -73,6 +73,8 @@ def video_frames(path: Path, start: float = 0.0, end: float = float("inf")) -> I
         pictures = [stream for stream in container.streams.video if Disposition.attached_pic not in stream.disposition]
         if not pictures:
             raise ValueError("it has no video stream" + (", only sound" if container.streams.audio else ""))
+        if not (pictures := [stream for stream in pictures if stream.codec_context is not None]):
+            raise ValueError("its video is of a kind that cannot be decoded")
         stream = max(pictures, key=lambda each: (each.width or 0) * (each.height or 0))
         check_picture("its video", stream.width, stream.height)
         stream.codec_context.thread_count = 1  # recordings are read side by side

@@ -109,6 +109,8 @@ def _decode_mp4(video: memoryview, frames: Sequence[int], out: np.ndarray) -> No
     reformatter = _reformatter(os.getpid())
     with av.open(io.BytesIO(video), "r", format="mp4") as container:
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError("its video is of a kind that cannot be decoded")
         stream.codec_context.thread_count = 1
         size = (stream.codec_context.height, stream.codec_context.width, 3)
         if size != out.shape[1:]:  # before anything is decoded: a few bytes may say that frames are of any size

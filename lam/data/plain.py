@@ -133,6 +133,8 @@ class PlainBatches(IterableDataset[Batch]):
             raise IndexError(f"has no member that ends in {', '.join(_VIDEOS)}, but {', '.join(sample)}")
         with av.open(io.BytesIO(videos[0]), "r") as container:
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise IndexError("its video is of a kind that cannot be decoded")
             stream.codec_context.thread_count = 1
             stamps = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
             span = (self._frames - 1) * self._stride + 1

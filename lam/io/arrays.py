@@ -23,7 +23,10 @@ def read_npy(data: bytes | memoryview) -> np.ndarray:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"its format is version {version[0]}.{version[1]} of .npy, expected 1.0 or 2.0")
-    shape, fortran, kind = readers[version](file)
+    try:
+        shape, fortran, kind = readers[version](file)
+    except Exception as error:  # of Python's tokenizer and parser, which read the header
+        raise ValueError(f"its header cannot be read ({type(error).__name__}: {error})") from error
     if kind.hasobject:
         raise ValueError("it holds Python objects, which are never unpickled")
     size, given = math.prod(shape) * kind.itemsize, len(data) - file.tell()
