@@ -12,6 +12,7 @@ from PIL import Image
 
 from lam.report import report
 from lam.report.cli import main
+from lam.report.figures.catalogue import FIGURES as CATALOGUE
 from lam.report.pictures import CAPTIONS, pick_pictures
 from lam.report.stats.knobs import knob_name
 from lam.report.stats.measures import GAIN
@@ -179,3 +180,28 @@ def test_without_a_reference_row_nothing_is_said_of_capacity(tmp_path):
     assert any(path.name == "report.html" for path in report(root).files)
     found = Comparison(*read_runs(root))
     assert read_family(found, "vq", match_all(found)) == ["Gap closed is undefined, so nothing can be said of its capacity."]
+
+
+def test_figures_name_the_knobs_and_the_values_they_were_swept_over(tmp_path):
+    root = write_setting(tmp_path / "wild", ("none", "identity", "vq"), seeds=(0,))
+    for codes in (4, 16, 64, 256):
+        path = root / f"vq@{codes}" / "seed0" / "config.yaml"
+        path.write_text(f"model: {{bottleneck: {{init_args: {{num_codes: {codes}, dim: 32}}}}}}")
+    files = {one.name: one.read_bytes() for one in report(root).files}
+    told = "Knobs, from tight to loose: vq num_codes 4, 16, 64, 256."
+    assert files["report.html"].decode().count(told) == sum(name.endswith(".svg") for name in files)
+    assert told in files["table.md"].decode()
+    found = Comparison(*read_runs(root))
+    for name in ("gap", "rate"):
+        figure = CATALOGUE[name].draw(found)
+        assert figure is not None
+        assert figure.axes[0].get_title() == "vq, num_codes"
+
+
+def test_the_first_table_fits_a_narrow_screen(reported):
+    """Intervals go to a line of their own there, with their sign."""
+    html = reported["report.html"].decode()
+    narrow = html[html.index("@media (max-width: 40rem)") :]
+    assert ".screen th, .screen td { padding: .2rem .25rem; white-space: normal }" in narrow
+    assert "± 0" not in html[html.index("<tbody>") : html.index("</tbody>")]
+    assert "±&nbsp;0" in html

@@ -23,6 +23,7 @@ from lam.report.figures.style import (
 from lam.report.stats.envelope import Hull
 from lam.report.stats.hull import UNQUANTIZED, family_hulls
 from lam.report.stats.jackknife import Array
+from lam.report.stats.knobs import titled
 from lam.report.stats.measures import BITS, CODES_USED, GAP_CLOSED
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
 from lam.report.tables.hull import BITS_AT, CORNER, ERROR_AT, REFERENCE, hull_table
@@ -83,7 +84,7 @@ def draw_rate(comparison: Comparison) -> Figure | None:
             _curve(axis, comparison, hull, row, shade)
         axis.plot(*dense(*hull.curve, hull.curve[0][-1]), "-", color=INK, linewidth=0.8)
         reference_levels(axis, comparison, UNQUANTIZED, named=False)
-        axis.set_title(family, fontsize=10)
+        axis.set_title(titled(comparison, family), fontsize=9)
         bits_axis(axis, room=2.0)
     figure.supxlabel("held-out bits a transition of the quantized latent", fontsize=9)
     figure.supylabel("prediction error with it", fontsize=9)
@@ -113,7 +114,7 @@ def draw_gap(comparison: Comparison) -> Figure | None:
         points(axis, comparison, knob_axis(axis, rows), rows, GAP_CLOSED)
         for name, level in zip(REFERENCE_ROWS, (0.0, 1.0), strict=True):
             axis.axhline(level, color=REFERENCE_COLORS[name], linewidth=1, linestyle=DASHES)
-        axis.set_title(family, fontsize=10)
+        axis.set_title(titled(comparison, family), fontsize=9)
     figure.supxlabel("knob, from tight to loose", fontsize=9)
     figure.supylabel("gap closed (0 = none, 1 = identity)", fontsize=9)
     return figure

@@ -16,7 +16,7 @@ from lam.report.page.style import CSS, VARIABLES
 from lam.report.pictures import pick_control_pictures, pick_pictures
 from lam.report.stats.control import main_label_budget
 from lam.report.stats.hull import family_hulls
-from lam.report.stats.knobs import knob_name
+from lam.report.stats.knobs import knob_name, swept
 from lam.report.stats.matched import Match
 from lam.report.stats.rows import Comparison
 from lam.report.stats.systems import Systems
@@ -44,7 +44,7 @@ def write_page(path: Path, comparison: Comparison, matched: list[Match], systems
         "At matched capacity": _matched(comparison, matched),
         "Acting": _control(comparison, colors),
         SYSTEMS_TITLE: _systems(systems),
-        "Figures": figures_html(figures),
+        "Figures": figures_html(figures, swept(comparison)),
         "Pictures": _pictures(comparison),
         "Family by family": _families(comparison, matched),
         "How to read the numbers": paragraphs(guide(comparison)),

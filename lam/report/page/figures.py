@@ -9,18 +9,19 @@ from lam.report.page.markup import embed, folded, paragraphs
 from lam.report.page.style import follow_the_reader
 
 
-def figure_html(figure: Path) -> str:
-    """Return an SVG figure with its caption folded under its title."""
+def figure_html(figure: Path, knobs: str) -> str:
+    """Return an SVG figure with its caption folded under it, and which knobs its rows have."""
     drawing = FIGURES[figure.stem]
     svg = follow_the_reader(figure.read_text())
     image = embed(svg.encode(), "svg+xml", f"{drawing.title}, described below")
-    caption = folded("How to read it", paragraphs(drawing.caption) + f"<p>As a file: {_links(figure)}.</p>")
+    text = paragraphs("\n\n".join([drawing.caption, *([knobs] if knobs else [])]))
+    caption = folded("How to read it", f"{text}<p>As a file: {_links(figure)}.</p>")
     return f'<figure id="figure-{figure.stem}">{image}<figcaption>{caption}</figcaption></figure>'
 
 
-def figures_html(figures: list[Path], without: str = "hull") -> str:
+def figures_html(figures: list[Path], knobs: str, without: str = "hull") -> str:
     """Return the figures that stand in a section of their own."""
-    return "".join(figure_html(figure) for figure in figures if figure.suffix == ".svg" and figure.stem != without)
+    return "".join(figure_html(figure, knobs) for figure in figures if figure.suffix == ".svg" and figure.stem != without)
 
 
 def _links(figure: Path) -> str:

@@ -9,7 +9,7 @@ from lam.report.page.figures import figure_html
 from lam.report.page.markup import folded, inline, paragraphs
 from lam.report.page.style import themed
 from lam.report.stats.hull import family_hulls
-from lam.report.stats.knobs import knob_name
+from lam.report.stats.knobs import knob_name, swept
 from lam.report.stats.measures import GAP_CLOSED, LEAKAGE, TRANSFER
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
 from lam.report.stats.usable import competing_rows
@@ -31,7 +31,7 @@ GUIDE = (
 
 def first_screen(comparison: Comparison, figures: list[Path]) -> str:
     """Return what answers the reader before anything is opened."""
-    hull = "".join(figure_html(figure) for figure in figures if figure.name == "hull.svg")
+    hull = "".join(figure_html(figure, swept(comparison)) for figure in figures if figure.name == "hull.svg")
     table = first_grid(comparison).html(CAPTION, family_colors(comparison))
     table += folded("What the columns are", paragraphs(GUIDE))
     warnings = [f'<p class="note">{inline(note)}</p>' for note in notes(comparison)]

@@ -51,6 +51,9 @@ figure img { max-width: 100%; height: auto }
 figcaption { font-size: .92rem; margin-top: .3rem }
 .note { border-left: 4px solid var(--warn); padding: .2rem .8rem; background: var(--warn-paper) }
 dt { font-weight: 600 } dd { margin: 0 0 .4rem 1rem }
+@media (max-width: 40rem) { .answer { font-size: 1rem } .screen table { font-size: .72rem }
+  .screen th, .screen td { padding: .2rem .25rem; white-space: normal } .screen thead th { min-width: 0 }
+  figure { overflow-x: auto } figure > img { max-width: none; width: max(100%, 34rem) } }
 @media print { :root { color-scheme: light } .scroll { overflow: visible } table { font-size: .6rem } nav { display: none }
   details::details-content { content-visibility: visible; block-size: auto } }
 """

@@ -72,7 +72,7 @@ class Grid:
         body = []
         above = ""
         for row in self.rows:
-            cells = [styles[mark].format(escape(text)) for text, mark in row]
+            cells = [styles[mark].format(escape(text).replace("± ", "±&nbsp;")) for text, mark in row]
             color = colors.get(row[0][0])
             keys = [f' style="--family:{color}"' if color else "", *[""] * (self.names - 1)]
             names = zip(keys, cells[: self.names], strict=True)

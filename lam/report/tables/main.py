@@ -10,6 +10,7 @@ import pandas as pd
 from lam.io import write_text
 from lam.report.stats.control import TITLES, key_of, main_label_budget
 from lam.report.stats.jackknife import ONE_SOURCE
+from lam.report.stats.knobs import swept
 from lam.report.stats.measures import ERROR
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison
 from lam.report.tables.columns import declared_columns, explain, logged_flags, main_columns, text_columns
@@ -102,6 +103,7 @@ def write_markdown(path: Path, comparison: Comparison, figures: list[Path]) -> P
     """Write the table with where it comes from, how to read it and its figures."""
     parts = [f"# {escape_markdown(comparison.runs[0].setting)}", prose(provenance(comparison)), hull_markdown(comparison)]
     parts += [main_grid(comparison).markdown(), *map(prose, notes(comparison)), prose(guide(comparison)), HULL_GUIDE]
+    parts += [prose(text)] if (text := swept(comparison)) else []
     parts += [f"![{figure.stem}]({figure.name})" for figure in figures if figure.suffix == ".png"]
     write_text(path, "\n\n".join(parts) + "\n")
     return path
