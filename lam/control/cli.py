@@ -31,14 +31,25 @@ class ControlCLI(RunCLI):
     offers = ("fit", "validate")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what follows from the run and the label budget."""
+        """Add what follows from the run."""
         parser.link_arguments("model.run", "trainer.logger.init_args.save_dir", compute_fn=str)
-        parser.link_arguments("model.labeled_clips", "trainer.logger.init_args.version", compute_fn=_budget_folder)
+
+    def identity(self, settings: Any) -> list[str]:
+        """Return what tells heads from others: the world model's run, the label budget and the seed."""
+        model = settings["model"]
+        return [str(model["run"]), _budget_folder(model["labeled_clips"]), str(settings["seed_everything"])]
 
     @property
-    def run_directory(self) -> Path:
+    def named_directory(self) -> Path:
         """Where results go."""
-        return Path(self.settings["model"]["run"], "control", _budget_folder(self.settings["model"]["labeled_clips"]))
+        run, budget, _ = self.identity(self.settings)
+        return Path(run, "control", budget)
+
+    def place(self, settings: Any) -> None:
+        """Find the world model too, where its run was moved with the heads that lie in it."""
+        super().place(settings)
+        if self.given_run is not None:
+            settings["model"]["run"] = self.given_run.parents[1]
 
     def needs_a_checkpoint(self) -> str:
         """Return the message of a validation without trained heads."""
@@ -50,18 +61,27 @@ class ControlCLI(RunCLI):
 
     def provenance(self) -> Provenance:
         """Return the provenance of these heads, before they are trained."""
-        text = self._parser(self.subcommand).dump(self.settings, skip_none=False)
-        return control_provenance(yaml.safe_load(text), "", code_revision())
+        settings = yaml.safe_load(self.settings_text())
+        settings["model"]["run"] = str(self.run_directory.parents[1])
+        return control_provenance(settings, "", code_revision())
+
+    def shaping(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Pick the settings that shape heads; the world model's run is known by the folder that they are in."""
+        own = {key: value for key, value in settings["model"].items() if key != "run"}
+        return super().shaping(settings | {"model": own})
 
     def after_fit(self) -> None:
         """Save the last step and validate."""
         super().after_fit()
+        if self.is_trial:
+            return
         self.trainer.validate(self.model, verbose=False)
         self.after_validate()
 
     def after_validate(self) -> None:
         """Write what the evaluations found."""
-        write_results(self.run_directory, self.trainer, self.provenance(), finished=True)
+        if not self.is_trial:
+            write_results(self.run_directory, self.trainer, self.provenance(), finished=True)
 
 
 def control_provenance(settings: dict[str, Any], data_hash: str, revision: str) -> Provenance:
@@ -84,6 +104,7 @@ def control_provenance(settings: dict[str, Any], data_hash: str, revision: str) 
     return dataclasses.replace(
         world,
         config_hash=digest(world.config_hash, model, trainer, int(settings["seed_everything"])),
+        steps=None,
         evaluation_hash=digest(short(settings["trainer"]["callbacks"])),
         code_revision=revision,
     )

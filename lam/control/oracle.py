@@ -104,7 +104,7 @@ def run_oracle(setting: Path, settings: Path, planner: CEM, num_episodes: int | 
     metrics = {f"eval/{loop.name}/{key}": value for key, value in loop.results.metrics.items()}
     write_evaluations(folder, [loop], sources)
     write_numbers(folder / "metrics.json", metrics)
-    row = dataclasses.replace(provenance, family="simulator", knob="", seed=0, code_revision=code_revision())
+    row = dataclasses.replace(provenance, family="simulator", knob="", seed=0, steps=None, code_revision=code_revision())
     row.write(folder / "run.json")
     return metrics
 

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
+import yaml
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from typing_extensions import override
 
 from lam.io import write_text
 from lam.io.trust import only_trusted_imports, trust_typed
 from lam.runs.configs import expand_configs
 from lam.runs.errors import SettingsError
+from lam.runs.provenance import shaping_settings
 from lam.runs.recovery.checkpoints import WholeCheckpointIO, restore_checkpoint
 from lam.runs.recovery.heartbeat import Heartbeat
 from lam.runs.recovery.locks import LEASE, lock_run
+from lam.runs.recovery.places import CONFIG, given_run, place, runs_folder, search_places
+from lam.runs.recovery.resuming import Beginning, check_resumed
 from lam.runs.recovery.stopping import Stopping, is_requeued
 from lam.runs.terminal.hardware import hardware_hint, unused_accelerator
 from lam.runs.terminal.parser import LamParser
 from lam.runs.terminal.progress import Progress
+from lam.runs.upgrade import upgrade
 
 LAST = "checkpoints/last.ckpt"
 """Where a run's last checkpoint is in its folder."""
-
-
-class ConfigWriter(SaveConfigCallback):
-    """Writes config.yaml whole or not at all."""
-
-    @override
-    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        folder = Path(str(trainer.loggers[0].log_dir))  # trainer.log_dir would ask all processes, and this is one of them
-        write_text(folder / self.config_filename, self.parser.dump(self.config, skip_none=False))
 
 
 class RunCLI(LightningCLI):
@@ -76,16 +73,16 @@ class RunCLI(LightningCLI):
         self.words: list[str] = list(words) if isinstance(words, list) else []
         self._asked = words[0] if isinstance(words, list) and words else None
         trust_typed(self.words)
+        self._expanded = expand_configs(words) if isinstance(words, list) else []
         with contextlib.ExitStack() as self._locks, only_trusted_imports():
             super().__init__(
                 self.model_type,
                 self.data_type,
-                args=expand_configs(words) if isinstance(words, list) else words,
+                args=self._expanded or words,
                 seed_everything_default=0,
                 auto_configure_optimizers=False,
                 parser_class=LamParser,
-                save_config_callback=ConfigWriter,
-                save_config_kwargs={"save_to_log_dir": False},
+                save_config_callback=None,
                 parser_kwargs={"prog": self.command},
                 trainer_defaults=trainer_defaults,
             )
@@ -93,6 +90,9 @@ class RunCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments that were given; Lightning would warn of those of the process."""
         self.config = parser.parse_args(args)  # type: ignore[arg-type]  # a list; see __init__
+
+    def _parse_ckpt_path(self) -> None:
+        """Take no settings out of a checkpoint: config.yaml has them, and a damaged one is dealt with later."""
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static in Lightning
         """Return the subcommand that is asked for, as describing all options of each takes long; else all."""
@@ -104,8 +104,6 @@ class RunCLI(LightningCLI):
         parser.add_argument(
             "--name", type=str, default=self.default_name, help="Run directory under runs/: <setting>/<family>@<knob>."
         )
-        parser.link_arguments("name", "trainer.logger.init_args.name")
-        parser.link_arguments("seed_everything", "trainer.logger.init_args.version", compute_fn=_seed_folder)
         parser.link_arguments("seed_everything", "data.seed")
 
     @property
@@ -113,28 +111,57 @@ class RunCLI(LightningCLI):
         """Resolved settings of the subcommand."""
         return self.config[str(self.subcommand)]
 
+    @functools.cached_property
+    def given_run(self) -> Path | None:
+        """Folder of the run whose own config was given; None where a name, a seed or a folder of runs makes it another run."""
+        folder = given_run(self._expanded)
+        if folder is None:
+            return None
+        written = upgrade(yaml.safe_load((folder / CONFIG).read_text()))
+        return folder if self.identity(written) == self.identity(self.settings) else None
+
     @property
     def run_directory(self) -> Path:
-        """Folder of this run, known before anything is built."""
-        logger = self.settings["trainer"]["logger"]
-        if not logger:
-            raise SettingsError(
-                f"trainer.logger is {logger}, but it says where runs are kept. Leave it to experiments/base.yaml."
-            )
-        save_dir = logger["init_args"]["save_dir"]
-        return Path(save_dir or ".", self.settings["name"], _seed_folder(self.settings["seed_everything"]))
+        """Folder of this run, known before anything is built: where its config lies, or what its name says."""
+        return self.given_run or self.named_directory
+
+    @property
+    def named_directory(self) -> Path:
+        """Folder that the name and the seed say."""
+        return Path(*self.identity(self.settings))
+
+    def identity(self, settings: Any) -> list[str]:
+        """Return what tells a run from others: the folder of runs, its name and its seed."""
+        return [str(runs_folder(settings["trainer"])), settings["name"], _seed_folder(settings["seed_everything"])]
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether this is ``fast_dev_run``, which tries whether everything works and writes nothing."""
+        return bool(self.settings["trainer"]["fast_dev_run"])
+
+    def instantiate_classes(self) -> None:
+        """Build everything with the places of this run; settings stay as they were given, wherever the run lies."""
+        given, self.config = self.config, copy.deepcopy(self.config)
+        self.place(self.settings)
+        super().instantiate_classes()
+        self.config = given
+
+    def place(self, settings: Any) -> None:
+        """Let all that writes write into the run's folder, and all that reads find what lies beside a moved run."""
+        if self.subcommand == "predict":
+            settings["trainer"]["logger"] = False
+        place(settings, self.run_directory, search_places(self.run_directory) if self.given_run else [])
 
     def before_instantiate_classes(self) -> None:
         """Let only a fresh fit write config.yaml; validation and resumption read it and must not replace it."""
-        if self.subcommand == "fit" and not self.settings["trainer"]["fast_dev_run"]:
+        if self.subcommand == "fit" and not self.is_trial:
             self.lock()
         if self.subcommand == "fit" and not self.settings.get("ckpt_path") and is_requeued() and self.is_begun():
             self.settings["ckpt_path"] = str(self.run_directory / self.result)
         ckpt_path = self.settings.get("ckpt_path")
         if self.subcommand != "fit" and not ckpt_path:
             raise SettingsError(self.needs_a_checkpoint())
-        if self.subcommand != "fit" or ckpt_path or self.settings["trainer"]["fast_dev_run"]:
-            self.save_config_callback = None
+        if self.subcommand != "fit" or ckpt_path or self.is_trial:
             self._check_checkpoint(ckpt_path)
         elif (self.run_directory / self.result).exists() and not self.replaces:
             raise FileExistsError(self.is_taken())
@@ -159,8 +186,21 @@ class RunCLI(LightningCLI):
         config = self.run_directory / "config.yaml"
         if self.result != LAST or not (self.run_directory / LAST).exists() or not config.exists():
             return False
-        today: str = self._parser(self.subcommand).dump(self.settings, skip_none=False)
-        return config.read_text() == today
+        return config.read_text() == self.settings_text()
+
+    def settings_text(self) -> str:
+        """Return all settings as config.yaml holds them."""
+        text: str = self._parser(self.subcommand).dump(self.settings, skip_none=False)
+        return text
+
+    def shaping(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Pick the settings that shape what is trained; a run is resumed with none of them changed."""
+        return shaping_settings(settings, self.model_type, self.data_type)
+
+    def write_beginning(self) -> None:
+        """Write what the run is, when its first step begins; the config of a run that goes on stays as it is."""
+        if not self.settings.get("ckpt_path"):
+            write_text(self.run_directory / CONFIG, self.settings_text())
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Never unpickle a checkpoint, whatever settings say; Lightning would one behind a URL."""
@@ -181,8 +221,9 @@ class RunCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs, plugins=own, callbacks=watched)
         if hint := hardware_hint(trainer) if self.subcommand == "fit" else unused_accelerator(trainer):
             rank_zero_info(f"lam: {hint}")
-        if not self.settings["trainer"]["fast_dev_run"]:
-            watching = [Stopping(self.run_directory / LAST), Heartbeat()]
+        self.beginning = Beginning(self.write_beginning)
+        if not self.is_trial:
+            watching = [self.beginning, Stopping(self.run_directory / LAST), Heartbeat()]
             trainer.callbacks.extend(watching)  # type: ignore[attr-defined]  # Lightning sets it in a connector
         return trainer
 
@@ -200,6 +241,11 @@ class RunCLI(LightningCLI):
             folder = self.run_directory / "checkpoints"
             there = sorted(str(one) for one in folder.glob("*.ckpt"))
             raise FileNotFoundError(f"No checkpoint at {ckpt_path}. This run has {', '.join(there) or f'none in {folder}'}.")
+        if ckpt_path and self.subcommand == "fit" and "://" not in ckpt_path:
+            places = [self.run_directory / "checkpoints"]
+            places += [Path(one) for one in [self.settings.get("checkpoint", {}).get("dirpath")] if one]
+            today = yaml.safe_load(self.settings_text())
+            check_resumed(self.run_directory, Path(ckpt_path), places, today, self.shaping)
 
     def _check_steps(self) -> None:
         """Refuse a training without end: shards are read over and over, and the learning rate falls until the last step."""
@@ -227,7 +273,9 @@ class RunCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Save the last step, wherever it fell between two scheduled checkpoints."""
-        if not self.settings["trainer"]["fast_dev_run"]:
+        if self.is_trial:
+            return
+        if self.beginning.begun or not (self.run_directory / self.result).exists():
             self.trainer.save_checkpoint(self.run_directory / self.result, weights_only=False)
 
 

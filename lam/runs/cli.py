@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,11 +22,17 @@ from lam.runs.base import RunCLI
 from lam.runs.errors import SettingsError
 from lam.runs.predictions import LatentWriter
 from lam.runs.provenance import Provenance, code_revision, provenance_of, read_provenance
+from lam.runs.recovery.places import CONFIG
+from lam.runs.recovery.resuming import owner_of
 from lam.runs.results import logged, skip_lines, source_warning, timing_summary, write_metrics, write_results
 from lam.runs.terminal.summary import LastPass, error_line, where_it_lies
 
 CHECKPOINT_DEFAULTS = {"filename": "last", "every_n_train_steps": 1000, "save_top_k": 1, "enable_version_counter": False}
 """Defaults of ``--checkpoint.*``: the last state, written again every thousand steps."""
+
+
+STARTED, TRAINED = "started.json", "trained.json"
+"""Names of the files that say what a run was begun as, and that and as what its training has ended."""
 
 
 class LamCLI(RunCLI):
@@ -48,30 +56,48 @@ class LamCLI(RunCLI):
         return trainer
 
     def provenance(self, data_hash: str) -> Provenance:
-        """Return the provenance of this run, before it is trained."""
-        text = self._parser(self.subcommand).dump(self.settings, skip_none=False)
-        return provenance_of(yaml.safe_load(text), data_hash, code_revision())
+        """Return the provenance of a run with these settings."""
+        return provenance_of(yaml.safe_load(self.settings_text()), data_hash, code_revision())
 
     def before_fit(self) -> None:
-        """Note the provenance of this run, so that a killed one can be told from a stale one."""
-        if self.trainer.is_global_zero and not self.settings["trainer"]["fast_dev_run"]:
-            self.run_directory.mkdir(parents=True, exist_ok=True)
-            self.provenance(self.datamodule.index.digest).write(self.run_directory / "started.json")
+        """Refuse to go on with a run on other data than it was begun with, or after its config was changed."""
+        if self.settings.get("ckpt_path"):
+            self._check_records(
+                "Go on with its own data and its config.yaml as it was, or begin a new run from its weights (--init_from)"
+            )
+
+    def write_beginning(self) -> None:
+        """Note the provenance of this run too, so that a killed one can be told from a stale one."""
+        super().write_beginning()
+        started = self.run_directory / STARTED
+        if not self.settings.get("ckpt_path") or not started.exists():
+            self.provenance(self.datamodule.index.digest).write(started)
+        (self.run_directory / TRAINED).unlink(missing_ok=True)  # its last checkpoint was lost, and training goes on
 
     def after_fit(self) -> None:
-        """Save the last step and note that training has ended."""
+        """Save the last step and note that training has ended, and after how many steps."""
         super().after_fit()
-        if self.trainer.is_global_zero and not self.settings["trainer"]["fast_dev_run"]:
-            self.provenance(self.datamodule.index.digest).write(self.run_directory / "trained.json")
+        if self.trainer.is_global_zero and not self.is_trial:
+            today = self.provenance(self.datamodule.index.digest)
+            replace(today, steps=self.trainer.global_step).write(self.run_directory / TRAINED)
 
     def before_validate(self) -> None:
-        """Refuse to put numbers of other settings or data into a run's folder."""
-        started = read_provenance(self.run_directory / "started.json")
-        if started and not started.same_weights(self.provenance(self.datamodule.index.digest)):
+        """Refuse to put numbers of other settings, data or weights into a run's folder."""
+        self._check_records(
+            "Validate from its own config.yaml without flags that change the model or the data; lam test is for other data"
+        )
+        checkpoint = self.settings.get("ckpt_path")
+        owner = owner_of(Path(checkpoint)) if checkpoint else None
+        if owner and owner != self.run_directory.resolve():
             raise SettingsError(
-                f"{self.run_directory} was trained with other settings or data. Validate from its own config.yaml without "
-                "flags that change the model or the data; lam test is for other data."
+                f"{checkpoint} is of another run than {self.run_directory}. Validate it with its own --config {owner / CONFIG}."
             )
+
+    def _check_records(self, remedy: str) -> None:
+        """Compare these settings and data with those that the run's folder was begun with."""
+        started = read_provenance(self.run_directory / STARTED)
+        if started and not started.same_weights(self.provenance(self.datamodule.index.digest)):
+            raise SettingsError(f"{self.run_directory} was trained with other settings or data. {remedy}.")
 
     def evaluate(self) -> None:
         """Evaluate what was trained just now and write its numbers, as ``lam validate`` does.
@@ -83,14 +109,27 @@ class LamCLI(RunCLI):
         self.after_validate()
 
     def after_validate(self) -> None:
-        """Write the findings of the evaluations, of which tables are made; only a run that has ended counts as a row."""
-        today = self.provenance(self.datamodule.index.digest)
-        trained = read_provenance(self.run_directory / "trained.json")
-        write_results(self.run_directory, self.trainer, today, finished=trained is not None and trained.same_weights(today))
+        """Write the findings of the evaluations, of which tables are made.
+
+        Only a run whose training has ended counts as a row, with the weights that it has ended with; numbers of another
+        checkpoint stand beside them, named after it.
+        """
+        if self.is_trial:
+            return
+        checkpoint = self.settings.get("ckpt_path")
+        if self.subcommand == "validate" and Path(checkpoint).resolve() != (self.run_directory / self.result).resolve():
+            if self.trainer.is_global_zero:
+                write_metrics(self.run_directory / f"metrics-{Path(checkpoint).stem}.json", self.trainer)
+            return
+        steps = self.trainer.global_step or self.beginning.loaded_step
+        today = replace(self.provenance(self.datamodule.index.digest), steps=steps)
+        trained = read_provenance(self.run_directory / TRAINED)
+        ended = trained is not None and trained.same_weights(today) and trained.steps in (None, steps)
+        write_results(self.run_directory, self.trainer, today, finished=ended)
 
     def after_test(self) -> None:
         """Write the numbers of a pass over other data beside the run's own, named after that data's folder."""
-        if self.trainer.is_global_zero:
+        if self.trainer.is_global_zero and not self.is_trial:
             write_metrics(self.run_directory / f"test-{self.datamodule.index.name}.json", self.trainer)
 
 
@@ -119,6 +158,8 @@ def filter_known_warnings() -> None:
     warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated.*")
     # a resumed run goes on in its own folder
     warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty.*")
+    # what a checkpoint remembers of other checkpoints in a run's former place is of no use
+    warnings.filterwarnings("ignore", r"The dirpath has changed from .*")
     # sizes in the model summary are those of 32-bit weights, which mixed precision keeps
     warnings.filterwarnings("ignore", r".*is not supported by the model summary.*")
 
@@ -131,7 +172,7 @@ def main(arguments: list[str]) -> None:
     filter_known_warnings()
     command, *rest = arguments
     cli = run([command, *(["--verbose=false"] if command in ("validate", "test") else []), *rest])
-    if cli.settings["trainer"]["fast_dev_run"] or cli.subcommand == "predict":
+    if cli.is_trial or cli.subcommand == "predict":
         return
     if cli.subcommand == "fit":
         if not cli.trainer.limit_val_batches:

@@ -21,12 +21,11 @@ from lam.io import hash_file, write_json, write_text
 from lam.runs.load import (
     EXPORT,
     EXPORTED_WEIGHTS,
-    find_folder,
     load,
     read_checkpoint,
     read_settings,
-    search_places,
 )
+from lam.runs.places import find_folder, find_shards, search_places
 from lam.runs.recovery.locks import lock_run
 from lam.runs.recovery.stale import STALE, kept_in, move_aside
 from lam.runs.results import SHOWN
@@ -95,7 +94,7 @@ def _write(run: Path, settings: dict[str, Any], model: TrainedModel, part: Path)
         "data": {key: value for key, value in settings["data"].items() if key not in PLACES},
     }
     write_text(part / "config.yaml", yaml.safe_dump(exported, sort_keys=False))
-    index = _training_data(settings["data"]["shards"])
+    index = _training_data(find_shards(settings["data"]["shards"], search_places(run)))
     if index is not None:
         write_json(part / "data.json", {key: value for key, value in asdict(index).items() if key in STATISTICS}, indent=1)
     if (run / "metrics.json").exists():

@@ -40,10 +40,11 @@ class ExternalCLI(LamCLI):
 
     def after_validate(self) -> None:
         """Write the row, its settings and its result card."""
+        if self.is_trial:
+            return
         write_results(self.run_directory, self.trainer, self.provenance(self.datamodule.index.digest), finished=True)
         if self.trainer.is_global_zero:
-            text = self._parser(self.subcommand).dump(self.settings, skip_none=False)
-            write_text(self.run_directory / "config.yaml", text)
+            write_text(self.run_directory / "config.yaml", self.settings_text())
             write_card(self.run_directory)
 
 

@@ -19,6 +19,7 @@ from lam.io import hash_file
 from lam.io.trust import UntrustedError, explain_refusal, only_trusted_imports
 from lam.models.latent_action import LatentActionModel
 from lam.runs.configs import read_yaml
+from lam.runs.places import find_folder, find_shards, search_places
 from lam.runs.recovery.checkpoints import read_tensors
 from lam.runs.trained import TrainedModel
 from lam.runs.upgrade import upgrade
@@ -63,6 +64,8 @@ def load_run(folder: Path, shards: Path | None = None) -> tuple[LatentActionMode
     changed = {} if shards is None else {"shards": str(shards)}
     with only_trusted_imports():
         data: ClipDataModule = parser.instantiate_classes(parser.parse_object({"data": settings["data"] | changed})).data
+    where = find_shards(settings["data"]["shards"], search_places(folder)) if shards is None else str(shards)
+    data: ClipDataModule = parser.instantiate_classes(parser.parse_object({"data": settings["data"] | {"shards": where}})).data
     return model, data
 
 
@@ -154,16 +157,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read the settings in a folder, of this or an earlier release."""
     settings: dict[str, Any] = upgrade(read_yaml(folder / "config.yaml"))
     return settings
-
-
-def search_places(folder: Path) -> list[Path]:
-    """Return what a run's relative paths may start from: the working directory, or a folder above the run, if it was moved."""
-    return [Path(), *folder.resolve().parents]
-
-
-def find_folder(value: str, places: list[Path]) -> str:
-    """Return the folder that a setting names relative to one of some places; the setting as it is where there is none."""
-    return next((str(place / value) for place in places if value and (place / value).is_dir()), value)
 
 
 def _download(name: str) -> Path:

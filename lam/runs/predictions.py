@@ -36,6 +36,8 @@ class LatentWriter(pl.Callback):
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the file."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it in a connector
+            return
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -65,6 +67,8 @@ class LatentWriter(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Append a batch."""
+        if self._writer is None:
+            return
         import pyarrow as pa
 
         transitions = outputs.z.shape[1]
@@ -84,6 +88,8 @@ class LatentWriter(pl.Callback):
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the file and write the arrays beside it if asked."""
+        if self._writer is None:
+            return
         self._writer.close()
         self._whole.commit()
         self._writer = None

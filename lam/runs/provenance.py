@@ -60,6 +60,7 @@ class Provenance:
         hash_version: How the settings were hashed.
         heads: Hashes of the heads and of the latent between them, by the names of these settings (``HEADS_KEYS``): equal in
             all rows of a bottleneck table.
+        steps: Optimizer steps that the weights have taken; None before the training has ended, and where none were recorded.
     """
 
     setting: str
@@ -73,6 +74,7 @@ class Provenance:
     code_revision: str
     hash_version: int = 1
     heads: dict[str, str] = field(default_factory=dict)
+    steps: int | None = None
 
     def same_weights(self, other: Provenance) -> bool:
         """Return whether both would train to the same weights, as far as settings and data tell."""
@@ -91,15 +93,12 @@ def provenance_of(settings: dict[str, Any], data_hash: str, revision: str) -> Pr
         data_hash: Hash of the data's index.
         revision: Revision of the code.
     """
-    from lightning.pytorch import Trainer
-
     from lam.data.datamodule import ClipDataModule
     from lam.models.latent_action import LatentActionModel
 
     setting, family, knob = split_name(settings["name"])
-    model = changed(settings["model"], LatentActionModel)
-    data = changed({key: value for key, value in settings["data"].items() if key not in UNHASHED_DATA_KEYS}, ClipDataModule)
-    trainer = changed({key: settings["trainer"][key] for key in HASHED_TRAINER_KEYS}, Trainer)
+    shaping = shaping_settings(settings, LatentActionModel, ClipDataModule)
+    model, data, trainer = shaping["model"], shaping["data"], shaping["trainer"]
     shared = {key: value for key, value in model.items() if key not in (FAMILY_KEY, *HEADS_KEYS)}
     shared_data = {key: value for key, value in data.items() if key not in FAMILY_DATA_KEYS}
     seed = int(settings["seed_everything"])
@@ -117,6 +116,26 @@ def provenance_of(settings: dict[str, Any], data_hash: str, revision: str) -> Pr
         hash_version=HASH_VERSION,
         heads={key: digest(model.get(key)) for key in HEADS_KEYS},
     )
+
+
+def shaping_settings(
+    settings: dict[str, Any], model_type: Callable[..., Any], data_type: Callable[..., Any] | None
+) -> dict[str, Any]:
+    """Return the settings that shape what a run learns and differ from their defaults.
+
+    Args:
+        settings: All settings of the run, as config.yaml holds them.
+        model_type: Class of the model.
+        data_type: Class of the data module, where the model does not bring its own data.
+    """
+    from lightning.pytorch import Trainer
+
+    data = {key: value for key, value in settings["data"].items() if key not in UNHASHED_DATA_KEYS} if data_type else {}
+    return {
+        "model": changed(settings["model"], model_type),
+        "data": changed(data, data_type) if data_type else {},
+        "trainer": changed({key: settings["trainer"][key] for key in HASHED_TRAINER_KEYS}, Trainer),
+    }
 
 
 def read_provenance(
@@ -139,7 +158,7 @@ def read_provenance(
         return found
     again = recompute(upgrade(read_yaml(config)), found.data_hash, found.code_revision)
     # a row may have been moved to another name
-    return replace(again, setting=found.setting, family=found.family, knob=found.knob, seed=found.seed)
+    return replace(again, **{key: getattr(found, key) for key in ("setting", "family", "knob", "seed", "steps")})
 
 
 def renew_hashes(folder: Path) -> None:

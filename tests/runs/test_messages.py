@@ -1,5 +1,6 @@
 """Mistakes that everybody makes end with one line that names the remedy."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,11 +70,11 @@ def test_a_gpu_that_is_not_there(mistake, shards, tmp_path):
 
 
 def test_a_checkpoint_of_other_sizes(mistake, shards, trained, tmp_path):
-    resumed = f"--ckpt_path={trained / 'checkpoints' / 'last.ckpt'}"
-    line = mistake("fit", *arguments(shards, tmp_path), resumed, "--model.latent_dim=4")
+    alone = shutil.copy(trained / "checkpoints" / "last.ckpt", tmp_path)
+    line = mistake("validate", *arguments(shards, tmp_path), f"--ckpt_path={alone}", "--model.latent_dim=4")
     assert "is (8, 16) in the checkpoint and (4, 16) in this model" in line
     assert "model.latent_dim was set otherwise" in line
-    line = mistake("fit", *arguments(shards, tmp_path), resumed, "--model.forward_model.depth=2")
+    line = mistake("validate", *arguments(shards, tmp_path), f"--ckpt_path={alone}", "--model.forward_model.depth=2")
     assert "in this model and not in the checkpoint. Most likely model.forward_model (width, depth)" in line
 
 
