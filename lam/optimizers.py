@@ -1,15 +1,23 @@
-"""Optimizers and the learning-rate schedule: AdamW alone, or Muon for hidden matrices with AdamW for the rest."""
+"""Optimizers, AdamW alone or with Muon for hidden matrices, and the learning rate over the budget of a training."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
+
+from lam.distributed import world_size
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -51,6 +59,68 @@ def warmup_cosine(steps: int, warmup: float) -> Callable[[int], float]:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))))
 
     return factor
+
+
+def scheduled(optimizer: Optimizer, trainer: pl.Trainer, warmup: float) -> OptimizerLRScheduler:
+    """Return an optimizer under a linear warm-up and a cosine to zero over the trainer's budget, stepped each batch.
+
+    With ``trainer.max_time`` the learning rate follows the time that has passed in training, validations within it
+    included, as the first process's clock says; it is saved with a checkpoint, and a resumed run goes on from it. Where steps
+    are given too, what is used up first ends the training, with the learning rate at zero either way.
+
+    Args:
+        optimizer: The optimizer.
+        trainer: Knows the budget.
+        warmup: Fraction of it over which the learning rate rises.
+    """
+    steps, timer = trainer.estimated_stepping_batches, _timer(trainer)
+    factor = warmup_cosine(int(steps), warmup) if timer is None else timed_warmup_cosine(timer, steps, warmup)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+def timed_warmup_cosine(timer: Timer, steps: float, warmup: float) -> Callable[[int], float]:
+    """Make the schedule that multiplies the learning rate, by the share of time or of steps that is used up, the larger one.
+
+    The clock is read once a step, by the first process for all: learning rates must be the same everywhere.
+
+    Args:
+        timer: Knows how much time there is and how much has passed.
+        steps: Optimizer steps of the whole training; inf where time alone limits it.
+        warmup: Share of the budget over which the learning rate rises.
+
+    Returns:
+        The factor of each step, for ``LambdaLR``, on all processes together.
+
+    Raises:
+        ValueError: There is no time.
+    """
+    seconds = timer._duration or 0.0  # the difference of two readings would not be exact
+    if seconds <= 0:
+        raise ValueError("trainer.max_time leaves no time to train. It is written DD:HH:MM:SS; 00:04:00:00 is four hours.")
+    group = dist.new_group(backend="gloo") if world_size() > 1 else None  # on a GPU's every step would wait for the one before
+
+    @functools.lru_cache(maxsize=1)  # asked once for each group of parameters
+    def at(step: int) -> float:
+        elapsed = torch.tensor(timer.time_elapsed(), dtype=torch.float64)
+        if group is not None:
+            dist.broadcast(elapsed, 0, group)
+        return warmup_cosine_at(max(elapsed.item() / seconds, step / steps), warmup)
+
+    return lambda step: at(step)  # a plain function: LambdaLR would save the state of anything else
+
+
+def warmup_cosine_at(share: float, warmup: float) -> float:
+    """Compute the factor of the learning rate when a share of the budget is used up: up to 1 linearly, then a cosine to 0."""
+    if share < warmup:
+        return share / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (share - warmup) / max(1e-9, 1 - warmup))))
+
+
+def _timer(trainer: pl.Trainer) -> Timer | None:
+    """Return what ends a training when its time is up, where there is one."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
+    timers = [one for one in callbacks if isinstance(one, Timer) and one.time_remaining() is not None]
+    return timers[0] if timers else None
 
 
 class MuonAdamW(Optimizer):

@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from typing_extensions import override
 
@@ -21,7 +20,7 @@ from lam.control.heads import ActionOnlyHead, BehaviorCloning, CodeClassifier, H
 from lam.data.clip import Clip
 from lam.data.loader import BatchList
 from lam.noise import keyed_uniform, splitmix64
-from lam.optimizers import warmup_cosine
+from lam.optimizers import scheduled
 from lam.runs.load import load_run
 
 ACTION_DECODERS = {"action_decoder": "reader", "blind_action_decoder": "blind_reader"}
@@ -253,8 +252,7 @@ class ControlledModel(ActionConditionedModel):
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = AdamW(self.heads.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = LambdaLR(optimizer, warmup_cosine(int(self.trainer.estimated_stepping_batches), 0.1))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.trainer, 0.1)
 
     # ------------------------------------------------------------------ checkpoints
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
@@ -191,7 +191,11 @@ class ClipDataModule(pl.LightningDataModule):
 
     def _batches_done(self) -> int:
         """Training batches consumed so far; Lightning restores the step before it asks for the loader."""
-        return 0 if self.trainer is None else self.trainer.global_step * self.trainer.accumulate_grad_batches
+        if self.trainer is None:
+            return 0
+        trainer: Any = self.trainer  # Lightning sets these two undeclared
+        epoch = trainer.limit_train_batches if isinstance(trainer.limit_train_batches, int) else None
+        return batches_done(trainer.global_step, trainer.accumulate_grad_batches, epoch, trainer.overfit_batches > 0)
 
     def _corruption_counter(self, reader: SplitReader) -> CorruptionCounter:
         return CorruptionCounter(reader.histogram.num_samples, self.damaged_share)
@@ -211,3 +215,18 @@ class ClipDataModule(pl.LightningDataModule):
                 "and left out."
             )
         return reader
+
+
+def batches_done(steps: int, accumulated: int, epoch: int | None = None, repeated: bool = False) -> int:
+    """Compute how many batches some optimizer steps have consumed.
+
+    Args:
+        steps: Optimizer steps.
+        accumulated: Batches of a step; the last step of an epoch takes what is left.
+        epoch: Batches of an epoch; None where no epoch ends.
+        repeated: Whether all epochs have the same batches, so that those of the current one count alone.
+    """
+    if not epoch:
+        return steps * accumulated
+    epochs, rest = divmod(steps, -(-epoch // accumulated))
+    return (0 if repeated else epochs * epoch) + rest * accumulated

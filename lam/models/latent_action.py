@@ -21,7 +21,6 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
 from lam.bottlenecks.base import Bottleneck, BottleneckOutput
@@ -31,7 +30,7 @@ from lam.models.base import WorldModel
 from lam.models.forward import ForwardModel
 from lam.models.inverse import InverseModel
 from lam.noise import splitmix64
-from lam.optimizers import parameter_groups, warmup_cosine
+from lam.optimizers import parameter_groups, scheduled
 
 
 class NonFiniteLossError(ValueError):
@@ -53,7 +52,8 @@ class LatentActionModel(WorldModel):
         distance: Element-wise distance between predicted and true states.
         latent_dim: Width A of a latent token.
         num_latents: Latent tokens L of a transition.
-        warmup: Fraction of the steps over which the learning rate rises linearly; then it falls to zero along a cosine.
+        warmup: Fraction of the budget of steps or time over which the learning rate rises linearly; then it falls to zero
+            along a cosine.
         copy_error_clips: Training clips on which the unit of the loss, the copy-last-state error, is measured once.
     """
 
@@ -148,9 +148,7 @@ class LatentActionModel(WorldModel):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer under a linear warm-up and a cosine to zero, stepped each batch."""
         optimizer = self.make_optimizer(parameter_groups(self))
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, warmup_cosine(steps, self.warmup))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.trainer, self.warmup)
 
     # ------------------------------------------------------------------ labeling
 

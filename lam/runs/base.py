@@ -27,6 +27,7 @@ from lam.runs.recovery.locks import LEASE, lock_run
 from lam.runs.recovery.places import CONFIG, given_run, place, runs_folder, search_places
 from lam.runs.recovery.resuming import Beginning, check_resumed
 from lam.runs.recovery.stopping import Stopping, is_requeued
+from lam.runs.terminal.budget import check_budget
 from lam.runs.terminal.hardware import hardware_hint, unused_accelerator
 from lam.runs.terminal.parser import LamParser
 from lam.runs.terminal.progress import Progress
@@ -166,7 +167,7 @@ class RunCLI(LightningCLI):
         elif (self.run_directory / self.result).exists() and not self.replaces:
             raise FileExistsError(self.is_taken())
         if self.subcommand == "fit":
-            self._check_steps()
+            check_budget(self.settings["trainer"], resumed=bool(ckpt_path))
 
     def lock(self) -> None:
         """Hold this run until it is made.
@@ -246,16 +247,6 @@ class RunCLI(LightningCLI):
             places += [Path(one) for one in [self.settings.get("checkpoint", {}).get("dirpath")] if one]
             today = yaml.safe_load(self.settings_text())
             check_resumed(self.run_directory, Path(ckpt_path), places, today, self.shaping)
-
-    def _check_steps(self) -> None:
-        """Refuse a training without end: shards are read over and over, and the learning rate falls until the last step."""
-        trainer = self.settings["trainer"]
-        finite = any(isinstance(trainer[key], int) and trainer[key] > 0 for key in ("limit_train_batches", "overfit_batches"))
-        if trainer["max_steps"] < 1 and not trainer["fast_dev_run"] and not (finite and (trainer["max_epochs"] or 0) > 0):
-            raise SettingsError(
-                f"trainer.max_steps is {trainer['max_steps']}, but shards are read over and over, so that no epoch ends, and "
-                "the learning rate has to know its last step. Set --trainer.max_steps; --trainer.max_time may end it sooner."
-            )
 
     def needs_a_checkpoint(self) -> str:
         """Return the message of a validation without a checkpoint."""

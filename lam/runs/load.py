@@ -19,8 +19,8 @@ from lam.io import hash_file
 from lam.io.trust import UntrustedError, explain_refusal, only_trusted_imports
 from lam.models.latent_action import LatentActionModel
 from lam.runs.configs import read_yaml
-from lam.runs.places import find_folder, find_shards, search_places
 from lam.runs.recovery.checkpoints import read_tensors
+from lam.runs.recovery.places import find_folder, find_shards, search_places
 from lam.runs.trained import TrainedModel
 from lam.runs.upgrade import upgrade
 

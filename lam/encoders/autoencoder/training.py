@@ -8,12 +8,11 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
 from lam.data.clip import Clip
 from lam.encoders.autoencoder.network import ConvAutoencoder, save_autoencoder, to_signal
-from lam.optimizers import warmup_cosine
+from lam.optimizers import scheduled
 
 
 class AutoencoderTraining(pl.LightningModule):
@@ -81,5 +80,4 @@ class AutoencoderTraining(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build AdamW under a linear warm-up and a cosine to zero, stepped each batch."""
         optimizer = AdamW(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.95))
-        schedule = LambdaLR(optimizer, warmup_cosine(int(self.trainer.estimated_stepping_batches), 0.1))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.trainer, 0.1)

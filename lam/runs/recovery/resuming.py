@@ -11,7 +11,7 @@ import yaml
 from typing_extensions import override
 
 from lam.runs.errors import SettingsError
-from lam.runs.places import CONFIG
+from lam.runs.recovery.places import CONFIG
 from lam.runs.upgrade import upgrade
 
 DEFAULT = "at its default"

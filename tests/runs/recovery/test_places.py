@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lam.runs.cli import run
-from lam.runs.places import find_shards, given_run
+from lam.runs.recovery.places import find_shards, given_run
 from tests.tiny import arguments, make_world
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")  # runs are moved
