@@ -21,6 +21,8 @@ What people change:
   --model.latent_dim        width of a latent action
   --trainer.max_steps       steps; the learning rate falls to zero at the last one
   --trainer.precision       bf16-mixed on a GPU, 32-true on most processors
+  --trainer.max_time        or a time, DD:HH:MM:SS; 00:04:00:00 is four hours, with --trainer.max_steps -1
+  --init_from               folder of a run, an export or hub:owner/name, whose weights a new run begins with
 
 A run that was stopped goes on: --ckpt_path runs/NAME/seed0/checkpoints/last.ckpt.
 Next: lam validate --config runs/NAME/seed0/config.yaml --ckpt_path runs/NAME/seed0/checkpoints/last.ckpt

@@ -6,17 +6,19 @@ import logging
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_info
 
 import lam.bottlenecks
 import lam.encoders
 import lam.optimizers  # noqa: F401  parts are imported so that their short names work in YAML and on the command line
 from lam.data.datamodule import ClipDataModule
+from lam.io import hash_file, write_json
 from lam.models.latent_action import LatentActionModel
 from lam.runs.base import RunCLI
 from lam.runs.errors import SettingsError
@@ -24,6 +26,7 @@ from lam.runs.predictions import LatentWriter
 from lam.runs.provenance import Provenance, code_revision, provenance_of, read_provenance
 from lam.runs.recovery.places import CONFIG
 from lam.runs.recovery.resuming import owner_of
+from lam.runs.recovery.warm_start import find_weights, read_weights, summary, take_weights
 from lam.runs.results import logged, skip_lines, source_warning, timing_summary, write_metrics, write_results
 from lam.runs.terminal.summary import LastPass, error_line, where_it_lies
 
@@ -40,10 +43,18 @@ class LamCLI(RunCLI):
 
     model_type = LatentActionModel
     data_type = ClipDataModule
+    warm_start: dict[str, Any] | None = None
+    """What was taken from another run's weights and what was left, where this one begins with them."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add where ``predict`` writes and when checkpoints are saved."""
         super().add_arguments_to_parser(parser)
+        texts = {
+            "init_from": "Run, export, hub:owner/name or checkpoint whose weights a new run begins with.",
+            "init_sha256": "SHA-256 of these weights; noted by itself, for the run's config and hash.",
+        }
+        for name, text in texts.items():
+            parser.add_argument(f"--{name}", type=Optional[str], default=None, help=text)  # noqa: UP045  a type at run time
         parser.add_lightning_class_args(LatentWriter, "latents")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({f"checkpoint.{key}": value for key, value in CHECKPOINT_DEFAULTS.items()})
@@ -55,6 +66,17 @@ class LamCLI(RunCLI):
         trainer.callbacks.append(self.last_pass)  # type: ignore[attr-defined]  # Lightning sets it in a connector
         return trainer
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Note also which weights a new run begins with, as they are a part of what it is."""
+        super().parse_arguments(parser, args)
+        settings = self.config.get(self.config.get("subcommand") or "", {})
+        if self._asked == "fit" and settings["init_from"] and not settings["init_sha256"]:
+            settings["init_sha256"] = hash_file(find_weights(settings["init_from"]))
+
+    def shaping(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Pick the settings that shape what is trained, the weights that it began with among them."""
+        return super().shaping(settings) | {"init_sha256": settings.get("init_sha256")}
+
     def provenance(self, data_hash: str) -> Provenance:
         """Return the provenance of a run with these settings."""
         return provenance_of(yaml.safe_load(self.settings_text()), data_hash, code_revision())
@@ -65,6 +87,19 @@ class LamCLI(RunCLI):
             self._check_records(
                 "Go on with its own data and its config.yaml as it was, or begin a new run from its weights (--init_from)"
             )
+        elif self.settings["init_from"]:
+            self._begin_warm(self.settings["init_from"], self.settings["init_sha256"])
+
+    def _begin_warm(self, source: str, digest: str) -> None:
+        """Take the weights of another run as far as they fit."""
+        path = find_weights(source)
+        if (found := hash_file(path)) != digest:
+            raise SettingsError(
+                f"{path} has SHA-256 {found[:12]}..., not {digest[:12]}... as init_sha256 says, so it is not what this run is to "
+                "begin with. Leave --init_sha256 null to begin with what is there now."
+            )
+        self.warm_start = take_weights(self.model, read_weights(path)) | {"from": source, "sha256": digest}
+        rank_zero_info(summary(source, digest, self.warm_start))
 
     def write_beginning(self) -> None:
         """Note the provenance of this run too, so that a killed one can be told from a stale one."""
@@ -72,6 +107,8 @@ class LamCLI(RunCLI):
         started = self.run_directory / STARTED
         if not self.settings.get("ckpt_path") or not started.exists():
             self.provenance(self.datamodule.index.digest).write(started)
+        if self.warm_start:
+            write_json(self.run_directory / "init_from.json", self.warm_start)
         (self.run_directory / TRAINED).unlink(missing_ok=True)  # its last checkpoint was lost, and training goes on
 
     def after_fit(self) -> None:

@@ -25,8 +25,8 @@ from lam.runs.load import (
     read_checkpoint,
     read_settings,
 )
-from lam.runs.recovery.places import find_folder, find_shards, search_places
 from lam.runs.recovery.locks import lock_run
+from lam.runs.recovery.places import find_folder, find_shards, search_places
 from lam.runs.recovery.stale import STALE, kept_in, move_aside
 from lam.runs.results import SHOWN
 from lam.runs.trained import TrainedModel

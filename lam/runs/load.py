@@ -43,7 +43,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> TrainedModel:
     """
     name, folder = str(path), Path(path)
     if name.startswith("hub:") or (not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name)):
-        folder = _download(name.removeprefix("hub:"))
+        folder = download(name.removeprefix("hub:"))
     elif not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}. Give the folder of a run, runs/<setting>/<row>/seed<k>.")
     with torch.random.fork_rng(devices=[]):  # building a model draws weights, which are replaced; callers' draws stay theirs
@@ -159,7 +159,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def _download(name: str) -> Path:
+def download(name: str) -> Path:
     """Download an export from the hub.
 
     Raises:

@@ -53,7 +53,8 @@ class Provenance:
         knob: The knob's value as it was typed, empty where there is none.
         seed: Seed of weights, order of data and noise.
         config_hash: Hash of the settings that shape the weights.
-        shared_hash: Hash of those that all runs of a setting share: all but the seed, the bottleneck and the heads.
+        shared_hash: Hash of those that all runs of a setting share: all but the seed, the bottleneck and the heads, and whether
+            they begin with weights of other runs.
         evaluation_hash: Hash of the evaluations' settings; when only this changed, a run is validated again, not trained.
         data_hash: Hash of the training data's index.
         code_revision: Revision of the checkout; recorded, never a reason to train again.
@@ -103,13 +104,14 @@ def provenance_of(settings: dict[str, Any], data_hash: str, revision: str) -> Pr
     shared_data = {key: value for key, value in data.items() if key not in FAMILY_DATA_KEYS}
     seed = int(settings["seed_everything"])
     adapter = [short(settings["adapter"])] if "adapter" in settings else []
+    warm = [{"init_sha256": settings["init_sha256"]}] if settings.get("init_sha256") else []  # the weights it began with
     return Provenance(
         setting=setting,
         family=family,
         knob=knob,
         seed=seed,
-        config_hash=digest(model, data, trainer, seed, *adapter),
-        shared_hash=digest(shared, shared_data, trainer),
+        config_hash=digest(model, data, trainer, seed, *adapter, *warm),
+        shared_hash=digest(shared, shared_data, trainer, *("warm" for _ in warm)),
         evaluation_hash=digest(short(settings["trainer"]["callbacks"]), settings["data"]["val_windows"]),
         data_hash=data_hash,
         code_revision=revision,

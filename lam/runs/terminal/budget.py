@@ -32,6 +32,6 @@ def check_budget(trainer: Any, resumed: bool) -> None:
         )
     if trainer["max_steps"] < 1 and trainer["max_time"] is None:
         raise SettingsError(
-            f"trainer.max_steps is {trainer['max_steps']}, but shards are read over and over, and the learning rate has to know "
-            f"its last step. {REMEDY}"
+            f"trainer.max_steps is {trainer['max_steps']}, but shards are read over and over, and the learning rate has to "
+            f"know its last step. {REMEDY}"
         )
