@@ -29,7 +29,7 @@ from lam.runs.recovery.resuming import Beginning, check_resumed
 from lam.runs.recovery.stopping import Stopping, is_requeued
 from lam.runs.terminal.budget import check_budget
 from lam.runs.terminal.hardware import hardware_hint, unused_accelerator
-from lam.runs.terminal.parser import LamParser
+from lam.runs.terminal.parser import LamParser, with_own_loggers
 from lam.runs.terminal.progress import Progress
 from lam.runs.upgrade import upgrade
 
@@ -74,7 +74,7 @@ class RunCLI(LightningCLI):
         self.words: list[str] = list(words) if isinstance(words, list) else []
         self._asked = words[0] if isinstance(words, list) and words else None
         trust_typed(self.words)
-        self._expanded = expand_configs(words) if isinstance(words, list) else []
+        self._expanded = with_own_loggers(expand_configs(words)) if isinstance(words, list) else []
         with contextlib.ExitStack() as self._locks, only_trusted_imports():
             super().__init__(
                 self.model_type,
@@ -121,7 +121,7 @@ class RunCLI(LightningCLI):
         written = upgrade(yaml.safe_load((folder / CONFIG).read_text()))
         return folder if self.identity(written) == self.identity(self.settings) else None
 
-    @property
+    @functools.cached_property
     def run_directory(self) -> Path:
         """Folder of this run, known before anything is built: where its config lies, or what its name says."""
         return self.given_run or self.named_directory

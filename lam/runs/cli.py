@@ -95,8 +95,8 @@ class LamCLI(RunCLI):
         path = find_weights(source)
         if (found := hash_file(path)) != digest:
             raise SettingsError(
-                f"{path} has SHA-256 {found[:12]}..., not {digest[:12]}... as init_sha256 says, so it is not what this run is to "
-                "begin with. Leave --init_sha256 null to begin with what is there now."
+                f"{path} has SHA-256 {found[:12]}..., not {digest[:12]}... as init_sha256 says, so it is not what this run is "
+                "to begin with. Leave --init_sha256 null to begin with what is there now."
             )
         self.warm_start = take_weights(self.model, read_weights(path)) | {"from": source, "sha256": digest}
         rank_zero_info(summary(source, digest, self.warm_start))

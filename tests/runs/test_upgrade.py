@@ -13,6 +13,7 @@ from lam.runs.provenance import HASH_VERSION, changed, read_provenance, renew_ha
 from lam.runs.recovery.heartbeat import Heartbeat
 from lam.runs.recovery.resuming import Beginning
 from lam.runs.recovery.stopping import Stopping
+from lam.runs.terminal.summary import LastPass
 from lam.runs.upgrade import CLASSES, upgrade
 from tests.tiny import make_world
 
@@ -42,7 +43,7 @@ def test_the_config_of_a_run_builds_the_same_model(shards, tmp_path):
     assert cli.model.encoder.image_size == 24
     saved = [callback for callback in cli.trainer.callbacks if type(callback).__name__ == "ModelCheckpoint"]
     assert len(saved) == 1 and saved[0].filename == "last"
-    watching = (Beginning, Stopping, Heartbeat)  # after all else: they act on what a step has left
+    watching = (Beginning, Stopping, Heartbeat, LastPass)  # after all else: they act on what a step has left
     assert [callback for callback in cli.trainer.callbacks if not isinstance(callback, watching)][-1] is saved[0]
     names = [type(callback).__name__ for callback in cli.trainer.callbacks]
     assert names[names.index("Capacity") :][:10] == [

@@ -21,7 +21,7 @@ from lam.runs.upgrade import upgrade
 def load_settings(text: str) -> Any:
     """Return what a YAML text says, with names of today; ``extends`` has been followed before (``lam.runs.configs``)."""
     try:
-        settings = upgrade(parse_yaml(text, "a value of the settings", get_loader("yaml")))
+        settings = _with_own_loggers(upgrade(parse_yaml(text, "a value of the settings", get_loader("yaml"))))
     except SettingsError as error:
         if isinstance(error.__cause__, yaml.YAMLError):  # a text that is no YAML is a text, says the parser
             raise error.__cause__ from None
@@ -29,6 +29,31 @@ def load_settings(text: str) -> Any:
     if isinstance(settings, dict):
         settings.pop("extends", None)
     return settings
+
+
+CSV_LOGGERS = ("CSVLogger", "lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.loggers.csv_logs.CSVLogger")
+"""Names of Lightning's logger, which deletes the curves of a run that is resumed; ours takes its place."""
+CURVE_TABLE = "lam.viz.curves.CurveTable"
+
+
+def with_own_loggers(words: list[str]) -> list[str]:
+    """Return arguments in which a logger that is given by a class alone is ours, where there is one."""
+    flags = ("--trainer.logger", "--trainer.logger+")
+    replaced = []
+    for before, word in zip(["", *words], words, strict=False):
+        name, equals, value = word.partition("=")
+        given = name in flags and equals and value in CSV_LOGGERS
+        replaced.append(f"{name}={CURVE_TABLE}" if given else CURVE_TABLE if before in flags and word in CSV_LOGGERS else word)
+    return replaced
+
+
+def _with_own_loggers(value: Any) -> Any:
+    """Return settings with our logger in the place of Lightning's."""
+    if isinstance(value, list):
+        return [_with_own_loggers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_own_loggers(item) for key, item in value.items()}
+    return CURVE_TABLE if isinstance(value, str) and value in CSV_LOGGERS else value
 
 
 set_loader("lam", load_settings, exceptions=(yaml.YAMLError,))

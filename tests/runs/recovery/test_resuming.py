@@ -98,7 +98,7 @@ def test_the_checkpoint_of_another_run_is_no_beginning_and_no_row(finished, shar
     last = finished / "checkpoints" / "last.ckpt"
     with pytest.raises(SettingsError, match=f"no checkpoint of .*tiny/new/seed0.*--init_from {finished}"):
         run(["fit", *settings(shards, tmp_path, "tiny/new"), f"--ckpt_path={last}"])
-    assert not (tmp_path / "tiny" / "new").exists()
+    assert not (tmp_path / "tiny" / "new" / "seed0").exists()
     other = run(["fit", *settings(shards, tmp_path, "tiny/new", steps=3)]).run_directory / "checkpoints" / "last.ckpt"
     with pytest.raises(SettingsError, match="is of another run"):
         run(["validate", *own(finished), f"--ckpt_path={other}"])

@@ -84,7 +84,8 @@ def test_a_run_begins_with_the_weights_of_another_on_other_data_and_with_setting
 
 def test_what_does_not_fit_is_listed_by_name_with_both_shapes(published, tmp_path, caplog):
     larger = make_world(tmp_path / "larger", size=32)
-    more = ["--model.encoder.image_size=32", "--model.bottleneck=VQ", "--model.bottleneck.num_codes=4", "--trainer.max_steps=1"]
+    more = ["--model.encoder.image_size=32", "--model.bottleneck=VQ", "--model.bottleneck.num_codes=4"]
+    more += ["--model.latent_dim=4", "--trainer.max_steps=1"]
     with caplog.at_level("INFO"):
         folder = run(["fit", *words(larger, tmp_path, "own/larger", f"--init_from={published}", *more)]).run_directory
     found = json.loads((folder / "init_from.json").read_text())
@@ -113,7 +114,7 @@ def test_weights_are_checked_and_those_of_exports_are_the_same(published, shards
         run(["fit", *words(shards, tmp_path, "own/a", f"--init_from={published}", "--init_sha256=0123")])
     with pytest.raises(SettingsError, match="names no weights"):
         run(["fit", *words(shards, tmp_path, "own/a", f"--init_from={tmp_path}")])
-    assert not (tmp_path / "own" / "a").exists()
+    assert not (tmp_path / "own" / "a" / "seed0").exists()
 
 
 def test_nothing_that_fits_is_an_error():
