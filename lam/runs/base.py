@@ -142,6 +142,7 @@ class RunCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything with the places of this run; settings stay as they were given, wherever the run lies."""
+        _ = self.run_directory  # follows from what was given, before that is changed
         given, self.config = self.config, copy.deepcopy(self.config)
         self.place(self.settings)
         super().instantiate_classes()
@@ -149,9 +150,10 @@ class RunCLI(LightningCLI):
 
     def place(self, settings: Any) -> None:
         """Let all that writes write into the run's folder, and all that reads find what lies beside a moved run."""
+        folder, places = self.run_directory, search_places(self.run_directory) if self.given_run else []
         if self.subcommand == "predict":
             settings["trainer"]["logger"] = False
-        place(settings, self.run_directory, search_places(self.run_directory) if self.given_run else [])
+        place(settings, folder, places)
 
     def before_instantiate_classes(self) -> None:
         """Let only a fresh fit write config.yaml; validation and resumption read it and must not replace it."""

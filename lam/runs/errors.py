@@ -7,6 +7,9 @@ import re
 import sys
 from collections.abc import Iterator
 
+NOT_MET = re.compile(r"Requirement '\S+' not met\.\s+HINT:\s+Try running\s+`pip install [^`]+`")
+"""What Lightning says of a package that is missing."""
+
 
 class SettingsError(ValueError):
     """Settings that cannot be understood."""
@@ -17,6 +20,10 @@ def explain(error: BaseException) -> str | None:
     missing = next((one for one in causes(error) if isinstance(one, ModuleNotFoundError)), None)
     if missing is not None:
         return _missing_module(missing)
+    # the parser puts it among all other types that a setting could have had
+    needed = next((found for one in causes(error) if (found := NOT_MET.search(str(one)))), None)
+    if needed is not None:
+        return _flat(needed[0])
     text = str(error)
     if isinstance(error, RuntimeError) and "loading state_dict" in text:
         return _mismatch(text)

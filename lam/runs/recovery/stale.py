@@ -17,7 +17,7 @@ STALE = ".stale"
 RECORDS = ("config.yaml", "started.json", "trained.json", "run.json")
 """Files that make a folder a run; so does a checkpoint."""
 
-START = ("config.yaml", "started.json", "hparams.yaml", "events.out.tfevents.*")
+START = ("config.yaml", "started.json", "init_from.json", "metrics.csv", "hparams.yaml", "events.out.tfevents.*")
 """Files that a training has written before its first checkpoint."""
 
 
