@@ -61,11 +61,10 @@ def load_run(folder: Path, shards: Path | None = None) -> tuple[LatentActionMode
     fill(model, read_checkpoint(folder))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(ClipDataModule, "data")
-    changed = {} if shards is None else {"shards": str(shards)}
-    with only_trusted_imports():
-        data: ClipDataModule = parser.instantiate_classes(parser.parse_object({"data": settings["data"] | changed})).data
     where = find_shards(settings["data"]["shards"], search_places(folder)) if shards is None else str(shards)
-    data: ClipDataModule = parser.instantiate_classes(parser.parse_object({"data": settings["data"] | {"shards": where}})).data
+    given = {"data": settings["data"] | {"shards": where}}
+    with only_trusted_imports():
+        data: ClipDataModule = parser.instantiate_classes(parser.parse_object(given)).data
     return model, data
 
 
