@@ -54,7 +54,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", default="cartpole.gif")
     parser.add_argument("--episodes", type=int, default=5)
     options = parser.parse_args()
-    played = record_episode(CartPole(size=96), np.random.default_rng(0), steps=24, policy_entropy=0.3)
+    played = record_episode(CartPole(size=96), np.random.default_rng(0), steps=24, policy={"random": 0.3, "expert": 0.7})
     first, *others = (Image.fromarray(frame) for frame in played.frames)
     first.save(options.out, save_all=True, append_images=others, duration=100, loop=0)
     print(f"{options.out}: {len(played.frames)} frames, actions {played.actions.shape}, factors {', '.join(played.factors)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from data_prep.pipeline.generated import check_generated, write_generated
 from data_prep.shards.sample import DatasetSpec, Sample, SampleGenerator
 from data_prep.sources.base import Recording
 from lam.data.schema import Storage
-from lam.simulators import Simulator, SimulatorFactory, find_simulator, record_episode
+from lam.simulators import Simulator, SimulatorFactory, check_policy, find_simulator, record_episode
 
 
 def sim(
@@ -22,7 +22,7 @@ def sim(
     val: int = 256,
     frames: int = 8,
     size: int = 64,
-    policy_entropy: float = 1.0,
+    policy: dict[str, float] = {"random": 1.0},  # noqa: B006  # read only; the command line shows it
     seed: int = 0,
     storage: Storage = Storage.jpeg,
     jobs: int | None = None,
@@ -39,7 +39,8 @@ def sim(
         val: Episodes to validate on.
         frames: Frames of an episode.
         size: Side of the square image, pixels.
-        policy_entropy: Share of steps whose action ignores the state; the others follow an expert that is a function of it.
+        policy: Share of the steps that each policy takes, for example "{random: 1, near: 1, expert: 1}": random ignores the
+            state, expert is a function of it, near (pusht) keeps close to the T.
         seed: Seed of starts and policy; episode i of a split is a function of seed and i, whatever the number of episodes.
         storage: How to store frames.
         jobs: Processes; 1 works in this one. As many as there are cores if not given.
@@ -48,17 +49,16 @@ def sim(
         Exit code.
     """
     check_generated(seed, storage)
-    if not 0 <= policy_entropy <= 1:
-        raise ValueError(f"policy_entropy is {policy_entropy}, expected 0 to 1. Change --policy_entropy.")
     if frames < 2:
         raise ValueError(f"frames is {frames}, expected 2 at least. Change --frames.")
-    settings = {"train": train, "val": val, "frames": frames, "size": size, "policy_entropy": policy_entropy, "seed": seed}
+    settings = {"train": train, "val": val, "frames": frames, "size": size, "policy": policy, "seed": seed}
     record = {"generator": "sim", "env": env, "storage": storage.name, **settings}
     simulator = started(find_simulator(env), size)
+    check_policy(simulator, policy)
     simulator.reset(seed)
     simulator.render()  # reports missing graphics here and not of every episode
     spec = DatasetSpec(height=size, width=size, storage=storage, actions=simulator.action_fields)
-    maker = Episodes(env, size, frames, policy_entropy, seed)
+    maker = Episodes(env, size, frames, policy, seed)
     return write_generated(out, maker, spec, (train, val), frames, record, jobs)
 
 
@@ -75,19 +75,19 @@ class Episodes(SampleGenerator):
         env: Name of the simulator.
         size: Side of the image, pixels.
         frames: Frames of an episode.
-        policy_entropy: Share of steps whose action ignores the state.
+        policy: Share of the steps that each policy takes.
         seed: Seed of starts and policy.
     """
 
-    def __init__(self, env: str, size: int, frames: int, policy_entropy: float, seed: int) -> None:
+    def __init__(self, env: str, size: int, frames: int, policy: Mapping[str, float], seed: int) -> None:
         self.env, self.size, self.frames = env, size, frames
-        self.policy_entropy, self.seed = policy_entropy, seed
+        self.policy, self.seed = policy, seed
 
     def samples(self, recording: Recording, drop: Callable[[str], None]) -> Iterator[Sample]:
-        """Play the episode; its start, its random actions and which steps are random do not depend on the policy's entropy."""
+        """Play the episode; its start and what is drawn for each step do not depend on the policy."""
         simulator = started(find_simulator(self.env), self.size)
         generator = np.random.default_rng([self.seed, recording.place["split"], recording.place["clip"]])
-        played = record_episode(simulator, generator, self.frames - 1, self.policy_entropy, keep_states=False)
+        played = record_episode(simulator, generator, self.frames - 1, self.policy, keep_states=False)
         yield Sample(
             recording.name,
             recording.name,

@@ -65,7 +65,7 @@ class ClosedLoop(Evaluation):
         num_episodes: Episodes.
         budget: Actions that may be taken in an episode.
         replan_every: Actions of a plan that are taken before the next is made; all of them if not given.
-        policy_entropy: Entropy of the policy whose states are goals; as in the recording.
+        policy: Shares of the policies whose states are goals, as in the recording; all random if not given.
         seed: Seed of the episodes.
         batch_size: Episodes planned together.
     """
@@ -105,7 +105,7 @@ class ClosedLoop(Evaluation):
         num_episodes: int = 200,
         budget: int = 10,
         replan_every: int | None = None,
-        policy_entropy: float = 0.5,
+        policy: dict[str, float] | None = None,
         seed: int = 1,
         batch_size: int = 16,
     ) -> None:
@@ -114,7 +114,8 @@ class ClosedLoop(Evaluation):
         if num_episodes < 1 or budget < 1:
             raise ValueError(f"num_episodes is {num_episodes} and budget {budget}, expected at least 1 of both.")
         self.simulator, self.search, self.num_episodes, self.budget = simulator, search or Search(), num_episodes, budget
-        self.replan_every, self.policy_entropy, self.seed, self.batch_size = replan_every, policy_entropy, seed, batch_size
+        self.replan_every, self.seed, self.batch_size = replan_every, seed, batch_size
+        self.policy = policy or {"random": 1.0}
         self.reset()
 
     @override
@@ -179,7 +180,7 @@ class ClosedLoop(Evaluation):
     def draw(self, handle: SimulatorHandle, number: int, horizon: int) -> GoalTask | None:
         """Draw the task of an episode by its number; None where the simulator fails."""
         with handle.use(Outcome(float("nan"))) as simulator:
-            return draw_task(simulator, self.seed, number, horizon, self.policy_entropy)
+            return draw_task(simulator, self.seed, number, horizon, self.policy)
         return None
 
     def run_episodes(

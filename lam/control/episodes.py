@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -60,13 +60,13 @@ class Outcome:
         return not self.crashed and self.distance < 1
 
 
-def draw_task(simulator: Simulator, seed: int, number: int, horizon: int, policy_entropy: float) -> GoalTask:
+def draw_task(simulator: Simulator, seed: int, number: int, horizon: int, policy: Mapping[str, float]) -> GoalTask:
     """Draw the task of an episode by its number, the same for every row; its goal is so many recorded actions ahead.
 
     Recorded sets are drawn with keys of three numbers (seed, split, clip), these with four, so no episode is a recorded one.
     """
     generator = np.random.default_rng([seed, number, horizon, WARMUP_ACTIONS])
-    played = record_episode(simulator, generator, WARMUP_ACTIONS + horizon, policy_entropy)
+    played = record_episode(simulator, generator, WARMUP_ACTIONS + horizon, policy)
     return GoalTask(played.states[WARMUP_ACTIONS], played.states[-1], played.frames[WARMUP_ACTIONS], played.frames[-1])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from lam.io.trust import check_import
-from lam.simulators.base import Simulator, SimulatorFactory, Step, Trajectory, record_episode
+from lam.simulators.base import Simulator, SimulatorFactory, Step, Trajectory, check_policy, record_episode
 
 SIMULATORS = {
     "pusht": "pusht:PushT",  # a disc pushes a T
@@ -62,4 +62,13 @@ def _locate(name: str) -> tuple[str, str]:
     return module, attribute
 
 
-__all__ = ["SIMULATORS", "Simulator", "SimulatorFactory", "Step", "Trajectory", "find_simulator", "record_episode"]
+__all__ = [
+    "SIMULATORS",
+    "Simulator",
+    "SimulatorFactory",
+    "Step",
+    "Trajectory",
+    "check_policy",
+    "find_simulator",
+    "record_episode",
+]

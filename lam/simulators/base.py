@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Simulator(ABC):
         action_fields: What the numbers of a recorded action are.
         action_low: Lower bounds of a recorded action, (U,).
         action_high: Upper bounds of a recorded action, (U,).
+        policies: Names of the policies that recordings may mix.
 
     Args:
         size: Side of the square image, pixels.
@@ -43,6 +44,7 @@ class Simulator(ABC):
     action_fields: list[ActionField]
     action_low: np.ndarray
     action_high: np.ndarray
+    policies: ClassVar[tuple[str, ...]] = ("random", "expert")
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -75,6 +77,10 @@ class Simulator(ABC):
     def expert_action(self) -> np.ndarray:
         """Return the action (U,) of a fixed policy, a function of the state."""
 
+    def policy_action(self, policy: str, sampled: np.ndarray) -> np.ndarray:
+        """Return the action (U,) of a policy, a function of the state and of an action (U,) that ignores it."""
+        return sampled if policy == "random" else self.expert_action()
+
     @abstractmethod
     def step(self, action: np.ndarray) -> Step:
         """Take an action (U,)."""
@@ -102,29 +108,46 @@ class Trajectory:
 
 
 def record_episode(
-    simulator: Simulator, generator: np.random.Generator, steps: int, policy_entropy: float, keep_states: bool = True
+    simulator: Simulator, generator: np.random.Generator, steps: int, policy: Mapping[str, float], keep_states: bool = True
 ) -> Trajectory:
-    """Play an episode; its start, its random actions and which steps are random do not depend on the policy's entropy.
+    """Play an episode; its start and what is drawn for each step do not depend on the policy.
 
     Args:
         simulator: Where to play; its own state is replaced.
         generator: Draws the start, random actions, and which of them are taken.
         steps: Actions to take, at least 1; there is one frame more.
-        policy_entropy: Share of steps whose action ignores the state; the others follow the fixed policy.
+        policy: Share of the steps that each policy of the simulator takes.
         keep_states: Whether the episode is to be returned to. A simulator that cannot return is played without.
     """
+    names, bounds = list(policy), np.cumsum(list(policy.values()))
     simulator.reset(int(generator.integers(2**31)))
     frames, states = [simulator.render()], [simulator.get_state()] if keep_states else []
     taken: list[Step] = []
     for _ in range(steps):
-        sampled, ignores_state = simulator.sample_action(generator), generator.random() < policy_entropy
-        taken.append(simulator.step(sampled if ignores_state else simulator.expert_action()))
+        sampled, drawn = simulator.sample_action(generator), generator.random() * bounds[-1]
+        chosen = names[int(np.searchsorted(bounds, drawn, side="right"))]
+        taken.append(simulator.step(simulator.policy_action(chosen, sampled)))
         frames.append(simulator.render())
         if keep_states:
             states.append(simulator.get_state())
     factors = {name: _column([step.factors[name] for step in taken]) for name in taken[0].factors}
     actions = np.array([step.action for step in taken], dtype=np.float32)
     return Trajectory(np.stack(frames), actions, factors, np.stack(states) if states else np.empty(0))
+
+
+def check_policy(simulator: Simulator | type[Simulator], policy: Mapping[str, float]) -> None:
+    """Check that a simulator has the policies that are to be mixed.
+
+    Raises:
+        ValueError: It has not, a share is negative, or all are zero.
+    """
+    unknown = [name for name in policy if name not in simulator.policies]
+    if unknown or not policy or min(policy.values()) < 0 or not 0 < sum(policy.values()) < np.inf:
+        kind = simulator if isinstance(simulator, type) else type(simulator)
+        raise ValueError(
+            f"policy is {dict(policy)}, expected shares of the policies of {kind.__name__}, {', '.join(simulator.policies)}, "
+            "which are 0 or more and not all 0."
+        )
 
 
 def _column(values: list[float | int]) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from gym_pusht.envs.pusht import PushTEnv
+from PIL import Image, ImageDraw
 from typing_extensions import override
 
 from lam.data.schema import ActionField
@@ -17,12 +18,22 @@ REACH = 100.0
 """Farthest target from the agent, in the simulator's units: a fifth of the image."""
 NEAR, TURNED = 20.0, math.pi / 9
 """Thresholds of https://github.com/gaoyuezhou/dino_wm (env/pusht/pusht_wrapper.py): positions together, angle."""
+RECTANGLES = ((-60, 0, 60, 30), (-15, 30, 15, 120))
+"""Bar and stem of the T about its position: left, top, right, bottom, in the simulator's units."""
+DISC, EDGE = 15, 2
+"""Radius of the disc, and how far edges reach to both sides of an outline."""
+FINER = 4
+"""Pixels that are drawn for each one of the picture, to each side; their mean is taken."""
+GROUND, GOAL, WALL = (255, 255, 255), (144, 238, 144), (211, 211, 211)
+DISC_EDGE, DISC_FILL, T_EDGE, T_FILL = (65, 105, 225), (78, 126, 255), (119, 136, 153), (142, 163, 183)
+"""Colors of the package."""
 
 
 class PushT(Simulator):
     """Disc that is pulled toward a target and pushes a T; an action is the target relative to the disc, 1 being ``REACH``.
 
-    The expert goes for the middle of the T, and so pushes it.
+    Policies: ``random`` goes anywhere around the disc, ``near`` anywhere around the T, ``expert`` for the middle of the T, and
+    so pushes it.
 
     A state is the position of the agent, position and angle of the T, then their velocities in the same order, 10 numbers.
     pymunk holds more than can be read from it (contacts found before, corrections still to be made), so its space is built
@@ -37,11 +48,13 @@ class PushT(Simulator):
     # pulls of several steps do not add up: like a rate, their mean says where the agent was drawn
     action_fields = [ActionField("target", 2, "mean")]  # noqa: RUF012  # as the base class declares it
     action_low, action_high = -np.ones(2), np.ones(2)
+    policies = ("random", "near", "expert")
 
     def __init__(self, size: int, hold: int = 5) -> None:
         super().__init__(size)
         self.hold, self.fps = hold, 10 / hold
-        self._env = RestorablePushTEnv(observation_width=size, observation_height=size)
+        self._env = RestorablePushTEnv()
+        self._ground = draw_ground(size * FINER)
 
     @override
     def reset(self, seed: int) -> None:
@@ -66,7 +79,14 @@ class PushT(Simulator):
 
     @override
     def render(self) -> np.ndarray:
-        return self._env.draw()
+        """Draw at the wanted size directly; the package draws 512 x 512 pixels and takes some of them."""
+        canvas = self._ground.copy()
+        scale = canvas.width / SIDE
+        draw, (x, y) = ImageDraw.Draw(canvas), self._state[:2] * scale
+        draw_tee(draw, self._state[2:5], scale, EDGE, T_EDGE, T_FILL)
+        for radius, color in ((DISC, DISC_EDGE), (DISC - 2 * EDGE, DISC_FILL)):
+            draw.ellipse((x - radius * scale, y - radius * scale, x + radius * scale, y + radius * scale), fill=color)
+        return np.asarray(canvas.reduce(FINER))
 
     @override
     def sample_action(self, generator: np.random.Generator) -> np.ndarray:
@@ -75,6 +95,12 @@ class PushT(Simulator):
     @override
     def expert_action(self) -> np.ndarray:
         return np.clip((self._state[2:4] - self._state[:2]) / REACH, -1, 1)
+
+    @override
+    def policy_action(self, policy: str, sampled: np.ndarray) -> np.ndarray:
+        if policy != "near":
+            return super().policy_action(policy, sampled)
+        return np.clip((self._state[2:4] + REACH * sampled - self._state[:2]) / REACH, -1, 1)
 
     @override
     def step(self, action: np.ndarray) -> Step:
@@ -119,7 +145,24 @@ class RestorablePushTEnv(PushTEnv):
         for body in (self.agent, self.block):
             self.space.reindex_shapes_for_body(body)  # else they are drawn where they were made
 
-    def draw(self) -> np.ndarray:
-        """Draw the present state, (H, W, 3) uint8; ``render`` would mark the last action with a cross."""
-        image: np.ndarray = self._render()
-        return image
+
+def draw_ground(side: int) -> Image.Image:
+    """Draw what does not move, a picture of side x side pixels: the walls, and where the package's own task has the T go."""
+    picture, scale = Image.new("RGB", (side, side), GROUND), side / SIDE
+    draw = ImageDraw.Draw(picture)
+    draw_tee(draw, np.array([SIDE / 2, SIDE / 2, math.pi / 4]), scale, 0, GOAL, GOAL)
+    near, far = (5 - EDGE) * scale, (506 + EDGE) * scale
+    draw.rectangle((near, near, far, far), outline=WALL, width=round(2 * EDGE * scale))
+    return picture
+
+
+def draw_tee(
+    draw: ImageDraw.ImageDraw, pose: np.ndarray, scale: float, edge: float, edge_color: tuple[int, ...], fill: tuple[int, ...]
+) -> None:
+    """Draw a T at a pose (x, y, angle) in the simulator's units, its bar first."""
+    turn = np.array([[math.cos(pose[2]), math.sin(pose[2])], [-math.sin(pose[2]), math.cos(pose[2])]])
+    for left, top, right, bottom in RECTANGLES:
+        for grow, color in ((edge, edge_color), (-edge, fill)):
+            corners = [(left - grow, top - grow), (right + grow, top - grow)]
+            corners += [(right + grow, bottom + grow), (left - grow, bottom + grow)]
+            draw.polygon([tuple(corner) for corner in ((np.array(corners) @ turn + pose[:2]) * scale).tolist()], fill=color)

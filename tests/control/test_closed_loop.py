@@ -21,6 +21,7 @@ from lam.data.schema import ActionField
 from lam.simulators import Simulator, Step, record_episode
 from tests.control.test_evaluations import Acting
 from tests.processes import run_processes
+from tests.simulators.counter import mixed
 from tests.viz.toy import read_captions
 
 STEPS, COUNT = 3, 9
@@ -125,12 +126,12 @@ def test_the_budget_is_kept(monkeypatch):
 
 
 def test_episodes_are_the_same_for_every_row_and_none_is_recorded(monkeypatch):
-    first, again, other = (draw_task(Lamp(8), seed, number, STEPS, 0.5) for seed, number in ((1, 3), (1, 3), (1, 4)))
+    first, again, other = (draw_task(Lamp(8), seed, number, STEPS, mixed(0.5)) for seed, number in ((1, 3), (1, 3), (1, 4)))
     for name in ("start", "goal", "start_image", "goal_image"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
     assert not np.array_equal(first.start, other.start)
     for split, clip in ((0, 3), (1, 3), (3, STEPS)):  # keys of recorded episodes, of the same seed
-        recorded = record_episode(Lamp(8), np.random.default_rng([1, split, clip]), episodes.WARMUP_ACTIONS + STEPS, 0.5)
+        recorded = record_episode(Lamp(8), np.random.default_rng([1, split, clip]), episodes.WARMUP_ACTIONS + STEPS, mixed(0.5))
         assert not np.isclose(recorded.states[:, None], np.stack([first.start, first.goal])).all(axis=-1).any()
     one, two = metrics(monkeypatch), metrics(monkeypatch, batch_size=9)
     for key, (positions, values) in one.clips.items():

@@ -12,7 +12,7 @@ from data_prep.sources.base import Recording
 from lam.data.index import DataIndex
 from lam.simulators import find_simulator
 from tests.data_prep.worlds.test_worlds import samples
-from tests.simulators.counter import Counter
+from tests.simulators.counter import Counter, mixed
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def counter(monkeypatch):
 
 def episode(env, entropy, clip=0, seed=0, split=0, frames=8, size=16):
     recording = Recording("a", "a", 0, {"split": split, "clip": clip}, "train")
-    (sample,) = Episodes(env, size, frames, entropy, seed).samples(recording, pytest.fail)
+    (sample,) = Episodes(env, size, frames, mixed(entropy), seed).samples(recording, pytest.fail)
     return sample
 
 
@@ -46,7 +46,7 @@ def test_an_episode_is_a_function_of_seed_split_and_number(counter):
         assert not np.array_equal(first.frames, episode("any", 0.5, frames=30, **other).frames)
 
 
-def test_policy_entropy_is_the_share_of_random_steps_and_changes_no_draw(counter):
+def test_policies_take_their_shares_of_the_steps_and_change_no_draw(counter):
     expert, mixed, free = (episode("any", entropy, frames=1001).actions[:, 0] for entropy in (0.0, 0.3, 1.0))
     assert set(expert) == {-1} and set(free) == {1, 2}
     assert (mixed > 0).mean() == pytest.approx(0.3, abs=4 * (0.21 / 1000) ** 0.5)
@@ -54,10 +54,11 @@ def test_policy_entropy_is_the_share_of_random_steps_and_changes_no_draw(counter
 
 
 def test_shards_hold_the_episodes_and_the_index_all_settings(counter, tmp_path):
-    options = ["--train", "3", "--val", "2", "--size", "16", "--frames", "4", "--policy_entropy", "0.5", "--jobs", "1"]
+    options = ["--train", "3", "--val", "2", "--size", "16", "--frames", "4", "--jobs", "1"]
+    options += ["--policy", "{random: 1, expert: 1}"]
     assert main(["sim", "pusht", str(tmp_path / "out"), *options]) == 0
     index = DataIndex.load(tmp_path / "out")
-    assert index.settings["env"] == "pusht" and index.settings["policy_entropy"] == 0.5
+    assert index.settings["env"] == "pusht" and index.settings["policy"] == {"random": 1, "expert": 1}
     assert set(index.factors) == {"moved", "up"} and index.action_dim == 1
     assert sorted(samples(tmp_path / "out", "val")) == ["val-000000", "val-000001"]
 
@@ -71,11 +72,14 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, capsys, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("wrong", [["--policy_entropy", "2"], ["--frames", "1"], ["--seed", "-1"], ["--storage", "states"]])
-def test_a_wrong_option_is_one_line(counter, tmp_path, capsys, wrong):
-    assert main(["sim", "pusht", str(tmp_path / "out"), *wrong]) == 1
+WRONG = [("policy", "{random: 0}"), ("policy", "{nobody: 1}"), ("frames", "1"), ("seed", "-1"), ("storage", "states")]
+
+
+@pytest.mark.parametrize(("option", "value"), WRONG)
+def test_a_wrong_option_is_one_line(counter, tmp_path, capsys, option, value):
+    assert main(["sim", "pusht", str(tmp_path / "out"), f"--{option}", value]) == 1
     message = capsys.readouterr().err.strip()
-    assert "\n" not in message and wrong[0] in message
+    assert "\n" not in message and option in message
 
 
 @pytest.fixture

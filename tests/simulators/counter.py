@@ -37,3 +37,8 @@ class Counter(Simulator):
     def step(self, action):
         self.number += int(action[0])
         return Step(action, {"moved": float(action[0]), "up": int(action[0] > 0)})
+
+
+def mixed(share: float) -> dict[str, float]:
+    """A policy that ignores the state in a share of the steps and follows the expert in the others."""
+    return {"random": share, "expert": 1 - share}

@@ -8,11 +8,11 @@ import pytest
 
 from lam.io.trust import trust
 from lam.simulators import SIMULATORS, find_simulator, record_episode
-from tests.simulators.counter import Counter
+from tests.simulators.counter import Counter, mixed
 
 
 def test_frames_states_actions_and_factors_belong_together():
-    played = record_episode(Counter(4), np.random.default_rng(0), 20, 0.5)
+    played = record_episode(Counter(4), np.random.default_rng(0), 20, mixed(0.5))
     assert played.frames.shape == (21, 4, 4, 3) and played.states.shape == (21, 1) and played.actions.shape == (20, 1)
     assert np.array_equal(played.frames[:, 0, 0, 0], played.states[:, 0])
     assert np.array_equal(np.diff(played.states[:, 0]), played.actions[:, 0])
@@ -24,15 +24,15 @@ def test_frames_states_actions_and_factors_belong_together():
 
 def test_without_states_all_else_is_the_same(monkeypatch):
     """A simulator that cannot return to a state can be recorded."""
-    whole = record_episode(Counter(4), np.random.default_rng(0), 20, 0.5)
+    whole = record_episode(Counter(4), np.random.default_rng(0), 20, mixed(0.5))
     monkeypatch.setattr(Counter, "get_state", None)
-    played = record_episode(Counter(4), np.random.default_rng(0), 20, 0.5, keep_states=False)
+    played = record_episode(Counter(4), np.random.default_rng(0), 20, mixed(0.5), keep_states=False)
     assert np.array_equal(played.frames, whole.frames) and np.array_equal(played.actions, whole.actions)
     assert played.states.shape == (0,)
 
 
 def test_draws_are_a_start_then_an_action_and_a_die_a_step():
-    played = record_episode(Counter(4), np.random.default_rng(5), 30, 0.4)
+    played = record_episode(Counter(4), np.random.default_rng(5), 30, mixed(0.4))
     generator = np.random.default_rng(5)
     assert played.states[0, 0] == 100 + int(generator.integers(2**31)) % 50
     for action in played.actions[:, 0]:
@@ -81,7 +81,8 @@ def fresh(monkeypatch):
 
 @pytest.mark.parametrize(("name", "package"), PACKAGES.items())
 def test_a_missing_package_is_named_with_its_extra(fresh, monkeypatch, name, package):
-    monkeypatch.setitem(sys.modules, package, None)
+    for module in [package, *(loaded for loaded in sys.modules if loaded.startswith(package + "."))]:
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match=f"^{name} needs the package {package}. Install it with pip install 'lam\\[sim\\]'.$"):
         find_simulator(name)
     assert set(PACKAGES) == set(SIMULATORS)

@@ -12,6 +12,7 @@ from lam.control.policies import Search
 from lam.data.index import DataIndex
 from lam.data.schema import ActionStatistics
 from lam.simulators import find_simulator, record_episode
+from tests.simulators.counter import mixed
 
 pytestmark = [
     pytest.mark.slow,
@@ -74,7 +75,7 @@ def future(simulator, seed, count=6):
 def test_after_a_return_everything_is_the_same_bit_by_bit(env):
     simulator, stranger = (find_simulator(f"gym:{env}")(SIZE) for _ in range(2))
     for episode in range(3):
-        played = record_episode(simulator, np.random.default_rng(episode), 8, 0.7)
+        played = record_episode(simulator, np.random.default_rng(episode), 8, mixed(0.7))
         middle = played.states[4]
         simulator.set_state(middle)
         assert np.array_equal(simulator.render(), played.frames[4])
@@ -88,7 +89,7 @@ def test_after_a_return_everything_is_the_same_bit_by_bit(env):
 @pytest.mark.parametrize("env", IDS)
 def test_an_episode_is_a_function_of_its_seed_and_shows_what_moves(env):
     simulator = find_simulator(f"gym:{env}")(SIZE)
-    first, other, again = (record_episode(simulator, np.random.default_rng(seed), 10, 1.0) for seed in (0, 1, 0))
+    first, other, again = (record_episode(simulator, np.random.default_rng(seed), 10, {"random": 1}) for seed in (0, 1, 0))
     assert np.array_equal(first.frames, again.frames) and np.array_equal(first.actions, again.actions)
     assert not np.array_equal(first.frames, other.frames)
     assert first.frames.shape == (11, SIZE, SIZE, 3) and first.frames.dtype == np.uint8
@@ -100,7 +101,7 @@ def test_an_episode_is_a_function_of_its_seed_and_shows_what_moves(env):
 
 def test_actions_are_one_hot_or_lie_in_their_bounds():
     discrete, continuous = (find_simulator(f"gym:{env}")(SIZE) for env in IDS)
-    played = record_episode(discrete, np.random.default_rng(0), 12, 0.8)
+    played = record_episode(discrete, np.random.default_rng(0), 12, mixed(0.8))
     assert played.actions.shape == (12, 2) and (played.actions.sum(axis=1) == 1).all() and set(played.actions.ravel()) == {0, 1}
     assert (discrete.action_fields[0].dim, discrete.action_fields[0].aggregation) == (2, "sum")
     recorded, _ = continuous.step(np.array([9.0]))
@@ -139,7 +140,7 @@ def test_distance_is_zero_here_and_larger_farther_away():
 
 def test_images_may_be_observations():
     simulator = adapter()(SIZE, painted())
-    played = record_episode(simulator, np.random.default_rng(0), 8, 1.0)
+    played = record_episode(simulator, np.random.default_rng(0), 8, {"random": 1})
     lengths = (played.frames[:, 0, :, 0] == 255).sum(axis=1)
     np.testing.assert_allclose(np.diff(lengths), played.actions[:, 0], atol=1)
     assert played.factors == {}
@@ -159,9 +160,9 @@ def test_functions_of_ones_own_replace_the_copy():
             self.env.unwrapped.steps_beyond_terminated = None
 
     simulator = Own(SIZE, CartPoleEnv(render_mode="rgb_array"))
-    played = record_episode(simulator, np.random.default_rng(0), 6, 1.0)
+    played = record_episode(simulator, np.random.default_rng(0), 6, {"random": 1})
     assert played.states.dtype == np.float64 and played.states.shape == (7, 9)
-    copied = record_episode(find_simulator("gym:CartPole-v1")(SIZE), np.random.default_rng(0), 6, 1.0)
+    copied = record_episode(find_simulator("gym:CartPole-v1")(SIZE), np.random.default_rng(0), 6, {"random": 1})
     assert np.array_equal(played.frames, copied.frames)
     simulator.set_state(played.states[3])
     assert np.array_equal(simulator.render(), played.frames[3])
@@ -176,7 +177,7 @@ def test_a_return_that_is_not_exact_is_refused_and_recorded_all_the_same():
             pass
 
     simulator = Forgetful(SIZE, "Pendulum-v1")
-    assert len(record_episode(simulator, np.random.default_rng(0), 4, 1.0, keep_states=False).frames) == 5
+    assert len(record_episode(simulator, np.random.default_rng(0), 4, {"random": 1}, keep_states=False).frames) == 5
     with pytest.raises(ValueError, match=r"does not return exactly to a state. Override get_env_state"):
         simulator.get_state()
 
@@ -207,7 +208,7 @@ def test_shards_are_recorded_by_name(tmp_path, env, monkeypatch):
 def test_the_planner_reaches_goals_in_it():
     statistics = ActionStatistics([0.0], [1.15], [-2.0], [2.0], [0.0], [0.0])
     search = Search(CEM(num_samples=32, num_elites=6, num_iterations=5))
-    oracle = OracleClosedLoop("gym:Pendulum-v1", search, num_episodes=4, budget=8, policy_entropy=1.0)
+    oracle = OracleClosedLoop("gym:Pendulum-v1", search, num_episodes=4, budget=8, policy={"random": 1})
     results, sources = oracle.solve(statistics, 5, 16)
     assert results.metrics["crashed@all"] == 0 and len(sources) == 4
     assert results.metrics["success@all"] >= 0.75

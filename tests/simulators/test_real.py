@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lam.simulators import SIMULATORS, find_simulator, record_episode
+from tests.simulators.counter import mixed
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,7 +50,9 @@ def future(simulator, actions):
 def test_after_a_return_everything_is_the_same_bit_by_bit(make, name):
     simulator, stranger = make(name), make(name)
     for episode in range(8):
-        played = record_episode(simulator, np.random.default_rng(episode), 12, 0.3)  # the expert touches blocks and walls
+        played = record_episode(
+            simulator, np.random.default_rng(episode), 12, mixed(0.3)
+        )  # the expert touches blocks and walls
         middle, actions = played.states[6], free_actions(simulator, episode)
         for one in (simulator, stranger, find_simulator(name)(SIZE)):  # with a past, with another, with none
             one.set_state(middle)
@@ -77,7 +80,7 @@ def test_playing_on_is_the_same_as_returning_first(make, name):
 @ALL
 def test_an_episode_is_a_function_of_its_seed(make, name):
     simulator = make(name)
-    first, other, again = (record_episode(simulator, np.random.default_rng(seed), 6, 0.5) for seed in (0, 1, 0))
+    first, other, again = (record_episode(simulator, np.random.default_rng(seed), 6, mixed(0.5)) for seed in (0, 1, 0))
     for kind in ("frames", "actions", "states"):
         assert np.array_equal(getattr(first, kind), getattr(again, kind)), kind
         assert not np.array_equal(getattr(first, kind), getattr(other, kind)), kind
@@ -96,7 +99,7 @@ def test_a_state_is_a_copy(make, name):
 @ALL
 def test_distance_is_zero_here_and_the_same_from_both_sides(make, name):
     simulator = make(name)
-    played = record_episode(simulator, np.random.default_rng(3), 10, 0.5)
+    played = record_episode(simulator, np.random.default_rng(3), 10, mixed(0.5))
     first, last = played.states[0], played.states[-1]
     assert simulator.distance(last) == 0
     there = simulator.distance(first)
@@ -109,7 +112,7 @@ def test_goals_are_not_reached_by_standing_still(make, name):
     simulator = make(name)
     reached = []
     for episode in range(30):
-        played = record_episode(simulator, np.random.default_rng(episode), 5, 0.3)
+        played = record_episode(simulator, np.random.default_rng(episode), 5, mixed(0.3))
         simulator.set_state(played.states[0])
         reached.append(simulator.distance(played.states[-1]) < 1)
     assert np.mean(reached) < 0.1
@@ -118,7 +121,7 @@ def test_goals_are_not_reached_by_standing_still(make, name):
 @ALL
 def test_recorded_actions_lie_in_the_bounds_and_have_the_declared_width(make, name):
     simulator = make(name)
-    played = [record_episode(simulator, np.random.default_rng(episode), 12, 0.7).actions for episode in range(8)]
+    played = [record_episode(simulator, np.random.default_rng(episode), 12, mixed(0.7)).actions for episode in range(8)]
     actions = np.concatenate(played)
     low, high = simulator.action_low, simulator.action_high
     assert actions.shape[1] == sum(field.dim for field in simulator.action_fields) == len(low) == len(high)
@@ -129,7 +132,7 @@ def test_recorded_actions_lie_in_the_bounds_and_have_the_declared_width(make, na
 @ALL
 def test_images_show_something_and_it_moves(make, name):
     simulator = make(name)
-    played = record_episode(simulator, np.random.default_rng(0), 12, 0.5)
+    played = record_episode(simulator, np.random.default_rng(0), 12, mixed(0.5))
     assert played.frames.shape == (13, SIZE, SIZE, 3) and played.frames.dtype == np.uint8
     assert played.frames.std(axis=(1, 2)).max() > 10 and (played.frames.max(axis=(1, 2, 3)) > 60).all()
     changes = (played.frames[:-1] != played.frames[1:]).any(axis=(1, 2, 3))
@@ -137,11 +140,11 @@ def test_images_show_something_and_it_moves(make, name):
 
 
 @ALL
-def test_policy_entropy_is_the_share_of_steps_without_the_expert(make, name):
+def test_the_expert_takes_its_share_of_the_steps(make, name):
     simulator = make(name)
     shares = []
-    for entropy in (0.0, 0.3):
-        played = record_episode(simulator, np.random.default_rng(7), 60, entropy)
+    for share in (0.0, 0.3):
+        played = record_episode(simulator, np.random.default_rng(7), 60, mixed(share))
         follows = []
         for state, action in zip(played.states[:-1], played.actions, strict=True):
             simulator.set_state(state)
@@ -173,7 +176,7 @@ def test_pusht_agent_arrives_where_the_action_says(make):
     simulator = make("pusht")
     missed = []
     for episode in range(10):
-        played = record_episode(simulator, np.random.default_rng(episode), 10, 1.0)
+        played = record_episode(simulator, np.random.default_rng(episode), 10, {"random": 1})
         missed.append(np.diff(played.states[:, :2], axis=0) - 100 * played.actions)
     assert np.abs(np.concatenate(missed)).mean() < 4  # of targets 50 away in the mean
     assert simulator.fps == 2 and find_simulator("pusht")(SIZE, hold=1).fps == 10
@@ -222,7 +225,9 @@ def test_reacher_expert_brings_the_finger_to_the_ball(make):
 
 
 def test_reachers_differ_by_what_the_camera_sees_alone(make):
-    above, aslant = (record_episode(make(name), np.random.default_rng(2), 6, 0.5) for name in ("reacher", "reacher-tilted"))
+    above, aslant = (
+        record_episode(make(name), np.random.default_rng(2), 6, mixed(0.5)) for name in ("reacher", "reacher-tilted")
+    )
     assert np.array_equal(above.states, aslant.states) and np.array_equal(above.actions, aslant.actions)
     assert (above.frames != aslant.frames).any(axis=(1, 2, 3)).all()
 
@@ -231,7 +236,7 @@ def test_rover_stays_out_of_walls_and_boxes(make):
     simulator = make("rover")
     blocked = []
     for episode in range(20):
-        played = record_episode(simulator, np.random.default_rng(episode), 30, 0.4)
+        played = record_episode(simulator, np.random.default_rng(episode), 30, mixed(0.4))
         places, boxes = played.states[:, :2], played.states[0, 3:].reshape(-1, 2)
         assert np.abs(places).max() < 2 - 0.12 + 0.01
         beyond = np.maximum(np.abs(places[:, None] - boxes) - 0.2, 0)  # from the boxes' sides
