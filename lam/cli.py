@@ -43,7 +43,7 @@ COMMANDS = {
     "control validate": Command("plan and act with trained heads", "lam.control.cli:main validate", WATCHERS),
     "control sweep": Command("make the heads and plans of a table's rows", "lam.control.sweep:main", WATCHERS),
     "control oracle": Command("plan in the true simulator, an upper bound", "lam.control.oracle:main", WATCHERS),
-    "autoencoder fit": Command("train an encoder on the shards of a setting", "lam.runs.autoencoder:main fit"),
+    "encoder fit": Command("train an encoder on the shards of a setting", "lam.runs.encoder:main fit"),
     "report": Command("make tables, figures and a page of finished runs", "lam.report.cli:main"),
     "export": Command("write a trained model into a folder to give away", "lam.runs.export:main"),
     "init": Command("write an editable copy of the settings", "lam.runs.configs:init"),

@@ -89,21 +89,25 @@ What people change:
 
 --help-all lists every setting."""
 
-AUTOENCODER = """\
-usage: lam autoencoder fit --config experiments/autoencoder.yaml --data.shards DIR --name NAME [--KEY VALUE ...]
+ENCODER = """\
+usage: lam encoder fit --config experiments/KIND.yaml --data.shards DIR --name NAME [--KEY VALUE ...]
 
-Train a small convolutional autoencoder on the frames of a set of shards. Its features are states for latent action
-models: set --model.encoder Autoencoder --model.encoder.path runs/NAME/seed0.
+Train an encoder on the frames of a set of shards; world models then see its states.
 
-  lam autoencoder fit --config experiments/autoencoder.yaml --data.shards shards/pusht --name autoencoder/pusht
+  autoencoder               a grid of features of a small convolutional network, for anything
+  keypoints                 one token, the places of a few keypoints: for few moving things before a fixed ground, and to plan
+
+  lam encoder fit --config experiments/keypoints.yaml --data.shards shards/pusht --name keypoints/pusht
+  lam fit ... --model.encoder Keypoints --model.encoder.path runs/keypoints/pusht/seed0
 
 What people change:
   --name                    folder under runs/
   --data.shards             folder of shards, made by data_prep; square frames
   --data.batch_size         clips a step
-  --model.dim               width of a token
+  --model.dim               autoencoder: width of a token
+  --model.num_keypoints     keypoints: how many
   --model.width             channels of the hidden layers
-  --model.num_halvings      a token covers 2 ** num_halvings pixels a side
+  --model.num_halvings      layers that halve the resolution
   --trainer.max_steps       steps
   --seed_everything         seed of weights and of the order of data                                (0)
 
@@ -124,6 +128,6 @@ SHORT_HELP = {
         about="Plan and act with heads that have been trained.",
         more=" \\\n      --ckpt_path runs/arm/noisy@1e-2/seed0/control/clips256/checkpoints/last.ckpt",
     ),
-    "autoencoder fit": AUTOENCODER,
+    "encoder fit": ENCODER,
 }
 """Pages of help by command."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from typing_extensions import Self, override
@@ -50,7 +50,7 @@ class Encoder(nn.Module, ABC):
     grid: tuple[int, int]
     frames_per_state: int = 1
     image_size: int
-    shows_pixels: ClassVar[bool] = False
+    shows_pixels: bool = False
 
     @property
     def shape(self) -> StateShape:

@@ -10,7 +10,7 @@ from lam.data.index import DataIndex
 from lam.data.mixture import open_index
 from lam.data.schema import FeatureInfo
 from lam.encoders.base import Encoder
-from lam.encoders.frozen import color_features
+from lam.encoders.frozen import FrozenEncoder, color_features
 
 
 class Cached(Encoder):
@@ -22,9 +22,14 @@ class Cached(Encoder):
 
     Args:
         path: Folder of a feature cache, as in data.shards; or of another one that the same encoder made.
+        pictures: The encoder that made it, for whoever acts in a simulator, where frames are pictures; its pictures of states
+            are shown, too.
     """
 
-    def __init__(self, path: str) -> None:
+    backbone: FrozenEncoder | None
+    """Named so that checkpoints leave it out."""
+
+    def __init__(self, path: str, pictures: FrozenEncoder | None = None) -> None:
         super().__init__()
         index = open_index(path)
         self.features = features_of(index)
@@ -32,13 +37,44 @@ class Cached(Encoder):
         self.dim = self.features.dim
         self.grid = (index.height, index.width)
         self.image_size = max(self.grid)
-        self.eval()
+        self.backbone = pictures
+        if pictures is not None:
+            self._check_maker(pictures)
+            self.image_size, self.shows_pixels = pictures.image_size, pictures.shows_pixels
+        self.requires_grad_(False).eval()
+
+    def _check_maker(self, encoder: FrozenEncoder) -> None:
+        """Check that an encoder made the states.
+
+        Raises:
+            ValueError: Another one did.
+        """
+        kind = f"{type(encoder).__module__}.{type(encoder).__qualname__}"
+        if (kind, encoder.digest) != (self.features.encoder["class_path"], self.features.encoder.get("digest")):
+            raise ValueError(
+                f"{self.path} holds states of {_name(self.features)}, model.encoder.pictures is {type(encoder).__name__} from "
+                f"{encoder.source}. Name the encoder that data_prep features was given, or make the features again."
+            )
 
     @override
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
-        """Convert stored states (B, F, N, D) bfloat16 to states (B, T, N, D), float, with F = T."""
-        return frames.float()
+        """Convert stored states (B, F, N, D) bfloat16 to states (B, T, N, D), float, with F = T.
+
+        Pictures (B, F, 3, H, W) uint8 become the states that would be stored of them.
+
+        Raises:
+            ValueError: Pictures come, and no encoder was given for them.
+        """
+        if frames.dtype != torch.uint8:
+            return frames.float()
+        if self.backbone is None:
+            raise ValueError(
+                "A simulator shows pictures, and model.encoder reads stored states. Set model.encoder.pictures to the encoder "
+                "that made them."
+            )
+        states: Tensor = self.backbone(frames)
+        return states.bfloat16().float()
 
     @override
     def check_index(self, index: DataIndex) -> None:
@@ -76,6 +112,8 @@ class Cached(Encoder):
     @override
     @torch.no_grad()
     def to_image(self, states: Tensor) -> Tensor:
+        if self.backbone is not None:
+            return self.backbone.to_image(states)
         return color_features(states, self.grid, self.image_size)
 
 

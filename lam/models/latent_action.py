@@ -29,6 +29,7 @@ from lam.encoders.base import Encoder, StateShape
 from lam.models.base import WorldModel
 from lam.models.forward import ForwardModel
 from lam.models.inverse import InverseModel
+from lam.models.residual_mlp import PairMLP, ResidualMLP  # noqa: F401  # configs name them
 from lam.noise import splitmix64
 from lam.optimizers import parameter_groups, scheduled
 
@@ -54,6 +55,8 @@ class LatentActionModel(WorldModel):
         num_latents: Latent tokens L of a transition.
         warmup: Fraction of the budget of steps or time over which the learning rate rises linearly; then it falls to zero
             along a cosine.
+        rollout: Weight of the error of predictions from the first state and latents alone, beside that of predictions from
+            the true past.
         copy_error_clips: Training clips on which the unit of the loss, the copy-last-state error, is measured once.
     """
 
@@ -69,6 +72,7 @@ class LatentActionModel(WorldModel):
         num_latents: int = 1,
         warmup: float = 0.1,
         copy_error_clips: int = 1024,
+        rollout: float = 0.0,
     ) -> None:
         super().__init__(encoder, distance)
         self.inverse_model = inverse_model(encoder.shape, num_latents, latent_dim)
@@ -77,6 +81,7 @@ class LatentActionModel(WorldModel):
         self.make_optimizer = optimizer
         self.warmup = warmup
         self.copy_error_clips = copy_error_clips
+        self.rollout_weight = rollout
 
     # ------------------------------------------------------------------ the heads
 
@@ -115,6 +120,10 @@ class LatentActionModel(WorldModel):
         bottleneck_output = self.apply_bottleneck(self.infer_clip(clip, states), noise_keys=noise_keys)
         prediction = self.error(self.predict(states[:, :-1], bottleneck_output.z), states[:, 1:]).mean()
         loss = prediction + bottleneck_output.loss
+        if self.rollout_weight:
+            unrolled = self.error(self.rollout(states[:, :1], bottleneck_output.z), states[:, 1:]).mean()
+            loss = loss + self.rollout_weight * unrolled
+            self.log("train/rollout", unrolled)
         if not torch.isfinite(loss):
             self._raise_non_finite(prediction=prediction, bottleneck=bottleneck_output.loss)
         self.log("train/prediction", prediction)

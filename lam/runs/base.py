@@ -48,6 +48,9 @@ class RunCLI(LightningCLI):
     model_type: ClassVar[type[pl.LightningModule]]
     """Class of the LightningModule."""
 
+    any_model: ClassVar[bool] = False
+    """Whether settings name the class of the model, which is ``model_type`` or a subclass of it."""
+
     data_type: ClassVar[type[pl.LightningDataModule] | None] = None
     """Class of the LightningDataModule, where the model does not bring its own data."""
 
@@ -83,6 +86,7 @@ class RunCLI(LightningCLI):
                 seed_everything_default=0,
                 auto_configure_optimizers=False,
                 parser_class=LamParser,
+                subclass_mode_model=self.any_model,
                 save_config_callback=None,
                 parser_kwargs={"prog": self.command},
                 trainer_defaults=trainer_defaults,

@@ -1,24 +1,31 @@
-"""``lam autoencoder fit``: train an autoencoder for the states of an experiment."""
+"""``lam encoder fit``: train an encoder for the states of an experiment on the experiment's own video."""
 
 from __future__ import annotations
 
 from lam.data.datamodule import ClipDataModule
 from lam.encoders.autoencoder.training import AutoencoderTraining
+from lam.encoders.keypoints.training import KeypointTraining
+from lam.encoders.saved import WEIGHTS
+from lam.encoders.training import EncoderTraining
 from lam.runs.base import RunCLI
 
+KINDS: tuple[type[EncoderTraining], ...] = (AutoencoderTraining, KeypointTraining)
+"""What a config may name by its class alone."""
 
-class AutoencoderCLI(RunCLI):
+
+class EncoderCLI(RunCLI):
     """The run directory is runs/<name>/seed<k>, as for all runs; encoder.safetensors there is what encoders read."""
 
-    model_type = AutoencoderTraining
+    model_type = EncoderTraining
+    any_model = True
     data_type = ClipDataModule
-    command = "lam autoencoder"
+    command = "lam encoder"
     offers = ("fit",)
-    default_name = "autoencoder"
-    result = "encoder.safetensors"
+    default_name = "encoder"
+    result = WEIGHTS
 
     def is_taken(self) -> str:
-        """Return the message of a fresh run whose folder holds an autoencoder that runs may depend on."""
+        """Return the message of a fresh run whose folder holds an encoder that runs may depend on."""
         return f"{self.run_directory} already holds a run. Choose another --name or remove that folder."
 
     def after_fit(self) -> None:
@@ -27,4 +34,4 @@ class AutoencoderCLI(RunCLI):
 
 def main(arguments: list[str]) -> None:
     """Train as the arguments say."""
-    AutoencoderCLI(arguments)
+    EncoderCLI(arguments)

@@ -10,9 +10,11 @@ import torch
 
 from lam.data.index import DataIndex
 from lam.data.schema import FeatureInfo, Storage
-from lam.encoders import VJEPA, Autoencoder, Cached, Encoder, Patches, Vision
-from lam.encoders.autoencoder.network import ConvAutoencoder, save_autoencoder
+from lam.encoders import VJEPA, Autoencoder, Cached, Encoder, Keypoints, Patches, Vision
+from lam.encoders.autoencoder.network import ConvAutoencoder
 from lam.encoders.frozen import normalize_channels
+from lam.encoders.keypoints.network import KeypointNetwork
+from lam.encoders.saved import save_encoder
 
 TRANSFORMERS = ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "vjepa2")
 
@@ -63,7 +65,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
                 save_cache(root / kind)
             elif kind == "autoencoder":
                 torch.manual_seed(0)
-                save_autoencoder(ConvAutoencoder(dim=12, width=8, num_halvings=3), image_size=32, folder=root / kind)
+                save_encoder(kind, ConvAutoencoder(dim=12, width=8, num_halvings=3), 32, root / kind)
+            elif kind == "keypoints":
+                torch.manual_seed(0)
+                network = KeypointNetwork(num_keypoints=6, width=8)
+                network.measure(network.locate(random_frames(8, 2).flatten(0, 1)))
+                save_encoder(kind, network, 32, root / kind)
             else:
                 save_transformer(kind, root / kind)
         return str(root / kind)
@@ -74,6 +81,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 ENCODERS: dict[str, Callable[[Callable[[str], str]], Encoder]] = {
     "patches": lambda weights: Patches(image_size=32, patch=8),
     "autoencoder": lambda weights: Autoencoder(weights("autoencoder")),
+    "keypoints": lambda weights: Keypoints(weights("keypoints")),
     "dinov2": lambda weights: Vision(weights("dinov2"), image_size=32),
     "dinov2_with_registers": lambda weights: Vision(weights("dinov2_with_registers"), image_size=32, frames_at_once=5),
     "dinov3_vit": lambda weights: Vision(weights("dinov3_vit"), image_size=32),

@@ -15,10 +15,9 @@ from lam.encoders.autoencoder.network import (
     ConvAutoencoder,
     ResidualBlock,
     from_signal,
-    load_autoencoder,
-    save_autoencoder,
     to_signal,
 )
+from lam.encoders.saved import load_encoder, save_encoder
 from tests.encoders.conftest import random_frames
 
 Weights = Callable[[str], str]
@@ -108,7 +107,7 @@ def test_learns_to_repaint_from_normalized_features() -> None:
 def test_export_is_reloaded_bit_for_bit(tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = ConvAutoencoder(dim=6, width=10, num_halvings=2)
-    save_autoencoder(network, 32, tmp_path)
+    save_encoder("autoencoder", network, 32, tmp_path)
     encoder = Autoencoder(str(tmp_path))
     frames = random_frames(2, 3)
     with torch.no_grad():
@@ -131,7 +130,7 @@ def test_states_do_not_depend_on_the_precision_of_the_run(weights: Weights) -> N
 def test_a_missing_file_says_how_to_train_one(name: str, weights: Weights, tmp_path: Path) -> None:
     shutil.copytree(weights("autoencoder"), tmp_path, dirs_exist_ok=True)
     (tmp_path / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{name} is missing. .*lam autoencoder fit") as caught:
+    with pytest.raises(FileNotFoundError, match=f"{name} is missing. .*lam encoder fit") as caught:
         Autoencoder(str(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -143,8 +142,8 @@ def edit(folder: Path, **changes: object) -> None:
 
 def test_damaged_files_are_an_error_of_one_line(weights: Weights, tmp_path: Path) -> None:
     def damaged(pattern: str) -> None:
-        with pytest.raises(ValueError, match=f"is damaged.*{pattern}.*Train one on the same shards") as caught:
-            load_autoencoder(tmp_path)
+        with pytest.raises(ValueError, match=f"cannot be used.*{pattern}.*Train one on the same shards") as caught:
+            load_encoder("autoencoder", ConvAutoencoder, tmp_path)
         assert "\n" not in str(caught.value)
 
     shutil.copytree(weights("autoencoder"), tmp_path, dirs_exist_ok=True)
@@ -163,7 +162,7 @@ def test_damaged_files_are_an_error_of_one_line(weights: Weights, tmp_path: Path
 @pytest.fixture
 def fit(shards: Path, tmp_path: Path) -> Callable[..., None]:
     """What the command line does with these arguments."""
-    from lam.runs.autoencoder import main
+    from lam.runs.encoder import main
 
     paths = ["--data.shards", str(shards), "--trainer.logger.init_args.save_dir", str(tmp_path)]
     quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_prep.pipeline.cache_features import features
@@ -193,3 +194,25 @@ def test_the_refusal_of_a_checkpoint_names_both_encoders(made):
     )
     with pytest.raises(ValueError, match=message):
         other.load_state_dict(one.state_dict())
+
+
+def test_pictures_become_the_states_that_are_stored_of_them(made):
+    encoder = vision(made)
+    cached = Cached(str(made / "cache"), pictures=encoder)
+    assert cached.image_size == SIZE
+    for pictures, stored in zip(clips(made / "world"), clips(made / "cache"), strict=True):
+        assert torch.equal(cached(pictures.frames), cached(stored.frames))
+        torch.testing.assert_close(cached.to_image(cached(stored.frames)), encoder.to_image(stored.frames.float()))
+    assert all(name == "_extra_state" or name.startswith("backbone.") for name in cached.state_dict())
+
+
+def test_pictures_need_the_encoder_that_made_the_states(made):
+    with pytest.raises(ValueError, match=r"Set model\.encoder\.pictures"):
+        Cached(str(made / "cache"))(clips(made / "world")[0].frames)
+    weights = made / "moved"
+    shutil.copytree(made / "dinov2", weights)
+    tensors = load_file(weights / "model.safetensors")
+    next(iter(tensors.values())).view(-1)[0] += 1
+    save_file(tensors, weights / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"model\.encoder\.pictures is Vision from .*moved"):
+        Cached(str(made / "cache"), pictures=vision(made, "moved"))

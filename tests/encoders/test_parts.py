@@ -14,6 +14,7 @@ CLASSES = {
     "patches": "Patches",
     "autoencoder": "Autoencoder",
     "cached": "Cached",
+    "keypoints": "Keypoints",
     "dinov2": "Vision",
     "dinov3": "Vision",
     "vjepa2": "VJEPA",

@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 import lam.models.forward
+import lam.models.residual_mlp
 from lam.encoders.base import StateShape
 from lam.models.forward import AdaLN, Convolutional, Cross, ForwardModel, Tokens
 from lam.models.layers import Block
+from lam.models.residual_mlp import ResidualMLP
 
 SHAPE = StateShape(2, 3, 5)
 B, T, LATENTS, LATENT_DIM = 2, 4, 2, 7
@@ -33,7 +35,7 @@ class LeakyLatents(ForwardModel):
         return states + z.mean(dim=(1, 2, 3))[:, None, None, None]
 
 
-FORMS = [partial(form, heads=2) for form in (AdaLN, Cross, Tokens)] + [partial(Convolutional)]
+FORMS = [partial(form, heads=2) for form in (AdaLN, Cross, Tokens)] + [partial(Convolutional), partial(ResidualMLP)]
 
 
 def name(form):
@@ -86,7 +88,8 @@ def looks_ahead(table):
 
 
 def test_every_forward_model_is_tested_here():
-    found = {c for c in vars(lam.models.forward).values() if isinstance(c, type) and issubclass(c, ForwardModel)}
+    modules = (lam.models.forward, lam.models.residual_mlp)
+    found = {c for m in modules for c in vars(m).values() if isinstance(c, type) and issubclass(c, ForwardModel)}
     assert found == {ForwardModel, *(form.func for form in FORMS)}
 
 

@@ -6,18 +6,21 @@ import pytest
 import torch
 
 import lam.models.inverse
+import lam.models.residual_mlp
 from lam.data.schema import ActionStatistics
 from lam.encoders.base import StateShape
 from lam.models.inverse import ChannelPair, Difference, InverseModel, RecordedActions, SequencePair
+from lam.models.residual_mlp import PairMLP
 
 SHAPE = StateShape(2, 3, 5)
 B, T, LATENTS, LATENT_DIM = 2, 4, 2, 7
 
 
-@pytest.fixture(params=[ChannelPair, SequencePair, Difference], ids=lambda c: c.__name__)
+@pytest.fixture(params=[ChannelPair, SequencePair, Difference, PairMLP], ids=lambda c: c.__name__)
 def model(request) -> InverseModel:
     torch.manual_seed(0)
-    return request.param(SHAPE, LATENTS, LATENT_DIM, width=16, depth=2, heads=2)
+    heads = {} if request.param is PairMLP else {"heads": 2}
+    return request.param(SHAPE, LATENTS, LATENT_DIM, width=16, depth=2, **heads)
 
 
 @pytest.fixture
@@ -30,8 +33,9 @@ def infer(model, states):
 
 
 def test_every_inverse_model_is_tested_here():
-    found = {c for c in vars(lam.models.inverse).values() if isinstance(c, type) and issubclass(c, InverseModel)}
-    assert found == {InverseModel, ChannelPair, SequencePair, Difference, RecordedActions}
+    modules = (lam.models.inverse, lam.models.residual_mlp)
+    found = {c for m in modules for c in vars(m).values() if isinstance(c, type) and issubclass(c, InverseModel)}
+    assert found == {InverseModel, ChannelPair, SequencePair, Difference, RecordedActions, PairMLP}
 
 
 def test_shape_and_scale_of_latents(model, states):

@@ -11,7 +11,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import lam
-from lam.encoders.autoencoder.network import ConvAutoencoder, save_autoencoder
+from lam.encoders.autoencoder.network import ConvAutoencoder
+from lam.encoders.saved import save_encoder
 from lam.runs.cli import run
 from lam.runs.export import main
 from tests.tiny import arguments, make_world
@@ -117,7 +118,7 @@ def encoded(shards):
     """Folder of a run whose encoder has weights in a folder named relative to the working directory."""
     folder = shards.parent / "runs" / "autoencoder"
     torch.manual_seed(0)
-    save_autoencoder(ConvAutoencoder(dim=4, width=8, num_halvings=2), 16, folder)
+    save_encoder("autoencoder", ConvAutoencoder(dim=4, width=8, num_halvings=2), 16, folder)
     (folder / "checkpoint.ckpt").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(shards.parent)

@@ -1,6 +1,6 @@
 """A small autoencoder, trained first on the shards of an experiment and then frozen; its decoder shows what states hold.
 
-``lam autoencoder fit`` trains one.
+``lam encoder fit --config experiments/autoencoder.yaml`` trains one.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lam.encoders.autoencoder.network import from_signal, load_autoencoder
+from lam.encoders.autoencoder.network import ConvAutoencoder, from_signal
 from lam.encoders.frozen import FrozenEncoder
+from lam.encoders.saved import load_encoder
 
 
 class Autoencoder(FrozenEncoder):
@@ -29,11 +30,12 @@ class Autoencoder(FrozenEncoder):
 
     def __init__(self, path: str) -> None:
         super().__init__()
-        trained = load_autoencoder(path)
+        trained = load_encoder("autoencoder", ConvAutoencoder, path)
         self.source = path
         self.image_size = trained.image_size
         self.dim = trained.network.dim
-        self.grid = trained.grid
+        side = trained.image_size // trained.network.pixels_per_feature
+        self.grid = (side, side)
         self.backbone = trained.network
         self.digest = trained.digest
         self.requires_grad_(False).eval()

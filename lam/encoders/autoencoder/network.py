@@ -1,29 +1,17 @@
-"""The network of the autoencoder, a few strided convolutions to a grid of features and back to pixels, and its two files.
-
-encoder.safetensors holds the weights, encoder.json the settings of the network they fit.
-"""
+"""The network of the autoencoder: a few strided convolutions to a grid of features, and back to pixels."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from typing_extensions import override
 
 from lam.encoders.frozen import normalize_channels
-from lam.io import write_bytes
-
-_WEIGHTS = "encoder.safetensors"
-_DESCRIPTION = "encoder.json"
+from lam.encoders.saved import EncoderNetwork
 
 
-class ConvAutoencoder(nn.Module):
+class ConvAutoencoder(EncoderNetwork):
     """Convolutional autoencoder from an image to a grid of features and back.
 
     The features pass a LayerNorm without parameters inside, so the decoder learns to read what the states hold.
@@ -38,8 +26,8 @@ class ConvAutoencoder(nn.Module):
         super().__init__()
         if min(dim, width // 2, num_halvings) < 1:
             raise ValueError(f"dim {dim}, width {width} and num_halvings {num_halvings} must be at least 1, 2 and 1.")
+        self.settings = {"dim": dim, "width": width, "num_halvings": num_halvings}
         self.dim = dim
-        self.width = width
         self.num_halvings = num_halvings
         # the first layer has the most pixels to compute, so it is half as wide
         widths = [3, width // 2, *[width] * (num_halvings - 1)]
@@ -48,11 +36,6 @@ class ConvAutoencoder(nn.Module):
         up = [layer for fine, coarse in reversed(steps) for layer in (nn.SiLU(), _upsample(coarse, fine))]
         self.encoder = nn.Sequential(*down, ResidualBlock(widths[-1]), nn.Conv2d(widths[-1], dim, 1))
         self.decoder = nn.Sequential(nn.Conv2d(dim, widths[-1], 1), ResidualBlock(widths[-1]), *up)
-
-    @property
-    def pixels_per_feature(self) -> int:
-        """Return the pixels a side that a feature covers."""
-        return int(2**self.num_halvings)
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (n, 3, H, W) uint8 into normalized features (n, rows, columns, D)."""
@@ -106,66 +89,3 @@ def _downsample(fine: int, coarse: int) -> nn.Conv2d:
 def _upsample(coarse: int, fine: int) -> nn.ConvTranspose2d:
     """Double the resolution; a kernel of twice the stride gives every pixel equally many weights."""
     return nn.ConvTranspose2d(coarse, fine, 4, stride=2, padding=1)
-
-
-@dataclass(frozen=True)
-class TrainedAutoencoder:
-    """A trained autoencoder, as loaded from its files.
-
-    Attributes:
-        network: The network with its weights.
-        image_size: Height and width of the frames it was trained on, in pixels.
-        digest: SHA-256 of the weights' file.
-    """
-
-    network: ConvAutoencoder
-    image_size: int
-    digest: str
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Return rows and columns of a state."""
-        side = self.image_size // self.network.pixels_per_feature
-        return side, side
-
-
-def save_autoencoder(network: ConvAutoencoder, image_size: int, folder: Path) -> None:
-    """Write both files, each whole or not at all."""
-    weights = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
-    description = {
-        "image_size": image_size,
-        "dim": network.dim,
-        "width": network.width,
-        "num_halvings": network.num_halvings,
-        "sha256": hashlib.sha256(weights).hexdigest(),
-    }
-    for name, content in ((_WEIGHTS, weights), (_DESCRIPTION, json.dumps(description, indent=1).encode() + b"\n")):
-        write_bytes(folder / name, content)
-
-
-def load_autoencoder(folder: Path | str) -> TrainedAutoencoder:
-    """Load both files.
-
-    Raises:
-        FileNotFoundError: One of them is missing.
-        ValueError: They are damaged or do not belong together.
-    """
-    folder = Path(folder)
-    remedy = (
-        "Train one on the same shards: lam autoencoder fit --config experiments/autoencoder.yaml "
-        "--data.shards DIR --name NAME, then set model.encoder.path to runs/NAME/seed0."
-    )
-    for name in (_DESCRIPTION, _WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"No trained autoencoder in {folder}: {name} is missing. {remedy}")
-    content = (folder / _WEIGHTS).read_bytes()
-    try:
-        description = json.loads((folder / _DESCRIPTION).read_text())
-        if description.pop("sha256") != hashlib.sha256(content).hexdigest():
-            raise ValueError(f"{_WEIGHTS} is not the file that {_DESCRIPTION} describes")
-        image_size = description.pop("image_size")
-        network = ConvAutoencoder(**description)
-        network.load_state_dict(load(content))
-    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"The autoencoder in {folder} is damaged ({' '.join(str(error).split())}). {remedy}") from error
-    return TrainedAutoencoder(network, image_size, hashlib.sha256(content).hexdigest())

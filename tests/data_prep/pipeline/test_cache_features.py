@@ -20,8 +20,9 @@ from data_prep.shards.writer import ShardWriter
 from lam.data.index import DataIndex
 from lam.data.schema import ActionField, Storage
 from lam.encoders import VJEPA, Autoencoder, Vision
-from lam.encoders.autoencoder.network import ConvAutoencoder, save_autoencoder
+from lam.encoders.autoencoder.network import ConvAutoencoder
 from lam.encoders.frozen import FrozenEncoder
+from lam.encoders.saved import save_encoder
 from tests.data_prep.sources.recordings import rows
 from tests.encoders.conftest import save_transformer, write_colors
 
@@ -61,7 +62,7 @@ def weights(tmp_path_factory):
     for kind in ("dinov2", "vjepa2"):
         save_transformer(kind, root / kind)
     torch.manual_seed(0)
-    save_autoencoder(ConvAutoencoder(dim=12, width=8, num_halvings=3), image_size=SIZE, folder=root / "autoencoder")
+    save_encoder("autoencoder", ConvAutoencoder(dim=12, width=8, num_halvings=3), SIZE, root / "autoencoder")
     return root
 
 
@@ -276,7 +277,7 @@ def test_the_fingerprint_is_of_what_states_depend_on_and_of_nothing_else(source,
     write_colors(str(moved), [0.5] * 3, [0.5] * 3)
     others.append(fingerprint(moved))
     torch.manual_seed(1)
-    save_autoencoder(ConvAutoencoder(dim=12, width=8, num_halvings=3), image_size=SIZE, folder=tmp_path / "other")
+    save_encoder("autoencoder", ConvAutoencoder(dim=12, width=8, num_halvings=3), SIZE, tmp_path / "other")
     others += [
         feature_info(Autoencoder(str(f)), "fp32", index).fingerprint for f in (weights / "autoencoder", tmp_path / "other")
     ]
