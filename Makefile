@@ -16,7 +16,7 @@ override typed   = $(or $(findstring command line,$(origin $1)),$(findstring env
 override check   = $(foreach v,$1,$(if $(call typed,$v),$(if $(strip $(call without,$(call lines,$(value $v)),$(PLAIN) $2)),$(error \
 	$v is not plain: letters, digits and the characters _ . - $2 are what it may have))))
 override one     = $(foreach v,$1,$(if $(word 2,$(value $v)),$(error $v is one value, without spaces)))
-override LISTS  := $(filter SWEEP_% KNOB_% LABELS_% ROWS_% AUTOENCODER_%,$(.VARIABLES))
+override LISTS  := $(filter SWEEP_% KNOB_% LABELS_% ROWS_% ENCODER_%,$(.VARIABLES))
 override OTHERS := $(foreach v,$(filter-out MAKE% -%,$(.VARIABLES)),$(if $(findstring command line,$(origin $v)),$v))
 $(call check,SETTING STEPS JOBS SEEDS LABELS LEVELS FAMILIES SYSTEMS MATCHED)
 $(call one,SETTING STEPS JOBS NATURAL)

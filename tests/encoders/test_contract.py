@@ -120,8 +120,6 @@ LEARNED = [name for name in ENCODERS if name not in ("patches", "cached", "keypo
 
 
 @pytest.mark.parametrize("encoder", LEARNED, indirect=True)
-    "encoder", [name for name in ENCODERS if name not in ("patches", "cached", "keypoints")], indirect=True
-)
 def test_learned_features_are_normalized_over_channels(encoder: Encoder) -> None:
     states = encoder(random_input(encoder, 2, 2))
     torch.testing.assert_close(states.mean(-1), torch.zeros(states.shape[:-1]), atol=1e-5, rtol=0)
