@@ -150,8 +150,3 @@ def test_training_finds_what_moves(fit: Callable[..., Keypoints]) -> None:
     colors = images / 255
     drawn, before = ((one.to_image(one(images)) - colors).square().mean() for one in (trained, first))
     assert drawn < 0.5 * before
-
-
-def test_single_frames_are_refused(fit: Callable[..., Keypoints]) -> None:
-    with pytest.raises(ValueError, match=r"Windows have 1 frame, .*--data.frames 4"):
-        fit("single", 1, "--data.frames", "1")

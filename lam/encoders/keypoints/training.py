@@ -67,13 +67,7 @@ class KeypointTraining(EncoderTraining):
 
     @override
     def losses(self, clip: Clip) -> dict[str, Tensor]:
-        """Compute both terms on windows of two frames or more.
-
-        Raises:
-            ValueError: Windows have a single frame, in which nothing changes.
-        """
-        if clip.frames.shape[1] < 2:
-            raise ValueError(f"Windows have {clip.frames.shape[1]} frame, keypoints need 2 at least. Set --data.frames 4.")
+        """Compute both terms on windows of frames."""
         places = self.network.locate(clip.frames.flatten(0, 1)).unflatten(0, clip.frames.shape[:2])  # (B, F, 2K)
         return {
             "reconstruction": self.reconstruction * self.reconstruction_error(clip.frames, places),
