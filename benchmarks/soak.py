@@ -50,6 +50,7 @@ def soak(shards: Path, windows: int) -> tuple[list[int], float]:
             next(batches)
         gc.collect()
         found.append(resident())
+        print(f"{resident() / 2**20:.1f} MiB", flush=True)
     slope = np.polyfit(np.arange(1, POINTS) * every * BATCH, found[1:], 1)[0]
     return found, float(slope)
 
@@ -65,8 +66,9 @@ def main() -> None:
         began = time.perf_counter()
         points, slope = soak(Path(folder, "shards"), options.windows)
     seconds = time.perf_counter() - began
-    print(f"{options.storage}, {options.windows:,} windows in {seconds:.0f} s; MiB at ten points:", end=" ")
-    print(*(f"{point / 2**20:.1f}" for point in points), f"; {slope:+.1f} bytes a window over the last nine")
+    grown = (points[-1] - points[0]) / 2**20
+    print(f"{options.storage}, {options.windows:,} windows in {seconds:.0f} s: {grown:+.1f} MiB from first to last,", end=" ")
+    print(f"{slope:+.1f} bytes a window over the last nine")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import av
@@ -116,11 +116,14 @@ def _decode_mp4(video: memoryview, frames: Sequence[int], out: np.ndarray) -> No
         if size != out.shape[1:]:  # before anything is decoded: a few bytes may say that frames are of any size
             raise ValueError(f"its video has frames of shape {size}, expected {out.shape[1:]}")
         ticks = (stream.duration or 0) // max(stream.frames, 1)  # of a frame: in the file they are evenly spaced
-        pictures, following = container.decode(stream), 0
+        packets = container.demux(stream)
+        pictures, following = _decoded(packets), 0
         for i, frame in enumerate(frames):
             if frame - frame % KEY_FRAME_INTERVAL > following:
+                _drain(packets)
                 container.seek(frame * ticks, stream=stream)
-                pictures = container.decode(stream)
+                packets = container.demux(stream)
+                pictures = _decoded(packets)
             picture = next(pictures)
             while (picture.pts or 0) < frame * ticks:
                 picture = next(pictures)
@@ -129,6 +132,21 @@ def _decode_mp4(video: memoryview, frames: Sequence[int], out: np.ndarray) -> No
                 raise ValueError(f"a frame has shape {pixels.shape}, expected {out.shape[1:]}")
             out[i] = pixels
             following = frame + 1
+        _drain(packets)
+
+
+def _decoded(packets: Iterator[av.Packet[av.VideoStream]]) -> Iterator[av.VideoFrame]:
+    """Yield the frames of packets."""
+    for packet in packets:
+        for frame in packet.decode():
+            if isinstance(frame, av.VideoFrame):
+                yield frame
+
+
+def _drain(packets: Iterator[av.Packet[av.VideoStream]]) -> None:
+    """Read packets to their end: PyAV leaks 350 bytes of a demuxer that is left before it, and 5 of one that is not."""
+    for _ in packets:
+        pass
 
 
 @functools.cache
