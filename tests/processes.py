@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_only
 from torch.multiprocessing.spawn import start_processes
 
 # a server that has imported what is slow to import forks the processes of all tests
@@ -45,6 +46,7 @@ def free_port() -> int:
 def _worker(rank: int, count: int, port: int, folder: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(count))
+    rank_zero_only.rank = rank  # Lightning reads RANK when it is imported, which the server has done before there was one
     dist.init_process_group("gloo", rank=rank, world_size=count)
     result = function(*args)
     torch.save(result, folder / f"result-{rank}.pt")
