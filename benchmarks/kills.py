@@ -136,6 +136,25 @@ CASES = {
         before=("sweep",),
         notes=(str(RUN / "control"),),
     ),
+    "encoder": Case(
+        lambda: [
+            *["lam", "encoder", "fit", "--config=experiments/autoencoder.yaml", "--data.shards=shards/kill", "--name=encoder"],
+            *["--model.width=8", "--model.num_halvings=2", "--trainer.max_steps=30", "--trainer.val_check_interval=30"],
+            *["--data.num_workers=0", "--trainer.accelerator=cpu"],
+        ],
+        lambda: hashes("runs/encoder", "encoder.*"),
+        notes=("runs",),
+    ),
+    "features": Case(
+        lambda: [
+            *["data_prep", "features", "shards/kill", "shards/new", "--encoder=Autoencoder"],
+            *["--encoder.path=runs/encoder/seed0", "--device=cpu"],
+        ],
+        lambda: hashes("shards/new"),
+        before=("encoder",),
+        notes=("shards",),
+        fresh=("shards/new",),
+    ),
     "predict": Case(
         lambda: [
             "lam",
