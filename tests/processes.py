@@ -46,7 +46,8 @@ def free_port() -> int:
 def _worker(rank: int, count: int, port: int, folder: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(count))
-    rank_zero_only.rank = rank  # Lightning reads RANK when it is imported, which the server has done before there was one
+    # Lightning reads RANK when it is imported, which the server has done before there was one
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]  # Lightning sets it undeclared
     dist.init_process_group("gloo", rank=rank, world_size=count)
     result = function(*args)
     torch.save(result, folder / f"result-{rank}.pt")

@@ -65,7 +65,8 @@ class ClosedLoop(Evaluation):
         num_episodes: Episodes.
         budget: Actions that may be taken in an episode.
         replan_every: Actions of a plan that are taken before the next is made; all of them if not given.
-        policy: Shares of the policies whose states are goals, as in the recording; all random if not given.
+        policy: Shares of the policies whose states are goals, as in the recording; half random, half expert if not
+            given.
         seed: Seed of the episodes.
         batch_size: Episodes planned together.
     """
@@ -115,7 +116,7 @@ class ClosedLoop(Evaluation):
             raise ValueError(f"num_episodes is {num_episodes} and budget {budget}, expected at least 1 of both.")
         self.simulator, self.search, self.num_episodes, self.budget = simulator, search or Search(), num_episodes, budget
         self.replan_every, self.seed, self.batch_size = replan_every, seed, batch_size
-        self.policy = policy or {"random": 1.0}
+        self.policy = policy or {"random": 0.5, "expert": 0.5}
         self.reset()
 
     @override

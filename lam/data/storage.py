@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 import fsspec
 from filelock import FileLock
 from typing_extensions import override
-from webdataset.gopen import gopen
 
 from lam.io.limits import MAX_TABLE_BYTES, LimitError, check_limit, open_file
 from lam.io.trust import UntrustedError, check_pipe
@@ -202,6 +201,8 @@ def open_url(url: str, name: str) -> BinaryIO:
         UntrustedError: It would run a command that nobody has said to be trusted.
         ValueError: The name is not one of a file below the set.
     """
+    from webdataset.gopen import gopen  # imports torch, and reports read local indices without it
+
     check_name(url, name)
     if url.startswith("pipe:"):
         check_pipe(url)

@@ -16,7 +16,8 @@ from tests.processes import run_processes
 
 def as_one_of(data, world=1, rank=0, step=0):
     """The data module as Lightning would attach it to one of several processes."""
-    data.trainer = SimpleNamespace(world_size=world, global_rank=rank, global_step=step, accumulate_grad_batches=1)
+    data.trainer = SimpleNamespace(world_size=world, global_rank=rank, global_step=step)
+    vars(data.trainer).update(accumulate_grad_batches=1, limit_train_batches=1.0, overfit_batches=0.0)
     return data
 
 

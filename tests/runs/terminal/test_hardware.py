@@ -11,8 +11,8 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 
 import lam.runs.terminal.hardware as hardware
 from lam.runs.cli import run
-from lam.runs.sweep import pool
-from lam.runs.sweep.pool import StepProgress
+from lam.runs.sweep import worker
+from lam.runs.sweep.worker import StepProgress
 from lam.runs.terminal.hardware import hardware_hint
 from tests.tiny import arguments, make_world
 
@@ -96,7 +96,7 @@ def test_a_fit_says_it_once(machine, tmp_path, caplog, monkeypatch):
 
 def test_of_the_rows_of_a_sweep_the_first_says_it(machine, monkeypatch, capsys):
     machine()
-    monkeypatch.setattr(pool, "_planned", multiprocessing.Value("q", 0))
+    monkeypatch.setattr(worker, "_planned", multiprocessing.Value("q", 0))
     trainer = SimpleNamespace(accelerator=CPUAccelerator(), precision="32-true", max_steps=5, global_step=0)
     for _ in range(3):
         StepProgress().on_train_start(trainer, None)  # type: ignore[arg-type]
