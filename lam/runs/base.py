@@ -170,7 +170,7 @@ class RunCLI(LightningCLI):
             raise SettingsError(self.needs_a_checkpoint())
         if self.subcommand != "fit" or ckpt_path or self.is_trial:
             self._check_checkpoint(ckpt_path)
-        elif (self.run_directory / self.result).exists() and not self.replaces:
+        elif self.saved is not None and not self.replaces:
             raise FileExistsError(self.is_taken())
         if self.subcommand == "fit":
             check_budget(self.settings["trainer"], resumed=bool(ckpt_path))
@@ -254,6 +254,13 @@ class RunCLI(LightningCLI):
             today = yaml.safe_load(self.settings_text())
             check_resumed(self.run_directory, Path(ckpt_path), places, today, self.shaping)
 
+    @property
+    def saved(self) -> Path | None:
+        """What a training has left here: its result, or the newest checkpoint, whatever it is called; None where nothing."""
+        checkpoints = (self.run_directory / "checkpoints").glob("[!.]*.ckpt")
+        left = [self.run_directory / self.result, *sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True)]
+        return next((path for path in left if path.exists() and not path.name.startswith("damaged-")), None)
+
     def needs_a_checkpoint(self) -> str:
         """Return the message of a validation without a checkpoint."""
         return (
@@ -265,7 +272,7 @@ class RunCLI(LightningCLI):
         """Return the message of a fresh run whose folder holds another one."""
         return (
             f"{self.run_directory} already holds a run. Choose another --name, remove that folder, or resume it with "
-            f"--ckpt_path {self.run_directory / self.result}."
+            f"--ckpt_path {self.saved}."
         )
 
     def after_fit(self) -> None:

@@ -140,6 +140,12 @@ def test_fit_does_not_write_over_a_run(shards, tmp_path):
     run(["fit", *arguments(shards, tmp_path, steps=1)])
     with pytest.raises(FileExistsError, match="already holds a run"):
         run(["fit", *arguments(shards, tmp_path, steps=1)])
+    (last,) = tmp_path.rglob("last.ckpt")
+    other = last.rename(last.with_name("step=1.ckpt"))  # of a training with names of its own that was killed
+    with pytest.raises(FileExistsError, match=r"resume it with --ckpt_path .*step=1\.ckpt\."):
+        run(["fit", *arguments(shards, tmp_path, steps=1)])
+    other.rename(last.with_name("damaged-last.ckpt"))
+    run(["fit", *arguments(shards, tmp_path, steps=1)])
 
 
 @pytest.mark.parametrize(
