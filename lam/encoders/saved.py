@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from lam.encoders.frozen import FrozenEncoder
 from lam.io import write_bytes
 
 WEIGHTS = "encoder.safetensors"
@@ -110,3 +111,26 @@ def load_encoder(kind: str, build: Callable[..., _Network], folder: Path | str) 
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The {kind} in {folder} cannot be used ({' '.join(str(error).split())}). {remedy}") from error
     return SavedEncoder(network, image_size, digest)
+
+
+class TrainedEncoder(FrozenEncoder, Generic[_Network]):
+    """Frozen encoder whose network was trained first, by ``lam encoder fit``; pictures of states are those that it draws.
+
+    Args:
+        kind: Kind of encoder, as its files say.
+        build: Builds the network from its settings.
+        path: Folder of its files.
+    """
+
+    backbone: _Network
+    shows_pixels = True
+
+    def __init__(self, kind: str, build: Callable[..., _Network], path: str) -> None:
+        super().__init__()
+        trained = load_encoder(kind, build, path)
+        self.source = path
+        self.image_size = trained.image_size
+        self.dim = trained.network.dim
+        self.backbone = trained.network
+        self.digest = trained.digest
+        self.requires_grad_(False).eval()

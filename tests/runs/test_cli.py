@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,16 +18,6 @@ from lam.runs.columns import PARAMETERS
 from tests.tiny import EXPERIMENTS, KillAtStep3, KilledError, arguments, make_world
 
 FAMILIES = sorted(path.stem for path in (EXPERIMENTS / "bottlenecks").glob("*.yaml") if path.stem != "actions")
-
-
-@pytest.fixture(autouse=True)
-def _no_arguments_of_its_own(monkeypatch):
-    monkeypatch.setattr(sys, "argv", sys.argv[:1])
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_world(tmp_path_factory.mktemp("data") / "world")
 
 
 def checkpoint(cli: LamCLI) -> dict:

@@ -10,12 +10,7 @@ import torch
 
 import lam.cli
 from lam.runs.errors import explain, leave
-from tests.tiny import EXPERIMENTS, arguments, make_world
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_world(tmp_path_factory.mktemp("data") / "world")
+from tests.tiny import EXPERIMENTS, arguments
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,9 @@ from lam.runs.recovery.checkpoints import read_tensors
 from lam.runs.sweep.pool import work
 from lam.runs.sweep.rows import RunSpec
 from tests.runs.test_sweep import plain
-from tests.tiny import EXPERIMENTS, make_world
+from tests.tiny import EXPERIMENTS
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_world(tmp_path_factory.mktemp("data") / "world")
 
 
 def dies_with_seed_1(row: RunSpec, extra: tuple[str, ...]) -> str:

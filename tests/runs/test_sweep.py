@@ -28,11 +28,6 @@ def _in_the_project(monkeypatch):
     monkeypatch.chdir(EXPERIMENTS.parent)
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_world(tmp_path_factory.mktemp("data") / "world")
-
-
 def extra(shards: Path, runs: Path) -> tuple[str, ...]:
     """The tiny settings without the files and the name, which rows bring themselves."""
     return tuple(

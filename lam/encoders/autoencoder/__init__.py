@@ -10,11 +10,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from lam.encoders.autoencoder.network import ConvAutoencoder, from_signal
-from lam.encoders.frozen import FrozenEncoder
-from lam.encoders.saved import load_encoder
+from lam.encoders.saved import TrainedEncoder
 
 
-class Autoencoder(FrozenEncoder):
+class Autoencoder(TrainedEncoder[ConvAutoencoder]):
     """Encodes every frame on its own by a small convolutional network that was trained to reconstruct it.
 
     Features are normalized over channels by a LayerNorm without parameters, and the decoder was trained to read them so. The
@@ -26,19 +25,10 @@ class Autoencoder(FrozenEncoder):
             working directory.
     """
 
-    shows_pixels = True
-
     def __init__(self, path: str) -> None:
-        super().__init__()
-        trained = load_encoder("autoencoder", ConvAutoencoder, path)
-        self.source = path
-        self.image_size = trained.image_size
-        self.dim = trained.network.dim
-        side = trained.image_size // trained.network.pixels_per_feature
+        super().__init__("autoencoder", ConvAutoencoder, path)
+        side = self.image_size // self.backbone.pixels_per_feature
         self.grid = (side, side)
-        self.backbone = trained.network
-        self.digest = trained.digest
-        self.requires_grad_(False).eval()
 
     @override
     @torch.no_grad()

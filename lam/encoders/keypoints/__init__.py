@@ -10,15 +10,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from lam.encoders.autoencoder.network import from_signal
-from lam.encoders.frozen import FrozenEncoder
 from lam.encoders.keypoints.network import KeypointNetwork
-from lam.encoders.saved import load_encoder
-
-KIND = "keypoints"
-"""As its files say."""
+from lam.encoders.saved import TrainedEncoder
 
 
-class Keypoints(FrozenEncoder):
+class Keypoints(TrainedEncoder[KeypointNetwork]):
     """Encodes every frame on its own as the places of a few keypoints: one token of two numbers each.
 
     Numbers have mean 0 and variance 1 over the training frames. Pictures of states are what the network draws from them.
@@ -28,18 +24,9 @@ class Keypoints(FrozenEncoder):
             working directory.
     """
 
-    shows_pixels = True
-
     def __init__(self, path: str) -> None:
-        super().__init__()
-        trained = load_encoder(KIND, KeypointNetwork, path)
-        self.source = path
-        self.image_size = trained.image_size
-        self.dim = trained.network.dim
+        super().__init__("keypoints", KeypointNetwork, path)
         self.grid = (1, 1)
-        self.backbone = trained.network
-        self.digest = trained.digest
-        self.requires_grad_(False).eval()
 
     @override
     @torch.no_grad()

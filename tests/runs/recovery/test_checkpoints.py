@@ -22,19 +22,9 @@ from lam.runs.recovery.checkpoints import (
     read_tensors,
     restore_checkpoint,
 )
-from tests.tiny import KillAtStep3, KilledError, arguments, make_world
+from tests.tiny import KillAtStep3, KilledError, arguments
 
 KILLER = Path(__file__).with_name("killer.py")
-
-
-@pytest.fixture(autouse=True)
-def _no_arguments_of_its_own(monkeypatch):
-    monkeypatch.setattr(sys, "argv", sys.argv[:1])
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_world(tmp_path_factory.mktemp("data") / "world")
 
 
 @pytest.fixture(scope="module")

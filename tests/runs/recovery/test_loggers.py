@@ -13,19 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lam.runs.cli import run
 from lam.runs.errors import explain
 from lam.viz.curves import CurveLogger, CurveTable
-from tests.tiny import arguments, make_world
+from tests.tiny import arguments
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")
-
-
-@pytest.fixture(autouse=True)
-def _no_arguments_of_its_own(monkeypatch):
-    monkeypatch.setattr(sys, "argv", sys.argv[:1])
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_world(tmp_path_factory.mktemp("data") / "world")
 
 
 def fit(shards: Path, runs: Path, *more: str, steps: int = 2):

@@ -15,11 +15,6 @@ from tests.tiny import arguments, make_world
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")  # runs are moved
 
 
-@pytest.fixture(autouse=True)
-def _no_arguments_of_its_own(monkeypatch):
-    monkeypatch.setattr(sys, "argv", sys.argv[:1])
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
     """A folder with shards/world and a run that was trained from there with relative paths."""

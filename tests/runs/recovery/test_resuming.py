@@ -16,16 +16,6 @@ from tests.tiny import KilledError, arguments, make_world
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")  # runs are copied
 
 
-@pytest.fixture(autouse=True)
-def _no_arguments_of_its_own(monkeypatch):
-    monkeypatch.setattr(sys, "argv", sys.argv[:1])
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_world(tmp_path_factory.mktemp("data") / "world")
-
-
 def settings(shards: Path, runs: Path, name: str = "tiny/row", steps: int = 6) -> list[str]:
     return [*arguments(shards, runs, steps=steps, name=name), "--trainer.callbacks=[]"]
 

@@ -15,7 +15,7 @@ from lam.runs.cli import run
 from lam.runs.errors import leave
 from lam.runs.recovery.checkpoints import read_tensors
 from tests.processes import run_processes
-from tests.tiny import arguments, make_world
+from tests.tiny import arguments
 
 
 @pytest.fixture(autouse=True)
@@ -23,11 +23,6 @@ def _no_arguments_of_its_own(monkeypatch):
     monkeypatch.setattr(sys, "argv", sys.argv[:1])
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         monkeypatch.delenv(name)
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_world(tmp_path_factory.mktemp("data") / "world")
 
 
 class SignalAtStep(pl.Callback):

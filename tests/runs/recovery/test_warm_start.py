@@ -22,16 +22,6 @@ from tests.tiny import arguments, make_world
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
 
-@pytest.fixture(autouse=True)
-def _no_arguments_of_its_own(monkeypatch):
-    monkeypatch.setattr(sys, "argv", sys.argv[:1])
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_world(tmp_path_factory.mktemp("data") / "world")
-
-
 @pytest.fixture(scope="module")
 def published(shards, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:

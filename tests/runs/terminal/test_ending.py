@@ -2,8 +2,6 @@
 
 import json
 import shlex
-import sys
-from pathlib import Path
 
 import lightning.pytorch as pl
 import pandas as pd
@@ -14,17 +12,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 import lam.cli
 from lam.runs.cli import run
 from lam.runs.terminal.summary import error_line
-from tests.tiny import arguments, make_world
-
-
-@pytest.fixture(autouse=True)
-def _no_arguments_of_its_own(monkeypatch):
-    monkeypatch.setattr(sys, "argv", sys.argv[:1])
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_world(tmp_path_factory.mktemp("data") / "world")
+from tests.tiny import arguments
 
 
 def test_fit_ends_with_its_error_its_folder_and_a_next_command_that_runs(shards, tmp_path, capsys):
