@@ -5,7 +5,7 @@
 Any environment works as it is, by its id: data_prep sim gym:CartPole-v1 shards/cartpole. A class adds what
 gymnasium does not know: an expert, and when a goal is reached. It is named by its import path:
 
-    PYTHONPATH=examples data_prep sim own_simulator.CartPole shards/cartpole --policy_entropy 0.5
+    PYTHONPATH=examples data_prep sim own_simulator.CartPole shards/cartpole --policy "{random: 1, expert: 1}"
 
 In closed loop it is the simulator of lam.control.closed_loop.ClosedLoop: simulator: own_simulator.CartPole.
 """
@@ -19,6 +19,7 @@ from lam.control.oracle import OracleClosedLoop
 from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.data.schema import ActionStatistics
+from lam.io.trust import trust
 from lam.simulators import record_episode
 from lam.simulators.gym import GymSimulator
 
@@ -62,6 +63,7 @@ if __name__ == "__main__":
     # the planner in the true simulator, an upper reference for world models that learn from the recording
     actions = played.actions.astype(float)
     numbers = (actions.mean(0), actions.std(0), actions.min(0), actions.max(0), 0 * actions[0], 0 * actions[0])
+    trust("own_simulator")  # names of others are not imported
     oracle = OracleClosedLoop("own_simulator.CartPole", Search(CEM(16, 4, 3)), num_episodes=options.episodes, budget=10)
     results, _ = oracle.solve(ActionStatistics(*([*column] for column in numbers)), horizon=5, image_size=32)
     print(f"Goals reached by planning in the simulator: {results.metrics['success@all']:.2f} of {options.episodes} episodes")

@@ -72,8 +72,9 @@ def save_encoder(kind: str, network: EncoderNetwork, image_size: int, folder: Pa
     """
     weights = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
     description = {"kind": kind, "image_size": image_size, **network.settings, "sha256": hashlib.sha256(weights).hexdigest()}
-    for name, content in ((WEIGHTS, weights), (_DESCRIPTION, json.dumps(description, indent=1).encode() + b"\n")):
-        write_bytes(folder / name, content)
+    # the weights last: where they are, training has ended and both files are there
+    write_bytes(folder / _DESCRIPTION, json.dumps(description, indent=1).encode() + b"\n")
+    write_bytes(folder / WEIGHTS, weights)
 
 
 def load_encoder(kind: str, build: Callable[..., _Network], folder: Path | str) -> SavedEncoder[_Network]:

@@ -256,9 +256,11 @@ class RunCLI(LightningCLI):
 
     @property
     def saved(self) -> Path | None:
-        """What a training has left here: its result, or the newest checkpoint, whatever it is called; None where nothing."""
-        checkpoints = (self.run_directory / "checkpoints").glob("[!.]*.ckpt")
-        left = [self.run_directory / self.result, *sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True)]
+        """What a training has left here: its result, or the newest checkpoint where that is one; None where nothing."""
+        left = [self.run_directory / self.result]
+        if self.result == LAST:  # whatever it is called
+            checkpoints = (self.run_directory / "checkpoints").glob("[!.]*.ckpt")
+            left += sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True)
         return next((path for path in left if path.exists() and not path.name.startswith("damaged-")), None)
 
     def needs_a_checkpoint(self) -> str:
