@@ -54,7 +54,7 @@ def sim(
     settings = {"train": train, "val": val, "frames": frames, "size": size, "policy": policy, "seed": seed}
     record = {"generator": "sim", "env": env, "storage": storage.name, **settings}
     simulator = started(find_simulator(env), size)
-    check_policy(simulator, policy)
+    check_policy(simulator.policies, policy)
     simulator.reset(seed)
     simulator.render()  # reports missing graphics here and not of every episode
     spec = DatasetSpec(height=size, width=size, storage=storage, actions=simulator.action_fields)

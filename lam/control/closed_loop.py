@@ -23,7 +23,7 @@ from lam.evals.base import Evaluation, Results
 from lam.models.base import Observation, WorldModel
 from lam.noise import splitmix64
 from lam.runs.columns import Column
-from lam.simulators import find_simulator
+from lam.simulators import Simulator, check_policy, find_simulator
 
 # Letters of this file: E episodes, H steps, U numbers of an action.
 
@@ -111,12 +111,13 @@ class ClosedLoop(Evaluation):
         batch_size: int = 16,
     ) -> None:
         super().__init__()
-        find_simulator(simulator)  # reports what is missing before anything is trained
+        factory = find_simulator(simulator)  # reports what is missing before anything is trained
         if num_episodes < 1 or budget < 1:
             raise ValueError(f"num_episodes is {num_episodes} and budget {budget}, expected at least 1 of both.")
         self.simulator, self.search, self.num_episodes, self.budget = simulator, search or Search(), num_episodes, budget
         self.replan_every, self.seed, self.batch_size = replan_every, seed, batch_size
         self.policy = policy or {"random": 0.5, "expert": 0.5}
+        check_policy(getattr(factory, "policies", Simulator.policies), self.policy)  # a function that makes one names none
         self.reset()
 
     @override

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
@@ -193,9 +193,10 @@ class ClipDataModule(pl.LightningDataModule):
         """Training batches consumed so far; Lightning restores the step before it asks for the loader."""
         if self.trainer is None:
             return 0
-        trainer: Any = self.trainer  # Lightning sets these two undeclared
-        epoch = trainer.limit_train_batches if isinstance(trainer.limit_train_batches, int) else None
-        return batches_done(trainer.global_step, trainer.accumulate_grad_batches, epoch, trainer.overfit_batches > 0)
+        limit: int | float = self.trainer.limit_train_batches
+        repeated: bool = self.trainer.overfit_batches > 0  # type: ignore[attr-defined]  # Lightning sets it undeclared
+        epoch = limit if isinstance(limit, int) else None
+        return batches_done(self.trainer.global_step, self.trainer.accumulate_grad_batches, epoch, repeated)
 
     def _corruption_counter(self, reader: SplitReader) -> CorruptionCounter:
         return CorruptionCounter(reader.histogram.num_samples, self.damaged_share)

@@ -10,7 +10,7 @@ import math
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 MAX_SIDE = 16_384
 """Pixels of a side of a picture or a frame of video; 8K video has 7680."""
@@ -72,13 +72,14 @@ def check_picture(what: str, width: int, height: int) -> None:
     check_limit(f"{what}, {width} x {height} pixels,", width * height, "MAX_PIXELS")
 
 
-def check_values(what: str, value: Any) -> None:
+def check_values(what: str, value: object) -> None:
     """Refuse parsed settings that are too many or too deep, as a few lines of YAML with aliases can stand for billions.
 
     Raises:
         LimitError: They are.
     """
-    todo, count = [(value, 0)], 0
+    todo: list[tuple[object, int]] = [(value, 0)]
+    count = 0
     while todo:
         one, depth = todo.pop()
         count += 1

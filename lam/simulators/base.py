@@ -135,19 +135,15 @@ def record_episode(
     return Trajectory(np.stack(frames), actions, factors, np.stack(states) if states else np.empty(0))
 
 
-def check_policy(simulator: Simulator | type[Simulator], policy: Mapping[str, float]) -> None:
-    """Check that a simulator has the policies that are to be mixed.
+def check_policy(known: tuple[str, ...], policy: Mapping[str, float]) -> None:
+    """Check that a simulator with some policies has those that are to be mixed.
 
     Raises:
         ValueError: It has not, a share is negative, or all are zero.
     """
-    unknown = [name for name in policy if name not in simulator.policies]
+    unknown = [name for name in policy if name not in known]
     if unknown or not policy or min(policy.values()) < 0 or not 0 < sum(policy.values()) < np.inf:
-        kind = simulator if isinstance(simulator, type) else type(simulator)
-        raise ValueError(
-            f"policy is {dict(policy)}, expected shares of the policies of {kind.__name__}, {', '.join(simulator.policies)}, "
-            "which are 0 or more and not all 0."
-        )
+        raise ValueError(f"policy is {dict(policy)}, expected shares of {', '.join(known)}, which are 0 or more and not all 0.")
 
 
 def _column(values: list[float | int]) -> np.ndarray:

@@ -195,3 +195,9 @@ def test_the_visualization_shows_what_was_acted_and_how_it_ended(monkeypatch):
     assert last.count("reached") >= episodes.NUM_FILMED
     board.loops = []
     assert board.draw(Model()) is None
+
+
+def test_an_unknown_policy_is_refused_before_anything_is_trained(monkeypatch):
+    find(Lamp, monkeypatch)
+    with pytest.raises(ValueError, match="policy is {'nobody': 1}, expected shares of random, expert"):
+        loop(policy={"nobody": 1})
