@@ -199,5 +199,5 @@ def test_the_visualization_shows_what_was_acted_and_how_it_ended(monkeypatch):
 
 def test_an_unknown_policy_is_refused_before_anything_is_trained(monkeypatch):
     find(Lamp, monkeypatch)
-    with pytest.raises(ValueError, match="policy is {'nobody': 1}, expected shares of random, expert"):
+    with pytest.raises(ValueError, match=r"policy is \{.nobody.: 1\}, expected shares of random, expert"):
         loop(policy={"nobody": 1})

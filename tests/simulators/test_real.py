@@ -266,3 +266,27 @@ def test_a_simulator_that_goes_leaves_another_ones_images_alone(make):
     assert np.array_equal(stays.render(), before)
     stays.reset(1)
     assert np.array_equal(stays.render(), expected) and not np.array_equal(before, expected)
+
+
+def test_pusht_is_drawn_as_the_package_draws_it(make):
+    """Within a level of the mean over the pixels of the package's own picture of 512 x 512."""
+    pygame = pytest.importorskip("pygame")
+    simulator = make("pusht")
+    for episode in range(4):
+        played = record_episode(simulator, np.random.default_rng(episode), 4, mixed(0.3))
+        surface = pygame.surfarray.pixels3d(simulator._env._draw()).transpose(1, 0, 2)
+        expected = surface.reshape(SIZE, 512 // SIZE, SIZE, 512 // SIZE, 3).mean(axis=(1, 3))
+        shown = played.frames[-1].astype(float)
+        assert np.abs(shown - expected).mean() < 1.5
+        assert np.abs(played.frames[0].astype(float) - expected).mean() > 1.5  # of another state
+
+
+def test_pusht_near_goes_close_to_the_t(make):
+    simulator = make("pusht")
+    for episode in range(5):
+        simulator.reset(episode)
+        state = simulator.get_state()
+        for sampled in (np.zeros(2), np.array([0.5, -1.0])):
+            target = state[:2] + 100 * simulator.policy_action("near", sampled)
+            wanted = state[2:4] + 100 * sampled
+            assert np.allclose(target, np.clip(wanted, state[:2] - 100, state[:2] + 100))
