@@ -29,6 +29,33 @@ class ResidualLayer(nn.Module):
         return x + change
 
 
+class Trunk(nn.Module):
+    """Residual layers over embedded numbers, what both heads are made of.
+
+    Args:
+        num_inputs: Numbers P that are read.
+        width: Channels.
+        depth: Residual layers.
+    """
+
+    def __init__(self, num_inputs: int, width: int, depth: int) -> None:
+        super().__init__()
+        if min(width, depth) < 1:
+            raise ValueError(f"width {width} and depth {depth} must both be at least 1.")
+        self.embed = nn.Linear(num_inputs, width)
+        self.blocks = nn.ModuleList(ResidualLayer(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+
+    @override
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Transform numbers (..., P) into features (..., width)."""
+        x = self.embed(numbers)
+        for block in self.blocks:
+            x = block(x)
+        features: Tensor = self.norm(x)
+        return features
+
+
 class ResidualMLP(ForwardModel):
     """Predicts the change of the current state by a residual MLP over state and latent, and no change at the start.
 
@@ -51,20 +78,17 @@ class ResidualMLP(ForwardModel):
         latent_width: int = 64,
     ) -> None:
         super().__init__(shape, num_latents, latent_dim)
-        if min(width, depth, latent_width) < 1:
-            raise ValueError(f"width {width}, depth {depth} and latent_width {latent_width} must all be at least 1.")
+        if latent_width < 1:
+            raise ValueError(f"latent_width {latent_width} must be at least 1.")
         self.embed_latent = nn.Linear(num_latents * latent_dim, latent_width)
-        self.embed = nn.Linear(shape.tokens * shape.dim + latent_width, width)
-        self.blocks = nn.ModuleList(ResidualLayer(width) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
+        self.trunk = Trunk(shape.tokens * shape.dim + latent_width, width, depth)
         self.to_change = zero_linear(width, shape.tokens * shape.dim)
 
     @override
     def forward(self, states: Tensor, z: Tensor) -> Tensor:
-        x = self.embed(torch.cat((states.flatten(2), self.embed_latent(z.flatten(2)).to(states.dtype)), dim=-1))
-        for block in self.blocks:
-            x = block(x)
-        predicted: Tensor = states + self.to_change(self.norm(x)).unflatten(-1, states.shape[2:])
+        latents = self.embed_latent(z.flatten(2)).to(states.dtype)
+        change = self.to_change(self.trunk(torch.cat((states.flatten(2), latents), dim=-1)))
+        predicted: Tensor = states + change.unflatten(-1, states.shape[2:])
         return predicted
 
 
@@ -81,19 +105,13 @@ class PairMLP(InverseModel):
 
     def __init__(self, shape: StateShape, num_latents: int, latent_dim: int, width: int = 256, depth: int = 2) -> None:
         super().__init__(shape, num_latents, latent_dim)
-        if min(width, depth) < 1:
-            raise ValueError(f"width {width} and depth {depth} must both be at least 1.")
-        self.embed = nn.Linear(2 * shape.tokens * shape.dim, width)
-        self.blocks = nn.ModuleList(ResidualLayer(width) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
+        self.trunk = Trunk(2 * shape.tokens * shape.dim, width, depth)
         self.to_latent = nn.Linear(width, num_latents * latent_dim)
         nn.init.normal_(self.to_latent.weight, std=width**-0.5)
         nn.init.zeros_(self.to_latent.bias)
 
     @override
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
-        x = self.embed(torch.cat((before.flatten(2), (after - before).flatten(2)), dim=-1))
-        for block in self.blocks:
-            x = block(x)
-        latents: Tensor = self.to_latent(self.norm(x)).unflatten(-1, (self.num_latents, self.latent_dim))
+        features = self.trunk(torch.cat((before.flatten(2), (after - before).flatten(2)), dim=-1))
+        latents: Tensor = self.to_latent(features).unflatten(-1, (self.num_latents, self.latent_dim))
         return latents
