@@ -1,8 +1,10 @@
 """Bombs: a few bytes that ask for all memory or all time are refused by limits that have names."""
 
 import io
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import av
 import numpy as np
@@ -155,3 +157,13 @@ def test_only_ordinary_files_are_opened(tmp_path):
     for path in (tmp_path, "/dev/zero"):
         with pytest.raises(OSError, match="no ordinary file"):
             open_file(path)
+
+
+def test_files_of_settings_are_read_in_one_place():
+    """``read_yaml`` holds the limits; whoever loads the text of a file itself has none."""
+    root = Path(__file__).resolve().parents[1]
+    sources = [path for package in ("lam", "data_prep") for path in (root / package).rglob("*.py")]
+    assert sources
+    assert [
+        str(path) for path in sources if re.search(r"safe_load\([^\n]*(read_text|open|read_bytes)\(", path.read_text())
+    ] == []

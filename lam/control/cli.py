@@ -19,6 +19,7 @@ from lam.runs.base import RunCLI
 from lam.runs.cli import filter_known_warnings
 from lam.runs.errors import SettingsError
 from lam.runs.provenance import Provenance, changed, code_revision, digest, read_provenance, short
+from lam.runs.recovery.places import Settings
 from lam.runs.results import write_results
 
 
@@ -34,7 +35,7 @@ class ControlCLI(RunCLI):
         """Add what follows from the run."""
         parser.link_arguments("model.run", "trainer.logger.init_args.save_dir", compute_fn=str)
 
-    def identity(self, settings: Any) -> list[str]:
+    def identity(self, settings: Settings) -> list[str]:
         """Return what tells heads from others: the world model's run, the label budget and the seed."""
         model = settings["model"]
         return [str(model["run"]), _budget_folder(model["labeled_clips"]), str(settings["seed_everything"])]
@@ -45,7 +46,7 @@ class ControlCLI(RunCLI):
         run, budget, _ = self.identity(self.settings)
         return Path(run, "control", budget)
 
-    def place(self, settings: Any) -> None:
+    def place(self, settings: Settings) -> None:
         """Find the world model too, where its run was moved with the heads that lie in it."""
         super().place(settings)
         if self.given_run is not None:

@@ -18,13 +18,13 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lam.io import write_text
 from lam.io.trust import only_trusted_imports, trust_typed
-from lam.runs.configs import expand_configs
+from lam.runs.configs import expand_configs, read_yaml
 from lam.runs.errors import SettingsError
 from lam.runs.provenance import shaping_settings
 from lam.runs.recovery.checkpoints import WholeCheckpointIO, restore_checkpoint
 from lam.runs.recovery.heartbeat import Heartbeat
 from lam.runs.recovery.locks import LEASE, lock_run
-from lam.runs.recovery.places import CONFIG, given_run, place, runs_folder, search_places
+from lam.runs.recovery.places import CONFIG, Settings, given_run, place, runs_folder, search_places
 from lam.runs.recovery.resuming import Beginning, check_resumed
 from lam.runs.recovery.stopping import Stopping, is_requeued
 from lam.runs.terminal.budget import check_budget
@@ -122,7 +122,7 @@ class RunCLI(LightningCLI):
         folder = given_run(self._expanded)
         if folder is None:
             return None
-        written = upgrade(yaml.safe_load((folder / CONFIG).read_text()))
+        written = upgrade(read_yaml(folder / CONFIG))
         return folder if self.identity(written) == self.identity(self.settings) else None
 
     @functools.cached_property
@@ -135,7 +135,7 @@ class RunCLI(LightningCLI):
         """Folder that the name and the seed say."""
         return Path(*self.identity(self.settings))
 
-    def identity(self, settings: Any) -> list[str]:
+    def identity(self, settings: Settings) -> list[str]:
         """Return what tells a run from others: the folder of runs, its name and its seed."""
         return [str(runs_folder(settings["trainer"])), settings["name"], _seed_folder(settings["seed_everything"])]
 
@@ -152,7 +152,7 @@ class RunCLI(LightningCLI):
         super().instantiate_classes()
         self.config = given
 
-    def place(self, settings: Any) -> None:
+    def place(self, settings: Settings) -> None:
         """Let all that writes write into the run's folder, and all that reads find what lies beside a moved run."""
         folder, places = self.run_directory, search_places(self.run_directory) if self.given_run else []
         if self.subcommand == "predict":

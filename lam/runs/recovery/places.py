@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+
+Settings = dict[str, Any] | Namespace
+"""Settings, as a file or a parser has them."""
+
 CONFIG = "config.yaml"
 """Name of the file with all settings in a run's folder."""
 RECORDS = ("started.json", "run.json", "checkpoints", "encoder.safetensors")
@@ -43,7 +48,7 @@ def find_shards(shards: Any, places: list[Path]) -> Any:
     return find_folder(str(shards), places)
 
 
-def runs_folder(trainer: Any) -> Path:
+def runs_folder(trainer: Settings) -> Path:
     """Return the folder of runs: where the first logger that names one writes, else what the trainer names, else runs.
 
     Args:
@@ -56,12 +61,12 @@ def runs_folder(trainer: Any) -> Path:
     return Path(trainer.get("default_root_dir") or RUNS)
 
 
-def loggers_of(trainer: Any) -> list[Any]:
+def loggers_of(trainer: Settings) -> list[Any]:
     """Return the settings of loggers, each a class and its arguments; none where they are switched off."""
     return [one for one in _as_list(trainer.get("logger")) if one not in (None, True, False)]
 
 
-def place(settings: Any, folder: Path, places: list[Path]) -> None:
+def place(settings: Settings, folder: Path, places: list[Path]) -> None:
     """Let all that a command writes lie in its run's folder.
 
     Args:

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import yaml
 from typing_extensions import override
 
+from lam.runs.configs import read_yaml
 from lam.runs.errors import SettingsError
 from lam.runs.recovery.places import CONFIG
 from lam.runs.upgrade import upgrade
 
 DEFAULT = "at its default"
 """What is said of a setting that was not given."""
-
-Settings = dict[str, Any]
 
 
 class Beginning(pl.Callback):
@@ -48,7 +46,11 @@ class Beginning(pl.Callback):
 
 
 def check_resumed(
-    folder: Path, checkpoint: Path, places: list[Path], today: Settings, shaping: Callable[[Settings], Settings]
+    folder: Path,
+    checkpoint: Path,
+    places: list[Path],
+    today: dict[str, Any],
+    shaping: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> None:
     """Refuse to go on with a run from another one's checkpoint, or with settings that would make it another run.
 
@@ -70,7 +72,7 @@ def check_resumed(
             f"that it is of{config}, or begin a new run from its weights: --init_from {owner or checkpoint} instead of "
             "--ckpt_path."
         )
-    different = differences(shaping(upgrade(yaml.safe_load((folder / CONFIG).read_text()))), shaping(today))
+    different = differences(shaping(upgrade(read_yaml(folder / CONFIG))), shaping(today))
     if different:
         raise SettingsError(
             f"{folder} was begun with {', '.join(different)}. A run goes on with its own settings, as its learning rate and "
@@ -85,16 +87,16 @@ def owner_of(checkpoint: Path) -> Path | None:
     return folder if (folder / CONFIG).exists() else None
 
 
-def differences(before: Settings, today: Settings) -> list[str]:
+def differences(before: dict[str, Any], today: dict[str, Any]) -> list[str]:
     """Return in words which settings differ: ``trainer.max_steps 250, not 100``."""
     one, other = _flat(before), _flat(today)
     pairs = {key: (one.get(key, DEFAULT), other.get(key, DEFAULT)) for key in sorted(one.keys() | other.keys())}
     return [f"{key} {was}, not {given}" for key, (was, given) in pairs.items() if was != given]
 
 
-def _flat(settings: Settings, prefix: str = "") -> Settings:
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return settings by their keys in full; a class with arguments has the key of what it is given for."""
-    flat: Settings = {}
+    flat: dict[str, Any] = {}
     for key, value in settings.items():
         name = prefix.rstrip(".") if key == "class" else f"{prefix}{key}"
         flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}

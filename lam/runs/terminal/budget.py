@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lam.runs.errors import SettingsError
+from lam.runs.recovery.places import Settings
 
 REMEDY = (
     "Set --trainer.max_steps, or --trainer.max_time 00:04:00:00 for four hours; --trainer.limit_train_batches makes an epoch "
@@ -12,7 +11,7 @@ REMEDY = (
 )
 
 
-def check_budget(trainer: Any, resumed: bool) -> None:
+def check_budget(trainer: Settings, resumed: bool) -> None:
     """Refuse a training without end: shards are read over and over, and the learning rate falls until the end.
 
     Args:
