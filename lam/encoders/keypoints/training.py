@@ -58,6 +58,7 @@ class KeypointTraining(EncoderTraining):
     ) -> None:
         super().__init__(learning_rate)
         self.network = KeypointNetwork(num_keypoints, width, num_halvings, sigma)
+        self.network.to(memory_format=torch.channels_last)  # a step takes 0.85 of the time on CPUs
         self.reconstruction, self.prediction = reconstruction, prediction
         self.change_weight, self.change_threshold = change_weight, change_threshold
         dim = self.network.dim
