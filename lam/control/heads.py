@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from lam.encoders.base import StateShape
 from lam.models.layers import MLP, Block, CrossAttention, RoPE, check_sizes, grid_positions
+from lam.models.residual_mlp import Trunk
 
 _SMALLEST_STD = 1e-6  # an input that never varied is passed on as zero, not blown up
 
@@ -95,7 +96,8 @@ class StateConditionedHead(Head):
     """Head that sees the last state: self-attention over its tokens, then cross-attention from the input to them.
 
     The controller of https://arxiv.org/abs/2601.05230: two self-attention blocks over the last state only, one
-    cross-attention block from the input, embedded by an MLP of three layers, and a linear map of its single token.
+    cross-attention block from the input, embedded by an MLP of three layers, and a linear map of its single token. A state of
+    one token has nothing to attend to: there a residual MLP reads both.
 
     Args:
         shape: Layout of a state.
@@ -111,7 +113,7 @@ class StateConditionedHead(Head):
     ) -> None:
         super().__init__(shape, num_inputs, num_outputs)
         self.embed = mlp_embedding(num_inputs, width)
-        self.attention = StateAttention(shape, width, depth, heads)
+        self.attention = state_reader(shape, width, depth, heads)
         self.to_output = nn.Linear(width, num_outputs)
 
     @override
@@ -188,7 +190,7 @@ class BehaviorCloning(nn.Module):
         super().__init__()
         self.num_actions = num_actions
         self.query = nn.Parameter(0.02 * torch.randn(width))
-        self.attention = StateAttention(shape._replace(dim=2 * shape.dim), width, depth, heads)
+        self.attention = state_reader(shape._replace(dim=2 * shape.dim), width, depth, heads)
         self.to_actions = nn.Linear(width, horizon * num_actions)
         self.register_buffer("mean", torch.zeros(num_actions))
         self.register_buffer("std", torch.ones(num_actions))
@@ -249,6 +251,30 @@ class StateAttention(nn.Module):
         query = query + self.mlp(self.norm_mlp(query))
         features: Tensor = self.norm(query)
         return features[:, 0]
+
+
+class StateMLP(nn.Module):
+    """Residual MLP over a query and a state of one token.
+
+    Args:
+        shape: Layout of a state.
+        width: Channels.
+        depth: Residual layers.
+    """
+
+    def __init__(self, shape: StateShape, width: int, depth: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(shape.tokens * shape.dim + width, width, depth)
+
+    def forward(self, query: Tensor, states: Tensor) -> Tensor:
+        """Return features (B, width) of queries (B, width) in their states (B, N, D)."""
+        features: Tensor = self.trunk(torch.cat((query, states.flatten(1)), dim=-1))
+        return features
+
+
+def state_reader(shape: StateShape, width: int, depth: int, heads: int) -> StateAttention | StateMLP:
+    """Build what finds the features that a query asks of a state: attention, or an MLP where there is one token."""
+    return StateMLP(shape, width, depth) if shape.tokens == 1 else StateAttention(shape, width, depth, heads)
 
 
 def mlp_embedding(num_inputs: int, width: int) -> nn.Sequential:

@@ -7,12 +7,13 @@ from lam.control.heads import ActionOnlyHead, BehaviorCloning, CodeClassifier, S
 from lam.encoders.base import StateShape
 
 SHAPE = StateShape(2, 2, 6)
+ONE_TOKEN = StateShape(1, 1, 6)
 HEADS = [ActionOnlyHead, StateConditionedHead]
 
 
-def trained(cls, inputs, states, outputs, steps=250):
+def trained(cls, inputs, states, outputs, steps=250, shape=SHAPE):
     torch.manual_seed(0)
-    head = cls(SHAPE, inputs.shape[1], outputs.shape[1], width=32)
+    head = cls(shape, inputs.shape[1], outputs.shape[1], width=32)
     head.measure(inputs, outputs)
     adam = torch.optim.Adam(head.parameters(), lr=3e-3)
     for _ in range(steps):
@@ -45,16 +46,17 @@ def test_loss_is_the_squared_distance_in_units_of_the_variance(cls):
     assert head.loss(inputs, states, outputs).item() == pytest.approx(1.0)
 
 
-def test_where_the_state_turns_an_action_around_only_the_head_that_sees_it_learns():
+@pytest.mark.parametrize("shape", [SHAPE, ONE_TOKEN])
+def test_where_the_state_turns_an_action_around_only_the_head_that_sees_it_learns(shape):
     generator = torch.Generator().manual_seed(1)
     actions, side = torch.randn(400, 2, generator=generator), torch.randint(0, 2, (400,), generator=generator) * 2.0 - 1
-    states = torch.randn(400, 4, 6, generator=generator) * 0.3
-    states[:, 1, 2] = side
+    states = torch.randn(400, shape.tokens, 6, generator=generator) * 0.3
+    states[:, -1, 2] = side
     z = side[:, None] * actions @ torch.randn(2, 5, generator=generator)
     half = slice(0, 300), slice(300, 400)
     losses = {}
     for cls in HEADS:
-        head = trained(cls, actions[half[0]], states[half[0]], z[half[0]])
+        head = trained(cls, actions[half[0]], states[half[0]], z[half[0]], shape=shape)
         losses[cls] = head.loss(actions[half[1]], states[half[1]], z[half[1]]).item()
     assert losses[StateConditionedHead] < 0.1
     assert losses[ActionOnlyHead] > 0.9
