@@ -27,7 +27,7 @@ def sim(
     storage: Storage = Storage.jpeg,
     jobs: int | None = None,
 ) -> int:
-    """Record episodes of a simulator with the actions that were executed and the ground-truth factors of their effect.
+    """Record episodes of a simulator with the actions that were executed and ground-truth factors of state and effect.
 
     Args:
         env: pusht (a disc pushes a T; actions are targets relative to the disc), minigrid (an arrow turns and steps in a room),
@@ -57,7 +57,13 @@ def sim(
     check_policy(simulator.policies, policy)
     simulator.reset(seed)
     simulator.render()  # reports missing graphics here and not of every episode
-    spec = DatasetSpec(height=size, width=size, storage=storage, actions=simulator.action_fields)
+    spec = DatasetSpec(
+        height=size,
+        width=size,
+        storage=storage,
+        actions=simulator.action_fields,
+        factor_aggregations={name: "first" for name in simulator.state_factors()},
+    )
     maker = Episodes(env, size, frames, policy, seed)
     return write_generated(out, maker, spec, (train, val), frames, record, jobs)
 

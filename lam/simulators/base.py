@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -85,6 +86,13 @@ class Simulator(ABC):
     def step(self, action: np.ndarray) -> Step:
         """Take an action (U,)."""
 
+    def state_factors(self) -> Mapping[str, float | np.ndarray]:
+        """Return ground-truth factors of the present state by name, numbers or arrays; recordings hold them before each step.
+
+        They are what a state must hold to be planned with, in numbers that do not jump: of an angle cosine and sine.
+        """
+        return {}
+
 
 SimulatorFactory = Callable[[int], Simulator]
 """Makes a simulator, given the side of its square image in pixels: a subclass of ``Simulator`` or a function."""
@@ -97,7 +105,8 @@ class Trajectory:
     Attributes:
         frames: Images, (F, H, W, 3) uint8.
         actions: Actions as recorded, (F-1, U) float32.
-        factors: Ground-truth factors by name, (F-1,) each: int64 where discrete, else float32.
+        factors: Ground-truth factors by name, those of a step and those of the state before it, (F-1, ...) each: int64 where
+            discrete, else float32.
         states: States to return to, (F, S); of shape (0,) where they were not kept.
     """
 
@@ -123,14 +132,17 @@ def record_episode(
     simulator.reset(int(generator.integers(2**31)))
     frames, states = [simulator.render()], [simulator.get_state()] if keep_states else []
     taken: list[Step] = []
+    before: list[Mapping[str, float | np.ndarray]] = []
     for _ in range(steps):
         sampled, drawn = simulator.sample_action(generator), generator.random() * bounds[-1]
         chosen = names[int(np.searchsorted(bounds, drawn, side="right"))]
+        before.append(simulator.state_factors())
         taken.append(simulator.step(simulator.policy_action(chosen, sampled)))
         frames.append(simulator.render())
         if keep_states:
             states.append(simulator.get_state())
     factors = {name: _column([step.factors[name] for step in taken]) for name in taken[0].factors}
+    factors |= {name: np.array([each[name] for each in before], dtype=np.float32) for name in before[0]}
     actions = np.array([step.action for step in taken], dtype=np.float32)
     return Trajectory(np.stack(frames), actions, factors, np.stack(states) if states else np.empty(0))
 
@@ -144,6 +156,11 @@ def check_policy(known: tuple[str, ...], policy: Mapping[str, float]) -> None:
     unknown = [name for name in policy if name not in known]
     if unknown or not policy or min(policy.values()) < 0 or not 0 < sum(policy.values()) < np.inf:
         raise ValueError(f"policy is {dict(policy)}, expected shares of {', '.join(known)}, which are 0 or more and not all 0.")
+
+
+def direction(angle: float) -> np.ndarray:
+    """Return cosine and sine of an angle in radians, (2,): the same for angles that are a whole turn apart."""
+    return np.array([math.cos(angle), math.sin(angle)])
 
 
 def _column(values: list[float | int]) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from minigrid.envs.empty import EmptyEnv
 from typing_extensions import override
 
 from lam.data.schema import ActionField
-from lam.simulators.base import Simulator, Step
+from lam.simulators.base import Simulator, Step, direction
 
 CELLS = 8
 LEFT, RIGHT, AHEAD = np.eye(3)
@@ -77,3 +79,9 @@ class MiniGrid(Simulator):
         moved = (np.array(self._env.agent_pos) - before) * float(self.size // CELLS)
         turn = (move + 1) % 3  # left 1, right 2, ahead 0
         return Step(action, {"agent_dx": moved[0], "agent_dy": moved[1], "agent_turn": turn, "move": move})
+
+    @override
+    def state_factors(self) -> dict[str, float | np.ndarray]:
+        """Return the middle of the arrow's cell in pixels to the right and down, and cosine and sine of its direction."""
+        x, y = ((np.array(self._env.agent_pos) + 0.5) * (self.size // CELLS)).tolist()
+        return {"agent_x": x, "agent_y": y, "agent_heading": direction(self._env.agent_dir * math.pi / 2)}

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from typing_extensions import override
 
 from lam.data.schema import ActionField
-from lam.simulators.base import Simulator, Step
+from lam.simulators.base import Simulator, Step, direction
 
 SIDE = 512.0
 REACH = 100.0
@@ -113,6 +113,13 @@ class PushT(Simulator):
         factors: dict[str, float | int] = dict(zip(("agent_dx", "agent_dy", "block_dx", "block_dy"), moved, strict=True))
         factors["block_turn"] = math.remainder(self._state[4] - before[4], 2 * math.pi)
         return Step((target - before[:2]) / REACH, factors)
+
+    @override
+    def state_factors(self) -> dict[str, float | np.ndarray]:
+        """Return positions in pixels to the right and down, and cosine and sine of the T's angle."""
+        places = (self._state[:4] * self.size / SIDE).tolist()
+        factors: dict[str, float | np.ndarray] = dict(zip(("agent_x", "agent_y", "block_x", "block_y"), places, strict=True))
+        return factors | {"block_angle": direction(self._state[4])}
 
     def _read(self) -> np.ndarray:
         agent, block = self._env.agent, self._env.block

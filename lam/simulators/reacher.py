@@ -8,7 +8,7 @@ import numpy as np
 from typing_extensions import override
 
 from lam.data.schema import ActionField
-from lam.simulators.base import Simulator, Step
+from lam.simulators.base import Simulator, Step, direction
 from lam.simulators.mujoco_scene import MujocoScene, mujoco  # sets up the graphics before dm_control looks for them
 
 # isort: split
@@ -97,6 +97,14 @@ class Reacher(Simulator):
         turned, moved = now[:2] - before[:2], 100 * (joints(now) - joints(before))[1]
         factors = {"shoulder_turn": turned[0], "wrist_turn": turned[1], "finger_dx": moved[0], "finger_dy": moved[1]}
         return Step((target - before[:2]) / REACH, factors)
+
+    @override
+    def state_factors(self) -> dict[str, float | np.ndarray]:
+        """Return cosine and sine of both angles, and centimeters of the finger to the right and away from the viewer."""
+        state = self.get_state()
+        finger = 100 * joints(state)[1]
+        angles: dict[str, float | np.ndarray] = {"shoulder": direction(state[0]), "wrist": direction(state[1])}
+        return angles | {"finger_x": float(finger[0]), "finger_y": float(finger[1])}
 
 
 class ReacherTilted(Reacher):

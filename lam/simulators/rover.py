@@ -8,7 +8,7 @@ import numpy as np
 from typing_extensions import override
 
 from lam.data.schema import ActionField
-from lam.simulators.base import Simulator, Step
+from lam.simulators.base import Simulator, Step, direction
 from lam.simulators.mujoco_scene import MujocoScene, mujoco
 
 AHEAD, TURN = 0.3, 0.5
@@ -128,6 +128,12 @@ class Rover(Simulator):
         heading = np.array([math.cos(before[2]), math.sin(before[2])])
         aside = heading[0] * way[1] - heading[1] * way[0]
         return Step(drive, {"way_ahead": float(heading @ way), "way_left": float(aside), "turn_left": float(turned)})
+
+    @override
+    def state_factors(self) -> dict[str, float | np.ndarray]:
+        """Return where the rover is from the middle of the room, in room units, and cosine and sine of its direction."""
+        right, up, angle = self._data.qpos.tolist()
+        return {"rover_x": right, "rover_y": up, "rover_heading": direction(angle)}
 
 
 def room() -> str:

@@ -59,7 +59,9 @@ def test_shards_hold_the_episodes_and_the_index_all_settings(counter, tmp_path):
     assert main(["sim", "pusht", str(tmp_path / "out"), *options]) == 0
     index = DataIndex.load(tmp_path / "out")
     assert index.settings["env"] == "pusht" and index.settings["policy"] == {"random": 1, "expert": 1}
-    assert set(index.factors) == {"moved", "up"} and index.action_dim == 1
+    aggregations = {name: factor.aggregation for name, factor in index.factors.items()}
+    assert aggregations == {"moved": "sum", "up": "max", "number": "first", "phase": "first"}
+    assert index.factors["phase"].shape == (2,) and index.action_dim == 1
     assert sorted(samples(tmp_path / "out", "val")) == ["val-000000", "val-000001"]
 
 
@@ -106,6 +108,13 @@ def test_pusht_moves_as_recorded(real):
     agent = np.array([center(picture, (65, 105, 225)) for picture in sample.frames])
     factors = np.stack([sample.factors["agent_dx"], sample.factors["agent_dy"]], axis=1)
     np.testing.assert_allclose(np.diff(agent, axis=0), factors, atol=1.0)
+    np.testing.assert_allclose(agent[:-1], np.stack([sample.factors["agent_x"], sample.factors["agent_y"]], axis=1), atol=1.0)
+    # the T's middle lies below its bar, where the angle says
+    turned = sample.factors["block_angle"]
+    block = np.stack([sample.factors["block_x"], sample.factors["block_y"]], axis=1)
+    blocks = np.array([center(picture, (142, 163, 183)) for picture in sample.frames])[:-1]
+    down = np.stack([-turned[:, 1], turned[:, 0]], axis=1) * 40.7 * 128 / 512  # where the middle of both rectangles is
+    np.testing.assert_allclose(blocks, block + down, atol=2.0)
     assert np.corrcoef(sample.actions.ravel(), factors.ravel())[0, 1] > 0.8
     assert not (np.abs(sample.frames.astype(int) - (255, 0, 0)).sum(axis=3) < 60).any()  # no cross at the target
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from lam.data.schema import ActionField
 from lam.simulators import Simulator, Step
+from lam.simulators.base import direction
 
 
 class Counter(Simulator):
@@ -37,6 +38,9 @@ class Counter(Simulator):
     def step(self, action):
         self.number += int(action[0])
         return Step(action, {"moved": float(action[0]), "up": int(action[0] > 0)})
+
+    def state_factors(self):
+        return {"number": float(self.number), "phase": direction(self.number)}
 
 
 def mixed(share: float) -> dict[str, float]:

@@ -18,6 +18,9 @@ def test_frames_states_actions_and_factors_belong_together():
     assert np.array_equal(np.diff(played.states[:, 0]), played.actions[:, 0])
     assert np.array_equal(played.factors["moved"], played.actions[:, 0])
     assert np.array_equal(played.factors["up"], played.actions[:, 0] > 0) and set(played.factors["up"]) == {0, 1}
+    before = played.states[:-1, 0].astype(np.float32)
+    assert np.array_equal(played.factors["number"], before)
+    np.testing.assert_allclose(played.factors["phase"], np.stack([np.cos(before), np.sin(before)], axis=1), atol=1e-6)
     dtypes = (played.actions.dtype, played.states.dtype, played.factors["moved"].dtype, played.factors["up"].dtype)
     assert dtypes == (np.float32, np.float64, np.float32, np.int64)
 
