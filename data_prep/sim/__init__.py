@@ -30,10 +30,11 @@ def sim(
     """Record episodes of a simulator with the actions that were executed and ground-truth factors of state and effect.
 
     Args:
-        env: pusht (a disc pushes a T; actions are targets relative to the disc), minigrid (an arrow turns and steps in a room),
-            reacher or reacher-tilted (an arm of two links from above or aslant; actions turn its joints), rover (drives and
-            turns in a room of boxes, seen by itself), gym:ID (an environment of gymnasium, gym:CartPole-v1) or the import path
-            of a class of your own. All but the last need pip install 'lam[sim]'; reacher and rover also EGL or OSMesa.
+        env: pusht (a disc pushes a T; actions are targets relative to the disc), rooms or rooms-fixed (a disc goes through a
+            door, which lies anywhere or always in one place), minigrid (an arrow turns and steps in a room), reacher or
+            reacher-tilted (an arm of two links from above or aslant; actions turn its joints), rover (drives and turns in a
+            room of boxes, seen by itself), gym:ID (an environment of gymnasium, gym:CartPole-v1) or the import path of a class
+            of your own. The listed ones but rooms need pip install 'lam[sim]'; reacher and rover also EGL or OSMesa.
         out: Folder for the shards: new, or of the same command before, which then goes on.
         train: Episodes to train on.
         val: Episodes to validate on.

@@ -33,9 +33,9 @@ class Motion(PairEvaluation):
     come before, so only one z is from another clip. Transitions after which B's agent would have left the picture are not
     counted.
 
-    Keys, for each of ``agent``, ``agent2``, ... whose location is recorded (by worlds with ``locations``, by Push-T and
-    MiniGrid), and for ``pan``: ``slope`` of induced on true movement, 1 where z means the same movement everywhere and 0 where
-    it moves nothing;
+    Keys, for each of ``agent``, ``agent2``, ... whose location is recorded (by worlds with ``locations``, by Push-T,
+    rooms and MiniGrid), and for ``pan``: ``slope`` of induced on true movement, 1 where z means the same movement everywhere
+    and 0 where it moves nothing;
     ``direction_error``, mean angle in degrees, where the true movement is a pixel or more; ``static``, root mean square of
     the movement by z of a pair of equal states, over that of the true movements, 0 where such a z means no movement;
     ``self``, slope where z is applied to its own state, the ceiling; ``measured``, slope of true pictures, which shows how

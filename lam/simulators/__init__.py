@@ -9,6 +9,8 @@ from lam.simulators.base import Simulator, SimulatorFactory, Step, Trajectory, c
 
 SIMULATORS = {
     "pusht": "pusht:PushT",  # a disc pushes a T
+    "rooms": "rooms:Rooms",  # a disc in two rooms, wall and door anywhere
+    "rooms-fixed": "rooms:RoomsFixed",  # the same, wall and door always there
     "minigrid": "minigrid:MiniGrid",  # an arrow in a room of cells
     "reacher": "reacher:Reacher",  # an arm of two links, seen from above
     "reacher-tilted": "reacher:ReacherTilted",  # the same aslant

@@ -45,7 +45,8 @@ def test_draws_are_a_start_then_an_action_and_a_die_a_step():
 
 def test_an_unknown_name_is_answered_with_those_there_are():
     with pytest.raises(
-        ValueError, match=r"No simulator cartpole. There are pusht, minigrid, reacher, reacher-tilted, rover, gym:ENV "
+        ValueError,
+        match=r"No simulator cartpole. There are pusht, rooms, rooms-fixed, minigrid, reacher, reacher-tilted, rover, gym:ENV ",
     ):
         find_simulator("cartpole")
 
@@ -69,6 +70,8 @@ def test_without_gymnasium_its_environments_say_what_is_missing(monkeypatch):
 
 
 PACKAGES = {"pusht": "gym_pusht", "minigrid": "minigrid", "reacher": "mujoco", "reacher-tilted": "mujoco", "rover": "mujoco"}
+BARE = {"rooms", "rooms-fixed"}
+"""Simulators that need no package."""
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def test_a_missing_package_is_named_with_its_extra(fresh, monkeypatch, name, pac
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match=f"^{name} needs the package {package}. Install it with pip install 'lam\\[sim\\]'.$"):
         find_simulator(name)
-    assert set(PACKAGES) == set(SIMULATORS)
+    assert {*PACKAGES, *BARE} == set(SIMULATORS)
 
 
 BROKEN = [
