@@ -175,6 +175,12 @@ class ClipDataModule(pl.LightningDataModule):
         batches = WindowBatches(lists, self.batch_size, labels=labels, replace=True)
         yield from BatchList(batches, 0, self._watchdog, self._corruption_counter(reader))
 
+    def validation_sample(self, n: int) -> Iterator[Clip]:
+        """Yield batches of at most n validation windows with recorded labels, evenly spread, the same on every process."""
+        reader = self._reader("val")
+        lists = [(reader, list_disjoint_windows(reader.histogram, self.frames, self.stride, n))]
+        yield from BatchList(WindowBatches(lists, self.batch_size, labels=True), 0, self._watchdog)
+
     def teardown(self, stage: str) -> None:
         """End the watch over batches and steps; Lightning keeps the loaders."""
         self._watchdog.pause()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
 from lam.encoders.frozen import FrozenEncoder
 from lam.io import write_bytes
@@ -36,6 +36,10 @@ class EncoderNetwork(nn.Module, ABC):
     settings: dict[str, int | float]
     dim: int
     num_halvings: int
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images (n, 3, H, W) uint8 as states, (n, ...)."""
 
     @property
     def pixels_per_feature(self) -> int:

@@ -14,7 +14,11 @@ from typing_extensions import override
 
 from lam.data.clip import Clip
 from lam.encoders.saved import EncoderNetwork, save_encoder
+from lam.encoders.state_probes import describe_probes, label_states, probe_states, recorded_factors
 from lam.optimizers import scheduled
+
+_FIT_CLIPS, _TEST_CLIPS = 512, 256
+"""Windows that probes of states are fitted and scored on, at most."""
 
 
 class EncoderTraining(pl.LightningModule, ABC):
@@ -25,6 +29,8 @@ class EncoderTraining(pl.LightningModule, ABC):
     Attributes:
         kind: Kind of encoder, as its files say.
         network: The network that is kept.
+        measured: Numbers of its states by key, since the last validation or the end of training: ``probe/<factor>``, R².
+        findings: The same in words, a line each.
 
     Args:
         learning_rate: Highest learning rate of AdamW, reached after a tenth of the steps; then it falls along a cosine.
@@ -36,6 +42,9 @@ class EncoderTraining(pl.LightningModule, ABC):
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
         self.learning_rate = learning_rate
+        self.measured: dict[str, float] = {}
+        self.findings: list[str] = []
+        self._measured_at: int | None = None
 
     @abstractmethod
     def losses(self, clip: Clip) -> dict[str, Tensor]:
@@ -43,6 +52,31 @@ class EncoderTraining(pl.LightningModule, ABC):
 
     def on_trained(self) -> None:
         """Take statistics of the trained network, in every process, before it is saved."""
+
+    def describe_states(self, states: Tensor) -> tuple[dict[str, float], list[str]]:
+        """Measure states (n, S) of validation clips beside their probes: numbers by key, and what is to be said of them."""
+        return {}, []
+
+    def measure(self) -> None:
+        """Probe states for the recorded factors of the state before a step, once for each step of training.
+
+        Every process reads the same clips and finds the same.
+        """
+        if self._measured_at == self.global_step:
+            return
+        self._measured_at = self.global_step
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in a connector
+        names = recorded_factors(data.index.factors)
+        test = label_states(data.validation_sample(_TEST_CLIPS), self._encode, names)
+        self.measured, self.findings = self.describe_states(test.states)
+        scores: dict[str, float] = {}
+        if names:
+            scores = probe_states(label_states(data.training_sample(_FIT_CLIPS, labels=True), self._encode, names), test)
+        self.measured |= {f"probe/{name}": score for name, score in scores.items()}
+        self.findings += describe_probes(scores)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return self.network.encode(images.to(self.device))
 
     @property
     def image_size(self) -> int:
@@ -79,12 +113,22 @@ class EncoderTraining(pl.LightningModule, ABC):
             self.log(f"val/{name}", value, batch_size=len(clip), sync_dist=True)
 
     @override
+    def on_validation_epoch_end(self) -> None:
+        """Log what states hold."""
+        if not self.trainer.sanity_checking:
+            self.measure()
+            for name, value in self.measured.items():
+                # equal on all processes, so their mean changes nothing; without it Lightning warns
+                self.log(name, value, sync_dist=True)
+
+    @override
     def on_fit_end(self) -> None:
-        """Save the network."""
+        """Measure and save the network."""
         folder = self.trainer.log_dir  # every process has to ask
         trying: bool = self.trainer.fast_dev_run  # type: ignore[attr-defined]  # Lightning sets it in a connector
         if trying:
             return
+        self.measure()
         self.on_trained()
         if self.trainer.is_global_zero:
             save_encoder(self.kind, self.network, self.image_size, Path(str(folder)))

@@ -8,6 +8,7 @@ from lam.encoders.keypoints.training import KeypointTraining
 from lam.encoders.saved import WEIGHTS
 from lam.encoders.training import EncoderTraining
 from lam.runs.base import RunCLI
+from lam.runs.results import logged, write_numbers
 
 KINDS: tuple[type[EncoderTraining], ...] = (AutoencoderTraining, KeypointTraining)
 """What a config may name by its class alone."""
@@ -29,7 +30,10 @@ class EncoderCLI(RunCLI):
         return f"{self.run_directory} already holds a run. Choose another --name or remove that folder."
 
     def after_fit(self) -> None:
-        """Leave it at the export, which the model writes itself."""
+        """Write what was measured beside the export, which the model writes itself, and say it."""
+        if self.trainer.is_global_zero and not self.is_trial:
+            write_numbers(self.run_directory / "metrics.json", logged(self.trainer) | self.model.measured)
+            print(*(f"lam: {line}" for line in self.model.findings), sep="\n")
 
 
 def main(arguments: list[str]) -> None:

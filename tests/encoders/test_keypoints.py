@@ -1,5 +1,6 @@
 """Keypoints: the expected place of a softmax, what changes weighs more, and training that finds what moves."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,13 +106,16 @@ def fit(tmp_path: Path) -> Callable[..., Keypoints]:
     from lam.runs.encoder import main
 
     shards = tmp_path / "shards"
-    with ShardWriter(shards, DatasetSpec(height=SIZE, width=SIZE, storage=Storage.jpeg)) as writer:
-        for clip, split in enumerate(["train"] * 64 + ["val"] * 2):
-            writer.add(split, Sample(f"c{clip}", f"v{clip}", "0", frames=moving_square(4, clip)[0], times=np.arange(4) / 4))
+    spec = DatasetSpec(height=SIZE, width=SIZE, storage=Storage.jpeg, factor_aggregations={"square": "first"})
+    with ShardWriter(shards, spec) as writer:
+        for clip, split in enumerate(["train"] * 64 + ["val"] * 8):
+            frames, places = moving_square(4, clip)
+            factors = {"square": places[:-1].astype(np.float32)}
+            writer.add(split, Sample(f"c{clip}", f"v{clip}", "0", frames, np.arange(4) / 4, factors=factors))
 
     def fit(name: str, steps: int, *extra: str) -> Keypoints:
         words = ["--data.shards", shards, "--trainer.logger.init_args.save_dir", tmp_path, "--name", name]
-        words += ["--trainer.max_steps", steps, "--trainer.val_check_interval", steps, "--trainer.accelerator", "cpu"]
+        words += ["--trainer.max_steps", steps, "--trainer.val_check_interval", 100, "--trainer.accelerator", "cpu"]
         words += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
         words += [
             "--model.num_keypoints",
@@ -130,8 +134,8 @@ def fit(tmp_path: Path) -> Callable[..., Keypoints]:
     return fit
 
 
-def test_training_finds_what_moves(fit: Callable[..., Keypoints]) -> None:
-    """The place of the square is a linear function of the state, which it is not before training."""
+def test_training_finds_what_moves(fit: Callable[..., Keypoints], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The place of the square is a linear function of the state, which it is not before training; probes say so."""
     frames, places = moving_square(300, 999)
     images = torch.from_numpy(frames).permute(0, 3, 1, 2)[:, None]
 
@@ -145,6 +149,13 @@ def test_training_finds_what_moves(fit: Callable[..., Keypoints]) -> None:
     trained, first = fit("trained", 150), fit("first", 1)
     assert (trained.grid, trained.dim, trained.image_size) == ((1, 1), 4, SIZE)
     assert share_explained(trained) > 0.75 > 0.6 > share_explained(first)
+    # the probe at the end of training, which is no step of validation; of 24 other pictures
+    said = capsys.readouterr().out
+    for name, encoder in (("trained", trained), ("first", first)):
+        measured = json.loads((tmp_path / name / "seed0" / "metrics.json").read_text())["probe/square"]
+        assert measured > share_explained(encoder) - 0.2
+        assert f"lam: state probes (R² on validation clips): square {measured:.2f}\n" in said
+    assert "warning: states hold little of square (R² " in said
     states = trained(images)
     torch.testing.assert_close(states.std(dim=(0, 1, 2)), torch.ones(4), atol=0.3, rtol=0)
     colors = images / 255

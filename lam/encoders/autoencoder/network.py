@@ -37,6 +37,7 @@ class ConvAutoencoder(EncoderNetwork):
         self.encoder = nn.Sequential(*down, ResidualBlock(widths[-1]), nn.Conv2d(widths[-1], dim, 1))
         self.decoder = nn.Sequential(nn.Conv2d(dim, widths[-1], 1), ResidualBlock(widths[-1]), *up)
 
+    @override
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (n, 3, H, W) uint8 into normalized features (n, rows, columns, D)."""
         features = self.encoder(to_signal(images))

@@ -102,6 +102,7 @@ class KeypointNetwork(EncoderNetwork):
         self.mean.copy_(places.mean(dim=0))
         self.std.copy_(places.std(dim=0, correction=0).clamp_min(_SMALLEST_STD))
 
+    @override
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (n, 3, H, W) uint8 as places at unit scale, (n, 2K)."""
         return (self.locate(images) - self.mean) / self.std
