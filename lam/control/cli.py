@@ -10,10 +10,10 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-import lam.control.closed_loop
 import lam.control.controller_error
 import lam.control.planning
 import lam.control.viz  # noqa: F401  evaluations and visualizations are imported so that their short names work in YAML
+from lam.control.closed_loop import MANIFESTS, ClosedLoop
 from lam.control.training import ControlledModel
 from lam.runs.base import RunCLI
 from lam.runs.cli import filter_known_warnings
@@ -51,6 +51,16 @@ class ControlCLI(RunCLI):
         super().place(settings)
         if self.given_run is not None:
             settings["model"]["run"] = self.given_run.parents[1]
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer; closed loops find their episodes beside the setting's runs."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if not self.is_trial:
+            setting = self.run_directory.resolve().parents[3]
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it in a connector
+                if isinstance(callback, ClosedLoop):
+                    callback.manifests = setting / MANIFESTS
+        return trainer
 
     def needs_a_checkpoint(self) -> str:
         """Return the message of a validation without trained heads."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -14,9 +15,19 @@ from tqdm import tqdm
 from typing_extensions import override
 
 from lam.control.base import ActionConditionedModel, as_action_conditioned
-from lam.control.episodes import NUM_FILMED, EpisodeRunner, GoalTask, Outcome, SimulatorHandle, draw_task
+from lam.control.episodes import (
+    NUM_FILMED,
+    EpisodeRecipe,
+    EpisodeRunner,
+    GoalTask,
+    Manifest,
+    Outcome,
+    SimulatorHandle,
+    frozen_manifest,
+    prepare_task,
+)
 from lam.control.planners import Plan
-from lam.control.policies import Policy, Search, initial_actions, policies
+from lam.control.policies import Policy, Search, ablations, initial_actions, policies
 from lam.data.schema import ActionStatistics
 from lam.distributed import gather, rank, world_size
 from lam.evals.base import Evaluation, Results
@@ -29,6 +40,12 @@ from lam.simulators import Simulator, check_policy, find_simulator
 
 FIRST_EPISODE = 1_000_000_000
 """Position of the first simulated episode among a run's clips; recorded clips come before."""
+
+NUMBERS = ("success", "success_strict", "distance", "crashed")
+"""What each episode gives, by the beginning of the key."""
+
+MANIFESTS = "episodes"
+"""Folder of the manifests in that of a setting's runs."""
 
 EpisodePolicy = Callable[[list[EpisodeRunner], Tensor, Tensor], Plan]
 """Plans (E, H, U) for episodes as they are now, given their noise keys (E,) and initial actions (E, H, U)."""
@@ -55,9 +72,12 @@ class ClosedLoop(Evaluation):
     """Act in a simulator toward goals that its recording policy reached, planning anew when the plan is used up.
 
     Keys: ``success``, the share of the episodes whose goal was reached within the budget (the simulator defines what counts as
-    reached), ``distance``, the smallest distance to the goal on the way in units of what counts as reached, ``crashed``, the
-    share in which the simulator failed, which reached nothing. Success and distance also for the references ``_stay``,
-    ``_chance`` and ``_clone`` (see ``lam.control.planning``). All rows have the same episodes, and none is in a recorded set.
+    reached), ``success_strict``, within half of the simulator's threshold, ``distance``, the smallest distance to the goal on
+    the way in units of the threshold, ``crashed``, the share in which the simulator failed; what was reached before counts. An
+    episode ends when the goal is reached strictly. Success and distance also for the references ``_stay``, ``_chance`` and
+    ``_clone`` (see ``lam.control.planning``) and, of the first episodes, for ``_shuffled``. All rows have the same episodes,
+    which a manifest freezes (``lam.control.episodes``), and none is in a recorded set; ``drawn`` counts the pairs of start and
+    goal that were drawn for them, ``solved_at_start`` those among them that are no episodes as they were solved already.
 
     Args:
         simulator: Name of the simulator.
@@ -69,6 +89,11 @@ class ClosedLoop(Evaluation):
             given.
         seed: Seed of the episodes.
         batch_size: Episodes planned together.
+        shuffled_episodes: Episodes, the first of those, that are acted in with each candidate at the cost of another too, which
+            should fail; each costs as much as a plan.
+
+    Attributes:
+        manifests: Folder of the manifests, set by the command; without one episodes are drawn anew and kept nowhere.
     """
 
     name: ClassVar[str] = "closed_loop"
@@ -91,9 +116,24 @@ class ClosedLoop(Evaluation):
             brief=True,
         ),
         Column(
+            "success_strict@{labels}",
+            "success, strict",
+            better=1,
+            explanation="the same within half of what the simulator counts as reached",
+            order=305,
+            table="control",
+        ),
+        Column(
+            "success_shuffled@{labels}",
+            "success, shuffled",
+            explanation="planned with each candidate at the cost of another, in the first of the episodes",
+            order=315,
+            table="control",
+        ),
+        Column(
             "crashed@{labels}",
             "crashed",
-            explanation="share in which the simulator failed, which count as not reached",
+            explanation="share in which the simulator failed; what was reached before counts",
             order=320,
             table="control",
         ),
@@ -109,6 +149,7 @@ class ClosedLoop(Evaluation):
         policy: dict[str, float] | None = None,
         seed: int = 1,
         batch_size: int = 16,
+        shuffled_episodes: int = 0,
     ) -> None:
         super().__init__()
         factory = find_simulator(simulator)  # reports what is missing before anything is trained
@@ -116,6 +157,8 @@ class ClosedLoop(Evaluation):
             raise ValueError(f"num_episodes is {num_episodes} and budget {budget}, expected at least 1 of both.")
         self.simulator, self.search, self.num_episodes, self.budget = simulator, search or Search(), num_episodes, budget
         self.replan_every, self.seed, self.batch_size = replan_every, seed, batch_size
+        self.shuffled_episodes = shuffled_episodes
+        self.manifests: Path | None = None
         self.policy = policy or {"random": 0.5, "expert": 0.5}
         check_policy(getattr(factory, "policies", Simulator.policies), self.policy)  # a function that makes one names none
         self.reset()
@@ -131,7 +174,10 @@ class ClosedLoop(Evaluation):
     @override
     def compute(self, model: WorldModel) -> Results:
         model = as_action_conditioned(model)
-        act = {suffix: partial(self.plan, model, policy) for suffix, policy in policies(model, self.search).items()}
+        acting = policies(model, self.search)
+        if self.shuffled_episodes:
+            acting["_shuffled"] = ablations(model, self.search)["_shuffled"]
+        act = {suffix: partial(self.plan, model, policy) for suffix, policy in acting.items()}
         units = str(model.labeled_clips)
         settings = EpisodeSettings(model.horizon, model.encoder.image_size, model.action_statistics, units)
         results, sources = self.evaluate(act, settings, model.device)
@@ -152,38 +198,43 @@ class ClosedLoop(Evaluation):
             Results, and name and source of the episode at each position.
         """
         handle = SimulatorHandle(find_simulator(self.simulator), settings.image_size)
+        manifest = self.manifest(handle, settings.horizon)
         mine = range(rank(), self.num_episodes, world_size())
         columns: dict[str, list[float]] = {}
         bar = tqdm(total=len(mine) * len(act), unit="episode", desc=self.simulator, leave=False, disable=rank() > 0)
         for first in range(0, len(mine), self.batch_size):
-            numbers = mine[first : first + self.batch_size]
-            tasks = {number: self.draw(handle, number, settings.horizon) for number in numbers}
+            places = mine[first : first + self.batch_size]
+            pairs = {place: manifest.episodes[place] for place in places}
+            tasks = {pair.number: prepare_task(handle, pair.start, pair.goal) for pair in pairs.values()}
             for suffix, policy in act.items():
-                outcomes = self.run_episodes(policy, handle, tasks, settings, device)
-                for number, outcome in zip(numbers, outcomes, strict=True):
-                    if number < NUM_FILMED and not outcome.crashed:
-                        self.filmed.setdefault(suffix, []).append(outcome)
-                    columns.setdefault("success" + suffix, []).append(float(outcome.success))
-                    columns.setdefault("distance" + suffix, []).append(outcome.distance)
-                    columns.setdefault("crashed" + suffix, []).append(float(outcome.crashed))
-                bar.update(len(numbers))
+                acted = [place for place in places if suffix != "_shuffled" or place < self.shuffled_episodes]
+                those = {pairs[place].number: tasks[pairs[place].number] for place in acted}
+                filmed = {pairs[place].number for place in acted if place < NUM_FILMED}
+                outcomes = self.run_episodes(policy, handle, those, settings, device, filmed)
+                self.filmed.setdefault(suffix, []).extend(one for one in outcomes if one.frames and not one.crashed)
+                for name, values in _columns(outcomes, len(places)).items():
+                    columns.setdefault(name + suffix, []).extend(values)
+                bar.update(len(places))
         bar.close()
-        names = sorted(f"{key}{suffix}" for key in ("success", "distance", "crashed") for suffix in act)
+        names = sorted(f"{key}{suffix}" for key in NUMBERS for suffix in act)
         own = (torch.tensor(columns.get(name, []), dtype=torch.float64) for name in names)
-        positions, *found = gather(torch.tensor([FIRST_EPISODE + number for number in mine], dtype=torch.int64), *own)
+        numbers = [manifest.episodes[place].number for place in mine]
+        positions, *found = gather(torch.tensor(numbers, dtype=torch.int64) + FIRST_EPISODE, *own)
         results = Results()
         for name, value in zip(names, found, strict=True):
             known = ~value.isnan()  # an episode that crashed at once is at no distance
             if known.any() and not name.startswith("crashed_"):
                 results.clips[f"{name}@{settings.units}"] = (positions[known], value[known])
         results.metrics = {name: value.mean().item() for name, (_, value) in results.clips.items()}
+        counts = {"drawn": manifest.drawn, "solved_at_start": manifest.solved}
+        results.metrics |= {f"{name}@{settings.units}": float(count) for name, count in counts.items()}
+        results.curves[f"episodes@{settings.units}"] = {"sha256": manifest.sha256, "num": self.num_episodes, **counts}
         return results, {int(place): (f"episode-{place - FIRST_EPISODE}",) * 2 for place in positions.tolist()}
 
-    def draw(self, handle: SimulatorHandle, number: int, horizon: int) -> GoalTask | None:
-        """Draw the task of an episode by its number; None where the simulator fails."""
-        with handle.use(Outcome(float("nan"))) as simulator:
-            return draw_task(simulator, self.seed, number, horizon, self.policy)
-        return None
+    def manifest(self, handle: SimulatorHandle, horizon: int) -> Manifest:
+        """Return the episodes, drawn by whoever comes first."""
+        recipe = EpisodeRecipe(self.simulator, self.seed, horizon, self.policy)
+        return frozen_manifest(self.manifests, handle, recipe, self.num_episodes)
 
     def run_episodes(
         self,
@@ -192,12 +243,22 @@ class ClosedLoop(Evaluation):
         tasks: dict[int, GoalTask | None],
         settings: EpisodeSettings,
         device: torch.device,
+        filmed: Container[int] = (),
     ) -> list[Outcome]:
-        """Run episodes by their numbers: planned together, acted out in the simulator one after the other."""
+        """Run episodes by their numbers: planned together, acted out in the simulator one after the other.
+
+        Args:
+            policy: Plans for those that are running.
+            handle: The simulator.
+            tasks: Tasks by their numbers; None where the simulator failed before.
+            settings: Settings of the episodes.
+            device: Where plans are made.
+            filmed: Numbers of those whose images are kept.
+        """
         horizon, numbers = settings.horizon, list(tasks)
-        runners = [EpisodeRunner(handle, number, task) for number, task in tasks.items()]
+        runners = [EpisodeRunner(handle, task, number in filmed) for number, task in tasks.items()]
         initial = initial_actions(settings.statistics, len(runners), horizon).to(device)
-        noise_keys = splitmix64(torch.tensor(numbers)) + self.seed
+        noise_keys = splitmix64(torch.tensor(numbers, dtype=torch.int64)) + self.seed
         every = min(self.replan_every or horizon, horizon)
         for turn in range(-(-self.budget // every)):
             running = [place for place, runner in enumerate(runners) if runner.running]
@@ -219,6 +280,17 @@ class ClosedLoop(Evaluation):
             states = encode_images(model, [runner.image for runner in runners])
             goals = encode_images(model, [runner.goal_image for runner in runners])
             return policy(states, goals, noise_keys, initial)
+
+
+def _columns(outcomes: Sequence[Outcome], count: int) -> dict[str, list[float]]:
+    """Return the numbers of some episodes, the first of so many, by the beginnings of their keys; NaN for the others."""
+    columns: dict[str, list[float]] = {
+        "success": [float(each.success) for each in outcomes],
+        "success_strict": [float(each.strict_success) for each in outcomes],
+        "distance": [each.distance for each in outcomes],
+        "crashed": [float(each.crashed) for each in outcomes],
+    }
+    return {name: values + [float("nan")] * (count - len(values)) for name, values in columns.items()}
 
 
 def encode_images(model: WorldModel, images: list[np.ndarray]) -> Tensor:

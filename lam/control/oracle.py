@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from typing_extensions import override
 
-from lam.control.closed_loop import ClosedLoop, EpisodeSettings
+from lam.control.closed_loop import MANIFESTS, ClosedLoop, EpisodeSettings
 from lam.control.episodes import EpisodeRunner
 from lam.control.planners import CEM, Plan, Problem
 from lam.control.policies import action_bounds
@@ -95,6 +95,7 @@ def run_oracle(setting: Path, settings: Path, planner: CEM, num_episodes: int | 
         loop: OracleClosedLoop = parser.instantiate_classes(parser.parse_object({"loop": given})).loop
     loop.search.planner = planner
     loop.num_episodes = num_episodes or loop.num_episodes
+    loop.manifests = setting / MANIFESTS
     index = open_index(data["shards"])
     if index.action_statistics is None:
         raise ValueError(f"{index.path} has no recorded actions. Record the setting's data with a simulator.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from lam.io.trust import check_import
-from lam.simulators.base import Simulator, SimulatorFactory, Step, Trajectory, check_policy, record_episode
+from lam.simulators.base import Simulator, SimulatorFactory, Step, Trajectory, check_policy, draw_action, record_episode
 
 SIMULATORS = {
     "pusht": "pusht:PushT",  # a disc pushes a T
@@ -71,6 +71,7 @@ __all__ = [
     "Step",
     "Trajectory",
     "check_policy",
+    "draw_action",
     "find_simulator",
     "record_episode",
 ]

@@ -128,16 +128,13 @@ def record_episode(
         policy: Share of the steps that each policy of the simulator takes.
         keep_states: Whether the episode is to be returned to. A simulator that cannot return is played without.
     """
-    names, bounds = list(policy), np.cumsum(list(policy.values()))
     simulator.reset(int(generator.integers(2**31)))
     frames, states = [simulator.render()], [simulator.get_state()] if keep_states else []
     taken: list[Step] = []
     before: list[Mapping[str, float | np.ndarray]] = []
     for _ in range(steps):
-        sampled, drawn = simulator.sample_action(generator), generator.random() * bounds[-1]
-        chosen = names[int(np.searchsorted(bounds, drawn, side="right"))]
         before.append(simulator.state_factors())
-        taken.append(simulator.step(simulator.policy_action(chosen, sampled)))
+        taken.append(simulator.step(draw_action(simulator, generator, policy)))
         frames.append(simulator.render())
         if keep_states:
             states.append(simulator.get_state())
@@ -145,6 +142,19 @@ def record_episode(
     factors |= {name: np.array([each[name] for each in before], dtype=np.float32) for name in before[0]}
     actions = np.array([step.action for step in taken], dtype=np.float32)
     return Trajectory(np.stack(frames), actions, factors, np.stack(states) if states else np.empty(0))
+
+
+def draw_action(simulator: Simulator, generator: np.random.Generator, policy: Mapping[str, float]) -> np.ndarray:
+    """Draw the next action (U,) of a mixture of policies; what is drawn for it does not depend on the mixture.
+
+    Args:
+        simulator: In the present state.
+        generator: Draws the action that ignores the state, and which policy acts.
+        policy: Share of the steps that each policy of the simulator takes.
+    """
+    sampled, bounds = simulator.sample_action(generator), np.cumsum(list(policy.values()))
+    chosen = int(np.searchsorted(bounds, generator.random() * bounds[-1], side="right"))
+    return simulator.policy_action(list(policy)[chosen], sampled)
 
 
 def check_policy(known: tuple[str, ...], policy: Mapping[str, float]) -> None:

@@ -1,6 +1,7 @@
 """Acting in a simulator: what counts as reached, the same episodes for all, crashes, and the true simulator as bound."""
 
 import io
+import json
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,8 @@ import lam.control.viz
 import lam.simulators
 from lam.control import closed_loop, episodes
 from lam.control.closed_loop import FIRST_EPISODE, ClosedLoop, EpisodeSettings
-from lam.control.episodes import SimulatorHandle, draw_task
+from lam.control.episodes import EpisodeRecipe, SimulatorHandle, prepare_task
+from lam.control.episodes.manifest import draw_pair
 from lam.control.oracle import OracleClosedLoop
 from lam.control.planners import CEM
 from lam.control.policies import Search, policies
@@ -86,6 +88,10 @@ def loop(**options):
     return ClosedLoop("lamp", search, **{"num_episodes": COUNT, "budget": 2 * STEPS, "batch_size": 4, **options})
 
 
+def recipe(**changed):
+    return EpisodeRecipe(**{"simulator": "lamp", "seed": 1, "horizon": STEPS, "policy": mixed(0.5), **changed})
+
+
 def metrics(monkeypatch, cls=Lamp, model=None, **options):
     find(cls, monkeypatch)
     return loop(**options).compute(model or Model())
@@ -98,6 +104,8 @@ def test_a_model_that_knows_reaches_all_goals_and_bounds_do_not(monkeypatch):
     assert found["crashed@5"] == 0
     assert found["success_clone@5"] == 1
     assert max(found["success_stay@5"], found["success_chance@5"]) < 0.4
+    assert found["success_strict@5"] <= 1
+    assert found["success_strict_clone@5"] > found["success_strict_stay@5"]
 
 
 def test_a_controller_that_is_wrong_reaches_none(monkeypatch):
@@ -120,14 +128,15 @@ def test_the_budget_is_kept(monkeypatch):
     model.fails = True
     handle, settings = SimulatorHandle(Lamp, 8), EpisodeSettings(STEPS, 8, model.action_statistics, "5")
     act = partial(one.plan, model, policies(model, one.search)[""])
-    outcome = one.run_episodes(act, handle, {0: one.draw(handle, 0, STEPS)}, settings, model.device)[0]
+    (pair,) = one.manifest(handle, STEPS).episodes
+    outcome = one.run_episodes(act, handle, {0: prepare_task(handle, pair.start, pair.goal)}, settings, model.device)[0]
     assert outcome.steps == 4
-    assert len(taken) == 4 + episodes.WARMUP_ACTIONS + STEPS  # recording the episode, then acting
+    assert len(taken) == 4 + (pair.number + 1) * (episodes.WARMUP_ACTIONS + STEPS)  # drawing the episode, then acting
 
 
 def test_episodes_are_the_same_for_every_row_and_none_is_recorded(monkeypatch):
-    first, again, other = (draw_task(Lamp(8), seed, number, STEPS, mixed(0.5)) for seed, number in ((1, 3), (1, 3), (1, 4)))
-    for name in ("start", "goal", "start_image", "goal_image"):
+    first, again, other = (draw_pair(SimulatorHandle(Lamp, 8), recipe(), number) for number in (3, 3, 4))
+    for name in ("start", "goal"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
     assert not np.array_equal(first.start, other.start)
     for split, clip in ((0, 3), (1, 3), (3, STEPS)):  # keys of recorded episodes, of the same seed
@@ -137,6 +146,13 @@ def test_episodes_are_the_same_for_every_row_and_none_is_recorded(monkeypatch):
     for key, (positions, values) in one.clips.items():
         assert torch.equal(positions, two.clips[key][0]) and torch.equal(values, two.clips[key][1]), key
     assert one.clips["success@5"][0].tolist() == [FIRST_EPISODE + number for number in range(COUNT)]
+
+
+def test_costs_of_other_candidates_lead_nowhere_in_the_same_episodes(monkeypatch):
+    found = metrics(monkeypatch, shuffled_episodes=6)
+    positions, reached = found.clips["success_shuffled@5"]
+    assert torch.equal(positions, found.clips["success@5"][0][:6])
+    assert reached.mean() < 0.4
 
 
 def test_a_crash_is_counted_and_said_and_loses_no_other_episode(monkeypatch, caplog):
@@ -154,20 +170,29 @@ def test_the_true_simulator_reaches_all_goals(monkeypatch):
     search = Search(CEM(num_samples=40, num_elites=6, num_iterations=8))
     oracle = OracleClosedLoop("lamp", search, num_episodes=COUNT, budget=2 * STEPS)
     found, sources = oracle.solve(Model.action_statistics, STEPS, 8)
-    assert found.metrics == pytest.approx(
-        {"success@all": 1.0, "crashed@all": 0.0, "distance@all": found.metrics["distance@all"]}
-    )
+    rows = metrics(monkeypatch)
+    assert found.metrics.keys() == {f"{name}@all" for name in (*closed_loop.NUMBERS, "drawn", "solved_at_start")}
+    assert (found.metrics["success@all"], found.metrics["crashed@all"]) == (1, 0)
+    assert found.curves["episodes@all"] == rows.curves["episodes@5"]  # the same ones, by their hash
     assert len(sources) == COUNT
 
 
-def act_everywhere():
+def act_everywhere(manifests):
     with pytest.MonkeyPatch.context() as patch:
-        return metrics(patch)
+        find(Lamp, patch)
+        one = loop()
+        one.manifests = manifests
+        return one.compute(Model())
 
 
 def test_two_processes_find_what_one_finds(tmp_path):
-    one, found = act_everywhere(), run_processes(act_everywhere, folder=tmp_path, timeout=150)
+    """Their episodes together are those of one process, and a file that they wrote is the file that it reads."""
+    one, found = act_everywhere(None), run_processes(act_everywhere, tmp_path / "episodes", folder=tmp_path, timeout=150)
+    (path,) = (tmp_path / "episodes").iterdir()
+    assert act_everywhere(path.parent).curves == one.curves
+    assert json.loads(path.read_text())["sha256"] == one.curves["episodes@5"]["sha256"]
     for other in found:
+        assert other.curves == one.curves
         assert other.metrics == pytest.approx(one.metrics)
         for key, pair in one.clips.items():
             torch.testing.assert_close(other.clips[key], pair)

@@ -1,27 +1,27 @@
-"""Episodes in a simulator: tasks from one state to another, and what acts in them."""
+"""Episodes under way: a simulator that all share, the pictures of start and goal, and what was reached."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from lam.simulators import Simulator, SimulatorFactory, record_episode
+from lam.simulators import Simulator, SimulatorFactory
 
 # Letters of this file: S numbers of a simulator state, U numbers of an action, H actions.
 
 NUM_FILMED = 6
 """Episodes whose images are kept for the visualization."""
-WARMUP_ACTIONS = 5
-"""Actions of the recording policy before an episode begins, so that it begins as recordings go on, not as they start."""
+STRICT = 0.5
+"""Distance below which a goal is reached strictly: half of what the simulator itself calls reached, which is moderate."""
 
 
 @dataclass
 class GoalTask:
-    """Task: from one simulator state to another that the recording policy reached from there.
+    """Task: from one simulator state to another, and how both look.
 
     Attributes:
         start: Simulator state to begin in, (S,).
@@ -41,8 +41,8 @@ class Outcome:
     """Result of an episode.
 
     Attributes:
-        distance: Smallest distance to the goal on the way; below 1 the goal was reached.
-        crashed: Whether the simulator failed.
+        distance: Smallest distance to the goal on the way, in units of the simulator's threshold.
+        crashed: Whether the simulator failed, which ends the episode; what was reached before stays.
         steps: Actions taken.
         goal_image: Image of the goal, of the first episodes alone.
         frames: Images of the start and after each action, of the first episodes alone.
@@ -56,18 +56,13 @@ class Outcome:
 
     @property
     def success(self) -> bool:
-        """Whether the goal was reached; an episode that crashed reached nothing."""
-        return not self.crashed and self.distance < 1
+        """Whether the goal was reached as the simulator defines it."""
+        return self.distance < 1
 
-
-def draw_task(simulator: Simulator, seed: int, number: int, horizon: int, policy: Mapping[str, float]) -> GoalTask:
-    """Draw the task of an episode by its number, the same for every row; its goal is so many recorded actions ahead.
-
-    Recorded sets are drawn with keys of three numbers (seed, split, clip), these with four, so no episode is a recorded one.
-    """
-    generator = np.random.default_rng([seed, number, horizon, WARMUP_ACTIONS])
-    played = record_episode(simulator, generator, WARMUP_ACTIONS + horizon, policy)
-    return GoalTask(played.states[WARMUP_ACTIONS], played.states[-1], played.frames[WARMUP_ACTIONS], played.frames[-1])
+    @property
+    def strict_success(self) -> bool:
+        """Whether it was reached within half of that distance."""
+        return self.distance < STRICT
 
 
 class SimulatorHandle:
@@ -97,32 +92,43 @@ class SimulatorHandle:
             self.simulator = None
 
 
+def prepare_task(handle: SimulatorHandle, start: np.ndarray | None, goal: np.ndarray | None) -> GoalTask | None:
+    """Draw the pictures of start and goal, (S,) each; None where there is no pair or the simulator fails."""
+    if start is None or goal is None:
+        return None
+    with handle.use(Outcome(float("nan")), goal) as simulator:
+        goal_image = simulator.render()
+        simulator.set_state(start)
+        return GoalTask(start, goal, simulator.render(), goal_image)
+    return None
+
+
 class EpisodeRunner:
     """One episode under way.
 
     Args:
         handle: The simulator.
-        number: Number of the episode.
         task: What to reach; None where the simulator failed before the episode began.
+        filmed: Whether images are kept.
     """
 
-    def __init__(self, handle: SimulatorHandle, number: int, task: GoalTask | None) -> None:
+    def __init__(self, handle: SimulatorHandle, task: GoalTask | None, filmed: bool = False) -> None:
         self.handle, self.outcome = handle, Outcome(float("nan"), crashed=task is None)
         if task is None:
             return
         self.state, self.goal, self.image, self.goal_image = task.start, task.goal, task.start_image, task.goal_image
         with handle.use(self.outcome, self.state) as simulator:
             self.outcome.distance = simulator.distance(self.goal)
-        if number < NUM_FILMED:
+        if filmed:
             self.outcome.goal_image, self.outcome.frames = self.goal_image, [self.image]
 
     @property
     def running(self) -> bool:
-        """Whether the goal is still to be reached."""
-        return not self.outcome.crashed and not self.outcome.success
+        """Whether the goal is still to be reached strictly."""
+        return not self.outcome.crashed and not self.outcome.strict_success
 
     def act(self, actions: np.ndarray) -> None:
-        """Take actions (H, U) one after the other until the goal is reached."""
+        """Take actions (H, U) one after the other until the goal is reached strictly."""
         with self.handle.use(self.outcome, self.state) as simulator:
             for action in actions:
                 simulator.step(action)
@@ -130,7 +136,7 @@ class EpisodeRunner:
                 self.outcome.distance = min(self.outcome.distance, simulator.distance(self.goal))
                 if self.outcome.frames:
                     self.outcome.frames.append(simulator.render())
-                if self.outcome.success:
+                if self.outcome.strict_success:
                     return
             self.state, self.image = simulator.get_state(), simulator.render()
 
