@@ -1,7 +1,11 @@
 """Throughput of planning: candidates through controller and world model, and plans of the cross-entropy method.
 
+States of patches go through a transformer, compact ones (32 numbers in one token) through a residual MLP. Compact plans are
+printed beside the limit of the arithmetic: the FLOP of a plan's matrix products over the FLOP/s of a large product in fp32.
+
 python benchmarks/planning.py                        every table on one CPU thread, about five minutes of it
 python benchmarks/planning.py --quick                the two smaller sizes, fewer candidates and repeats, half a minute
+python benchmarks/planning.py --sizes compact        compact states alone
 python benchmarks/planning.py --sizes arm --repeats 9
 python benchmarks/planning.py --device cuda
 
@@ -27,12 +31,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from lam.control.heads import StateConditionedHead
 from lam.control.imagination import Imagination, goal_cost
 from lam.control.planners import CEM, Problem
 from lam.encoders.base import StateShape
-from lam.models.forward import AdaLN
+from lam.models.forward import AdaLN, ForwardModel
+from lam.models.residual_mlp import ResidualMLP
 
 NUM_ACTIONS = 4
 LATENT_DIM = 32
@@ -43,21 +49,22 @@ CHUNK = 1024  # sequences that go through the model together where nothing else 
 class Size:
     """Sizes of a world model and of the plans made with it."""
 
-    pixels: int
-    patch: int
-    width: int
+    shape: StateShape
+    forward_model: Callable[[StateShape, int, int], ForwardModel]
     horizon: int
 
-    @property
-    def shape(self) -> StateShape:
-        """Shape of a state of the encoder of patches."""
-        return StateShape(self.pixels // self.patch, self.pixels // self.patch, 3 * self.patch**2)
+
+def patches(pixels: int, patch: int, width: int, horizon: int) -> Size:
+    """Return sizes for states of the encoder of patches."""
+    side = pixels // patch
+    return Size(StateShape(side, side, 3 * patch**2), partial(AdaLN, width=width, modulation_std=0.2), horizon)
 
 
 SIZES = {
-    "arm": Size(32, 8, 64, 3),  # experiments/arm.yaml
-    "64px-16": Size(64, 16, 128, 5),  # the default width of heads
-    "64px-64": Size(64, 8, 128, 5),
+    "compact": Size(StateShape(1, 1, 32), ResidualMLP, 5),
+    "arm": patches(32, 8, 64, 3),  # experiments/arm.yaml
+    "64px-16": patches(64, 16, 128, 5),  # the default width of heads
+    "64px-64": patches(64, 8, 128, 5),
 }
 BUDGETS = {
     "control.yaml": CEM(num_samples=48, num_elites=6, num_iterations=6),
@@ -71,8 +78,9 @@ class World(nn.Module):
     def __init__(self, size: Size) -> None:
         super().__init__()
         self.size = size
-        self.forward_model = AdaLN(size.shape, 1, LATENT_DIM, size.width, modulation_std=0.2)
+        self.forward_model = size.forward_model(size.shape, 1, LATENT_DIM)
         self.controller = StateConditionedHead(size.shape, NUM_ACTIONS, LATENT_DIM)
+        self.states_seen = self.forward_model.states_seen
 
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
         """Predict states 1..T-1, (B, T-1, N, D)."""
@@ -88,7 +96,7 @@ class World(nn.Module):
         """Return a planning problem with random starts and goals, from fixed seeds."""
         device = self.controller.input_mean.device
         generator = torch.Generator().manual_seed(0)
-        shape = (2, episodes, 1, self.size.shape.rows * self.size.shape.columns, self.size.shape.dim)
+        shape = (2, episodes, 1, self.size.shape.tokens, self.size.shape.dim)
         first, goal = torch.randn(shape, generator=generator).to(device)
         imagination = Imagination(self, self.act, window, chunk)  # type: ignore[arg-type]  # all that it asks of a model
         none = first.new_zeros(episodes, 0, 1, LATENT_DIM)
@@ -214,6 +222,29 @@ def compare_budgets(worlds: dict[str, World], repeats: int) -> None:
         )
 
 
+def compare_with_arithmetic(world: World, repeats: int, quick: bool) -> None:
+    """Print the seconds of one plan of the papers' budget, and of twice as many iterations, beside those of its products."""
+    problem = world.problem(1, 2, CHUNK)
+    device, side = problem.low.device, 768
+    square = torch.randn(side, side, device=device)
+    rows, flop = [Measurement("product", partial(torch.mm, square, square), 1, device)], [2.0 * side**3]
+    for num_iterations in (1, 2) if quick else (15, 30):
+        planner = CEM(300, 10, num_iterations)
+        with FlopCounterMode(display=False) as counter:
+            planner.plan(problem)
+        flop.append(counter.get_total_flops())
+        rows.append(Measurement(f"300 x {num_iterations} x {problem.horizon} steps", partial(planner.plan, problem), 1, device))
+    measure(rows, repeats)
+    speed = flop[0] / min(rows[0].seconds)
+    print(f"matrix product {speed / 1e9:.1f} GFLOP/s in fp32")
+    for row, number in zip(rows[1:], flop[1:], strict=True):
+        least = number / speed
+        print(
+            f"{row.name}: {min(row.seconds):.3f} s a plan at best, {median(row.seconds):.3f} s by the median; "
+            f"{number / 1e9:.1f} GFLOP, {least:.3f} s at the limit of the arithmetic, {min(row.seconds) / least:.2f} times that"
+        )
+
+
 def plan_alone(planner: CEM, problem: Problem, episodes: int) -> None:
     """Plan episodes one after the other."""
     for _ in range(episodes):
@@ -240,7 +271,7 @@ def compare_batching(worlds: dict[str, World], repeats: int, episodes: int) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, help="all; with --quick all but the last")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, help="all; with --quick the first two")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=8, help="planned together in the comparison with one by one")
@@ -251,9 +282,12 @@ def main() -> None:
         torch.set_num_threads(1)
     torch.manual_seed(0)
     repeats, episodes = (1, 2) if args.quick else (args.repeats, args.episodes)
-    sizes = args.sizes or list(SIZES)[: 2 if args.quick else 3]
+    sizes = args.sizes or list(SIZES)[: 2 if args.quick else None]
     worlds = {name: World(SIZES[name]).to(device).eval() for name in sizes}
     with torch.inference_mode():
+        if "compact" in worlds:
+            print("Plans of compact states, one episode")
+            compare_with_arithmetic(worlds["compact"], repeats, args.quick)
         print("Imagination, 4 episodes")
         compare_imagination(worlds, repeats, args.quick)
         print("Plans of one episode, window 2")

@@ -11,6 +11,11 @@ from lam.models.base import WorldModel
 
 # Letters of this file: E episodes, K candidates, H steps, U numbers of an action, P past states.
 
+CACHED_TOKENS = 1024
+"""Tokens that go through a model together on a CPU: their features stay in its cache, and calls are few. On an AMD EPYC with
+512 KiB a core, states of one token through a residual MLP of width 256 took 2.2 times as long by 64 at a time and as long by
+4 times as many; 64 tokens of width 128 through a transformer 1.2 times as long by 4 times as many and 1.4 by a quarter."""
+
 Controller = Callable[[Tensor, Tensor], Tensor]
 """Turns actions (n, U) in states (n, N, D) into latents (n, L, A)."""
 
@@ -21,14 +26,16 @@ class Imagination:
     Args:
         model: The world model.
         controller: Turns actions into latents.
-        window: States that the world model looks back at, no more than it was trained with.
-        chunk_size: Sequences that go through the model together; bounds the memory.
+        window: States that the world model looks back at, no more than it was trained with. States that its predictions do not
+            depend on are left out.
+        chunk_size: Most sequences that go through the model together; bounds the memory. On a CPU no more than stay in cache.
     """
 
     def __init__(self, model: WorldModel, controller: Controller, window: int, chunk_size: int = 1024) -> None:
         if window < 1 or chunk_size < 1:
             raise ValueError(f"window is {window} and chunk_size {chunk_size}, expected at least 1 of both.")
-        self.model, self.controller, self.window, self.chunk_size = model, controller, window, chunk_size
+        self.model, self.controller, self.chunk_size = model, controller, chunk_size
+        self.window = window if model.states_seen is None else min(window, model.states_seen)
 
     def __call__(self, states: Tensor, z: Tensor, actions: Tensor) -> Tensor:
         """Predict the states after each action, (E, K, H, N, D).
@@ -41,13 +48,18 @@ class Imagination:
         num = actions.shape[1]
         past, between = states[:, -self.window :], z[:, max(0, z.shape[1] - self.window + 1) :]
         rows = torch.arange(actions.shape[0] * num, device=actions.device) // num  # the episode of each sequence
-        flat = actions.flatten(0, 1)
-        parts = [
-            self._roll(past[rows[chunk]], between[rows[chunk]], flat[chunk])
-            for chunk in torch.arange(len(rows), device=actions.device).split(self.chunk_size)
-        ]
+        size = self._even_size(past, len(rows))
+        chunks = zip(rows.split(size), actions.flatten(0, 1).split(size), strict=True)
+        parts = [self._roll(past[row], between[row], chunk) for row, chunk in chunks]
         states_after: Tensor = torch.cat(parts).unflatten(0, (-1, num))
         return states_after
+
+    def _even_size(self, past: Tensor, num: int) -> int:
+        """Return how many of so many sequences from past states (E, P, N, D) go through the model together, in even chunks."""
+        most = self.chunk_size
+        if past.device.type == "cpu":
+            most = min(most, max(1, CACHED_TOKENS // (self.window * past.shape[2])))
+        return -(-num // max(1, -(-num // most)))
 
     def _roll(self, states: Tensor, z: Tensor, actions: Tensor) -> Tensor:
         """Predict the states after each action (n, H, U), from states (n, P, N, D) and the latents between them."""

@@ -30,7 +30,7 @@ class Search:
         planner: The algorithm; the cross-entropy method with the papers' budget if not given.
         window: Imagined states that the world model looks back at; 2 in the public code adopted by
             https://arxiv.org/abs/2601.05230.
-        chunk_size: Sequences that go through the model together; bounds the memory.
+        chunk_size: Most sequences that go through the model together; bounds the memory.
         goal_tokens: Tokens of a state that the cost compares with the goal's; all if not given.
         latent: The search among latents of the prior, where one is asked for; with the papers' budget if not given.
     """

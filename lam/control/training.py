@@ -123,6 +123,11 @@ class ControlledModel(ActionConditionedModel):
     def infer(self, states: Tensor) -> Tensor:
         return self.world.infer(states)
 
+    @property
+    @override
+    def states_seen(self) -> int | None:
+        return self.world.states_seen
+
     @override
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
         return self.world.predict(states, z)

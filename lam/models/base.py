@@ -94,6 +94,11 @@ class WorldModel(pl.LightningModule, ABC):
 
     # ------------------------------------------------------------------ from clips to states, latents and predictions
 
+    @property
+    def states_seen(self) -> int | None:
+        """Of how many of the last states, with the latents after them, a prediction is a function; None where it is of all."""
+        return None
+
     def encode(self, clip: Clip) -> Tensor:
         """Encode a clip's frames into states (B, T, N, D)."""
         with torch.no_grad():

@@ -21,6 +21,9 @@ class ForwardModel(nn.Module, ABC):
         latent_dim: Width A of a latent token.
     """
 
+    states_seen: int | None = None
+    """Of how many of the last states, with the latents after them, a prediction is a function; None where it is of all."""
+
     def __init__(self, shape: StateShape, num_latents: int, latent_dim: int) -> None:
         super().__init__()
         if num_latents < 1 or latent_dim < 1:
@@ -98,6 +101,8 @@ class Cross(ForwardModel):
         heads: Attention heads.
     """
 
+    states_seen = 1
+
     def __init__(
         self,
         shape: StateShape,
@@ -144,6 +149,8 @@ class Tokens(ForwardModel):
         heads: Attention heads.
         positions: Tell the blocks where each token is; the published form does not.
     """
+
+    states_seen = 1
 
     def __init__(
         self,
@@ -193,6 +200,8 @@ class Convolutional(ForwardModel):
         width: Channels of a grid cell.
         depth: Blocks; a cell depends on depth + 2 cells to each side.
     """
+
+    states_seen = 1
 
     def __init__(self, shape: StateShape, num_latents: int, latent_dim: int, width: int = 128, depth: int = 4) -> None:
         super().__init__(shape, num_latents, latent_dim)

@@ -99,6 +99,11 @@ class LatentActionModel(WorldModel):
     def encode_actions(self, actions: Tensor) -> Tensor | None:
         return self.inverse_model.encode_actions(actions)
 
+    @property
+    @override
+    def states_seen(self) -> int | None:
+        return self.forward_model.states_seen
+
     @override
     def predict(self, states: Tensor, z: Tensor) -> Tensor:
         predicted: Tensor = self.forward_model(states, z)

@@ -68,6 +68,8 @@ class ResidualMLP(ForwardModel):
         latent_width: Channels of the embedded latent beside those of the state.
     """
 
+    states_seen = 1
+
     def __init__(
         self,
         shape: StateShape,

@@ -111,6 +111,12 @@ def test_adaln_sees_all_of_the_past_and_the_others_only_the_present(model, state
     on_states, on_latents = dependence(awaken(model), states, z)
     assert torch.equal(on_states, seen)
     assert torch.equal(on_latents, seen)
+    assert model.states_seen == (None if isinstance(model, AdaLN) else 1)
+
+
+def test_a_prediction_from_the_states_that_are_seen_alone_is_the_same(model, states, z):
+    recent = slice(None) if model.states_seen is None else slice(-model.states_seen, None)
+    torch.testing.assert_close(awaken(model)(states[:, recent], z[:, recent])[:, -1], model(states, z)[:, -1])
 
 
 def test_leaks_are_caught(states, z):
