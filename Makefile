@@ -86,14 +86,23 @@ shards/%/index.json: experiments/simulators/%.yaml | .venv/.simulators
 	$(BIN)/data_prep sim $* $(@D) --config $<
 	@touch $@
 
-# encoders that are trained first, on a setting's own video
-runs/encoder/%/seed0/encoder.safetensors: | .venv/.installed shards/%/index.json
-	$(BIN)/lam encoder fit --config experiments/$(firstword $(ENCODER_$*)).yaml --data.shards shards/$* --name encoder/$* $(wordlist 2,99,$(ENCODER_$*))
+# states of an encoder that is trained first, on the same video without labels: shards/pusht-keypoints of shards/pusht
+define states
+runs/encoder/%-$1/seed0/encoder.safetensors: | .venv/.installed shards/%/index.json
+	$$(BIN)/lam encoder fit --config experiments/$1.yaml --data.shards shards/$$* --name encoder/$$*-$1 $$(ENCODER_$$*-$1)
+shards/%-$1/index.json: runs/encoder/%-$1/seed0/encoder.safetensors
+	$$(BIN)/data_prep features shards/$$* $$(@D) --encoder experiments/encoders/$1.yaml --encoder.path $$(<D)
+	@touch $$@
+endef
+ENCODERS := autoencoder keypoints
+$(foreach kind,$(ENCODERS),$(eval $(call states,$(kind))))
+READS     = $(firstword $(foreach s,$(CHAIN),$(shell sed -nE 's/^ +shards: *(shards\/[A-Za-z0-9._-]+) *(\#.*)?$$/\1/p' experiments/$s.yaml 2>/dev/null)))
+STATES    = $(if $(filter $(addprefix %-,$(ENCODERS)),$(READS)),$(READS)/index.json)
 
 SIMULATED = $(wildcard experiments/simulators/$(SETTING).yaml)
 MADE      = $(wildcard experiments/worlds/$(SETTING).yaml) $(SIMULATED)
 
-table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(if $(ENCODER_$(SETTING)),runs/encoder/$(SETTING)/seed0/encoder.safetensors)  ## SETTING=demo SEEDS="0 1 2" STEPS=: make every row that is missing or stale, its controllers and plans, then the report
+table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(STATES)  ## SETTING=demo SEEDS="0 1 2" STEPS=: make every row that is missing or stale, its controllers and plans, then the report
 	@$(BIN)/lam sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS) $(FEWER); failed=$$?; $(STOPPED); \
 	$(if $(LABELS),$(BIN)/lam control sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=$$?; $(STOPPED);) \
 	$(if $(SIMULATED),$(BIN)/lam control oracle runs/$(SETTING) experiments/control/$(SETTING).yaml || failed=1;) \
@@ -107,7 +116,7 @@ matched: table  ## SETTING=demo SEEDS="0 1 2": table, then rows trained to LEVEL
 	$(AGAIN) table SETTING=$(SETTING) SEEDS="$(SEEDS)" MATCHED=1 && exit $$failed
 
 SYSTEM_ROWS = $(foreach s,$(SYSTEMS),$(addprefix $s/,none identity $(ROWS_$s)))
-systems: setup $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(if $(ENCODER_$(SETTING)),runs/encoder/$(SETTING)/seed0/encoder.safetensors)  ## SETTING=arm SEEDS="0 1 2": published systems with anchors under their own heads, beside the anchors of the setting
+systems: setup $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(STATES)  ## SETTING=arm SEEDS="0 1 2": published systems with anchors under their own heads, beside the anchors of the setting
 	@$(MAKE) --no-print-directory table SETTING=$(SETTING) SEEDS="$(SEEDS)" ROWS='none identity $(SYSTEM_ROWS)'
 
 texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS each, and what changes along it: SEEDS="0 1 2"

@@ -87,8 +87,8 @@ LABELS_arm   := 256
 LABELS_nav   := 256
 LABELS_pusht := 1024
 
-# Settings whose encoder is trained on their own video first: its kind, and how.
-ENCODER_pusht := autoencoder --model.dim 64 --model.width 24 --model.num_halvings 4 --trainer.max_steps 3000 --trainer.val_check_interval 3000
+# How encoders are trained on a setting's own video first.
+ENCODER_pusht-keypoints := --data.batch_size 64 --trainer.max_steps 3000
 
 # Shares of the gap that make matched trains families to.
 LEVELS := 0.5 0.75 0.9

@@ -139,3 +139,20 @@ def test_clean_leaves_runs_and_shards(project):
     assert make(project, "clean")[0] == 0
     assert (project / "runs" / "demo").exists() and (project / "shards" / "demo" / "index.json").exists()
     assert not (project / ".ruff_cache").exists()
+
+
+def test_states_of_a_setting_are_made_of_its_own_video_first(project):
+    (project / "shards" / "mine").mkdir()
+    (project / "shards" / "mine" / "index.json").touch()
+    (project / "experiments" / "own.yaml").write_text("extends: pusht.yaml\ndata:\n  shards: shards/mine-keypoints\n")
+    status, said = make(project, "-n", "table", "SETTING=own", "ROWS=none")
+    assert status == 0, said
+    commands = [line.removeprefix(".venv/bin/") for line in said.splitlines() if line.startswith(".venv/bin/")]
+    assert commands[0].startswith(
+        "lam encoder fit --config experiments/keypoints.yaml --data.shards shards/mine --name encoder/mine-keypoints"
+    )
+    assert commands[1] == (
+        "data_prep features shards/mine shards/mine-keypoints --encoder experiments/encoders/keypoints.yaml "
+        "--encoder.path runs/encoder/mine-keypoints/seed0"
+    )
+    assert commands[2].startswith("lam sweep own none")
