@@ -31,7 +31,8 @@ def sim(
 
     Args:
         env: pusht (a disc pushes a T; actions are targets relative to the disc), rooms or rooms-fixed (a disc goes through a
-            door, which lies anywhere or always in one place), minigrid (an arrow turns and steps in a room), reacher or
+            door, which lies anywhere or always in one place), tabletop, tabletop-tilted or tabletop-fork (a disc, the same
+            aslant, or a fork pushes blocks to each other), minigrid (an arrow turns and steps in a room), reacher or
             reacher-tilted (an arm of two links from above or aslant; actions turn its joints), rover (drives and turns in a
             room of boxes, seen by itself), gym:ID (an environment of gymnasium, gym:CartPole-v1) or the import path of a class
             of your own. The listed ones but rooms need pip install 'lam[sim]'; reacher and rover also EGL or OSMesa.
@@ -41,7 +42,7 @@ def sim(
         frames: Frames of an episode.
         size: Side of the square image, pixels.
         policy: Share of the steps that each policy takes, for example "{random: 1, near: 1, expert: 1}": random ignores the
-            state, expert is a function of it, near (pusht) keeps close to the T.
+            state, expert is a function of it, near (pusht, tabletop) keeps close to a block.
         seed: Seed of starts and policy; episode i of a split is a function of seed and i, whatever the number of episodes.
         storage: How to store frames.
         jobs: Processes; 1 works in this one. As many as there are cores if not given.

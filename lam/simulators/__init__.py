@@ -11,6 +11,9 @@ SIMULATORS = {
     "pusht": "pusht:PushT",  # a disc pushes a T
     "rooms": "rooms:Rooms",  # a disc in two rooms, wall and door anywhere
     "rooms-fixed": "rooms:RoomsFixed",  # the same, wall and door always there
+    "tabletop": "tabletop:Tabletop",  # a disc pushes blocks to each other, seen from above
+    "tabletop-tilted": "tabletop:TabletopTilted",  # the same aslant
+    "tabletop-fork": "tabletop:TabletopFork",  # a fork that turns pushes them
     "minigrid": "minigrid:MiniGrid",  # an arrow in a room of cells
     "reacher": "reacher:Reacher",  # an arm of two links, seen from above
     "reacher-tilted": "reacher:ReacherTilted",  # the same aslant

@@ -44,11 +44,9 @@ def test_draws_are_a_start_then_an_action_and_a_die_a_step():
 
 
 def test_an_unknown_name_is_answered_with_those_there_are():
-    with pytest.raises(
-        ValueError,
-        match=r"No simulator cartpole. There are pusht, rooms, rooms-fixed, minigrid, reacher, reacher-tilted, rover, gym:ENV ",
-    ):
+    with pytest.raises(ValueError, match=rf"No simulator cartpole. There are {', '.join(SIMULATORS)}, gym:ENV "):
         find_simulator("cartpole")
+    assert {"pusht", "rooms", "tabletop", "minigrid", "reacher", "rover"} <= set(SIMULATORS)
 
 
 def test_a_simulator_of_ones_own_is_found_by_its_import_path():
@@ -70,6 +68,7 @@ def test_without_gymnasium_its_environments_say_what_is_missing(monkeypatch):
 
 
 PACKAGES = {"pusht": "gym_pusht", "minigrid": "minigrid", "reacher": "mujoco", "reacher-tilted": "mujoco", "rover": "mujoco"}
+PACKAGES |= dict.fromkeys(("tabletop", "tabletop-tilted", "tabletop-fork"), "pymunk")
 BARE = {"rooms", "rooms-fixed"}
 """Simulators that need no package."""
 
