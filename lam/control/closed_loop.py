@@ -48,7 +48,7 @@ MANIFESTS = "episodes"
 """Folder of the manifests in that of a setting's runs."""
 
 EpisodePolicy = Callable[[list[EpisodeRunner], Tensor, Tensor], Plan]
-"""Plans (E, H, U) for episodes as they are now, given their noise keys (E,) and initial actions (E, H, U)."""
+"""Plans (E, H, U) for episodes as they are now, given their noise keys (E,) and what the search starts from (E, 1+K, H, U)."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class ClosedLoop(Evaluation):
         """
         horizon, numbers = settings.horizon, list(tasks)
         runners = [EpisodeRunner(handle, task, number in filmed) for number, task in tasks.items()]
-        initial = initial_actions(settings.statistics, len(runners), horizon).to(device)
+        mean = initial = initial_actions(settings.statistics, len(runners), horizon).to(device)
         noise_keys = splitmix64(torch.tensor(numbers, dtype=torch.int64)) + self.seed
         every = min(self.replan_every or horizon, horizon)
         for turn in range(-(-self.budget // every)):
@@ -265,9 +265,9 @@ class ClosedLoop(Evaluation):
             if not running:
                 break
             plan = policy([runners[place] for place in running], splitmix64(noise_keys[running]) + turn, initial[running])
-            remaining = initial.clone()
-            remaining[running] = torch.cat([plan.actions[:, every:], initial[running][:, horizon - every :]], dim=1)
-            initial = remaining  # the search goes on where the plan has not been used up
+            remaining = plan.continuation(every, mean[running])  # the search goes on where the plan has not been used up
+            initial = mean.repeat(1, remaining.shape[1], 1, 1)
+            initial[running] = remaining
             for place, actions in zip(running, plan.actions.float().cpu().numpy(), strict=True):
                 runners[place].act(actions[: min(every, self.budget - turn * every)])
         return [runner.outcome for runner in runners]

@@ -60,7 +60,7 @@ class OracleClosedLoop(ClosedLoop):
                 pairs = zip(runners, actions.double().numpy(), strict=True)
                 return torch.tensor([[runner.simulate(candidate) for candidate in candidates] for runner, candidates in pairs])
 
-            problem = Problem(cost, noise_keys, initial.shape[1], low, high, initial, std)
+            problem = Problem(cost, noise_keys, initial.shape[2], low, high, initial[:, 0], std, initial[:, 1:])
             return (self.search.planner or CEM()).plan(problem)
 
         return self.evaluate({"": policy}, EpisodeSettings(horizon, image_size, statistics, UNITS), torch.device("cpu"))

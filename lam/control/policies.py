@@ -19,7 +19,8 @@ from lam.models.base import WorldModel
 # Letters of this file: E episodes, H steps, U numbers of an action.
 
 Policy = Callable[[Tensor, Tensor, Tensor, Tensor], Plan]
-"""Plans (E, H, U) for states (E, N, D), goals (E, N, D), noise keys of the episodes (E,) and initial actions (E, H, U)."""
+"""Plans (E, H, U) for states (E, N, D), goals (E, N, D), noise keys of the episodes (E,) and what the search starts
+from, (E, 1+K, H, U): its first mean, then candidates that an earlier plan handed on."""
 
 
 @dataclass
@@ -82,7 +83,7 @@ def ablations(model: ActionConditionedModel, search: Search) -> dict[str, Policy
     def latent(states: Tensor, goals: Tensor, noise_keys: Tensor, initial: Tensor) -> Plan:
         mask = search.mask(states)
         problem = LatentProblem(
-            model, states[:, None], goals, noise_keys, initial.shape[1], search.window, search.chunk_size, mask
+            model, states[:, None], goals, noise_keys, initial.shape[2], search.window, search.chunk_size, mask
         )
         return (search.latent or LatentSearch()).plan(problem)
 
@@ -138,7 +139,7 @@ def make_problem(
     def cost(actions: Tensor) -> Tensor:
         return goal_cost(imagination(first, none, actions)[:, :, -1], goals, mask)
 
-    return Problem(cost, noise_keys, initial.shape[1], low, high, initial, std)
+    return Problem(cost, noise_keys, initial.shape[2], low, high, initial[:, 0], std, initial[:, 1:])
 
 
 def action_bounds(statistics: ActionStatistics) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,5 +148,5 @@ def action_bounds(statistics: ActionStatistics) -> tuple[Tensor, Tensor, Tensor]
 
 
 def initial_actions(statistics: ActionStatistics, episodes: int, horizon: int) -> Tensor:
-    """Return the actions that a search starts from, (E, H, U): the mean of the recorded ones at every step."""
-    return torch.tensor(statistics.mean).expand(episodes, horizon, -1)
+    """Return the actions that a search starts from, (E, 1, H, U): the mean of the recorded ones at every step."""
+    return torch.tensor(statistics.mean).expand(episodes, 1, horizon, -1)

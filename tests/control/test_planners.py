@@ -5,9 +5,15 @@ import math
 import pytest
 import torch
 
-from lam.control.planners import CEM, MPPI, GradientDescent, MeanAction, Problem, RandomPlan, StraightLines
+from lam.control.planners import CEM, ICEM, MPPI, GradientDescent, MeanAction, Problem, RandomPlan, StraightLines
+from lam.control.planners.icem import color_matrix
+from lam.control.policies import Search, initial_actions, make_problem
+from lam.data.schema import ActionStatistics
+from lam.encoders.base import StateShape
+from lam.models.residual_mlp import ResidualMLP
+from tests.evals.toy import ToyBottleneck, ToyModel
 
-SEARCHES = [CEM(), MPPI(num_iterations=30), GradientDescent(num_iterations=100)]
+SEARCHES = [CEM(), ICEM(), MPPI(num_iterations=30), GradientDescent(num_iterations=100)]
 
 
 def quadratic(goals: torch.Tensor, low: float = -1.0, high: float = 1.0, keys: torch.Tensor | None = None) -> Problem:
@@ -101,6 +107,9 @@ def test_gradients_are_taken_where_lightning_validates():
         (lambda: CEM(num_iterations=0), "1 iteration"),
         (lambda: MPPI(temperature=0), "temperature"),
         (lambda: GradientDescent(num_starts=0), "1 start"),
+        (lambda: ICEM(num_elites=1), "2 <= num_elites"),
+        (lambda: ICEM(decay=0.5), "decay 0.5"),
+        (lambda: ICEM(kept=0), "kept 0"),
         (lambda: StraightLines(num_elites=0), "1 <= num_elites"),
     ],
 )
@@ -126,3 +135,112 @@ def test_mppi_weighs_as_written():
     expected = (weights[1] + 2 * weights[2]) / sum(weights)
     found = MPPI(num_samples=3, num_iterations=1, temperature=0.5).plan(problem).actions.item()
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("horizon", [1, 5, 8])
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 3.0])
+def test_colored_noise_has_the_spectrum_of_its_color(horizon, exponent):
+    matrix = color_matrix(horizon, exponent)
+    covariance = matrix @ matrix.T
+    torch.testing.assert_close(covariance.diagonal(), torch.ones(horizon, dtype=torch.float64))  # of every step
+    torch.testing.assert_close(covariance.roll((1, 1), (0, 1)), covariance)  # stationary: it depends on the distance alone
+    power = torch.fft.fft(covariance[0]).real  # the spectrum is the transform of the autocovariance (Wiener and Khinchin)
+    frequency = torch.fft.fftfreq(horizon, dtype=torch.float64).abs().clamp_min(1 / horizon)
+    torch.testing.assert_close(power / power[0], (frequency / frequency[0]) ** -exponent)
+    if exponent == 0:
+        torch.testing.assert_close(covariance, torch.eye(horizon, dtype=torch.float64))
+
+
+def test_colored_noise_is_that_of_the_samples_of_the_search():
+    drawn = []
+    problem = quadratic(torch.zeros(1, 2), low=-99, high=99)
+    inner = problem.cost
+    problem.cost = lambda actions: drawn.append(actions) or inner(actions)
+    ICEM(num_samples=20_000, num_elites=2, num_iterations=2, color=2.0).plan(problem)
+    expected = color_matrix(3, 2.0).float()
+    first = drawn[0][0]  # (K, H, U)
+    torch.testing.assert_close(torch.cov(first[..., 0].T), expected @ expected.T, atol=0.03, rtol=0)
+    assert torch.corrcoef(torch.stack([first[:, 0, 0], first[:, 0, 1]]))[0, 1].abs() < 0.03  # numbers of an action are not tied
+
+
+def test_icem_samples_less_each_time_and_keeps_the_best():
+    asked = []
+    problem = quadratic(torch.tensor([[1.0, 1.0]]))
+    inner = problem.cost
+
+    def counted(actions):
+        asked.append(inner(actions))
+        return asked[-1]
+
+    problem.cost = counted
+    planner = ICEM(num_samples=100, num_elites=10, num_iterations=9, decay=1.25)
+    plan = planner.plan(problem)
+    assert [len(costs[0]) for costs in asked] == [100, 80, 64, 51, 40, 32, 26, 20, 20 + 1]
+    assert plan.cost.item() == min(costs.min().item() for costs in asked)
+    assert plan.cost.item() == pytest.approx(inner(plan.actions[:, None]).item())
+    torch.testing.assert_close(inner(plan.elites).sort(dim=1).values, inner(plan.elites))
+    torch.testing.assert_close(plan.elites[:, 0], plan.actions)
+
+
+def test_icem_refits_to_the_elites_with_momentum():
+    # one number, one step: candidates are given and the elites are 1 and 2, so mean 1.5 and standard deviation 0.5
+    problem = quadratic(torch.tensor([[1.5]]), low=-9, high=9)
+    problem.horizon, seen = 1, []
+    inner = problem.cost
+    problem.noise = lambda iteration, num: torch.tensor([1.0, 2.0, -3.0, 9.0]).reshape(1, 4, 1, 1)
+    problem.cost = lambda actions: seen.append(actions.flatten()) or inner(actions)
+    ICEM(num_samples=4, num_elites=2, num_iterations=2, decay=1.0, momentum=0.1).plan(problem)
+    mean, std = 0.9 * 1.5, 0.9 * 0.5 + 0.1 * 1.0
+    torch.testing.assert_close(seen[1], torch.tensor([mean + std, mean + 2 * std, mean - 3 * std, mean + 9 * std, mean]))
+
+
+def test_elites_go_on_where_the_plan_was_not_used_up():
+    goals = torch.tensor([[1.5, -0.6], [0.0, 2.1]])
+    plan = ICEM(num_samples=40, num_elites=4, num_iterations=3).plan(quadratic(goals))
+    mean = torch.full((2, 1, 3, 2), 0.25)
+    start = plan.continuation(2, mean)
+    assert start.shape == (2, 1 + 4, 3, 2)
+    torch.testing.assert_close(start[:, 0, 0], plan.actions[:, 2])
+    torch.testing.assert_close(start[:, 1:, 0], plan.elites[:, :, 2])
+    assert (start[:, :, 1:] == 0.25).all()
+    assert torch.equal(CEM().plan(quadratic(goals)).continuation(3, mean), mean)  # all used up
+    # candidates that were handed on are tried: the search cannot do worse than the best of them
+    again = quadratic(goals)
+    again.elites = plan.elites
+    short = ICEM(num_samples=2, num_elites=2, num_iterations=1)
+    assert (short.plan(again).cost <= plan.cost).all()
+    assert (short.plan(quadratic(goals)).cost > plan.cost).all()
+
+
+class OneToken(ToyModel):
+    """States of one token through a residual MLP that is not at its start, where nothing happens."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.bottleneck = ToyBottleneck(2, 1)
+        self.forward_model = ResidualMLP(StateShape(1, 1, 6), 1, 2, width=16, depth=1)
+        torch.nn.init.normal_(self.forward_model.to_change.weight, std=0.5)
+
+    @property
+    def states_seen(self):
+        return 1
+
+    def predict(self, states, z):
+        return self.forward_model(states, z)
+
+
+@pytest.mark.parametrize("planner", SEARCHES, ids=lambda planner: type(planner).__name__)
+def test_a_goal_that_states_of_one_token_can_reach_is_reached(planner):
+    model = OneToken().eval()
+    statistics = ActionStatistics([0.0] * 2, [1.0] * 2, [-2.0] * 2, [2.0] * 2, [0.0] * 2, [0.0] * 2)
+    first, actions = torch.randn(2, 1, 6), torch.tensor([[[1.0, -1.5], [0.5, 0.7]], [[-1.2, 0.3], [-0.4, -1.6]]])
+    with torch.inference_mode():
+        goal = first
+        for step in range(2):
+            goal = model.predict(goal[:, None], actions[:, step, None, None])[:, 0]
+        initial, keys = initial_actions(statistics, 2, 2), torch.tensor([3, 4])
+        problem = make_problem(model, statistics, lambda known, states: known[:, None], Search(), first, goal, keys, initial)
+        plan = planner.plan(problem)
+        stay = MeanAction().plan(problem)
+    assert (plan.cost < 0.02 * stay.cost).all()
