@@ -19,7 +19,7 @@ from lam.report.stats.jackknife import FIRST_EPISODE, group_positions, group_sou
 from lam.report.stats.measures import CLOSED_LOOP, CONTROLLER, PLANNING
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
-from lam.report.tables.control import control_grid, control_text, write_control
+from lam.report.tables.control import control_grid, control_notes, control_text, write_control
 from lam.report.tables.main import main_grid, write_csv, write_markdown
 from lam.report.tables.matched import match_all
 from lam.report.tables.ranks import rank_table
@@ -225,6 +225,33 @@ def test_rows_without_some_numbers_have_dashes_and_absent_rows_are_named(small):
     assert not {"planning, in latents", "planning / actions", "success"} & set(table.headings)
     written = write_control(small, found)
     assert "No controllers with this budget: none." in written[1].read_text()
+
+
+def test_the_table_says_which_episodes_rows_acted_in_and_whether_they_were_the_same(tmp_path):
+    root = write_acting(tmp_path / "rooms", ("none", "identity", "vq"), seeds=(0,), success=0.6)
+    same = (
+        "Closed loops: all acted in the same 200 episodes (3 of 203 drawn pairs were solved at the start and replaced; SHA-256"
+    )
+    assert any(note.startswith(same) for note in control_notes(read(root)))
+    path = root / "vq@4" / "seed0" / "control" / "clips256" / "curves.json"
+    path.write_text(path.read_text().replace("abab", "cdcd"))
+    (root / "simulator" / "seed0" / "curves.json").unlink()
+    (note,) = (note for note in control_notes(read(root)) if note.startswith("Closed loops"))
+    assert "not all acted in the same episodes" in note
+    assert "SHA-256 cdcdcdcdcdcd): vq@4 seed 0" in note
+    assert "unknown episodes (acted before episodes had manifests): simulator seed 0" in note
+    assert "Most in 200 episodes" in note
+
+
+def test_success_has_the_ends_of_a_wilson_interval(root, found, tmp_path):
+    line = line_of(found, "vq", "64")
+    cell = line.replicates(CLOSED_LOOP + "success").estimate()
+    assert cell.ends is not None and 0 <= cell.low < cell.value < cell.high <= 1
+    assert f"({cell.low:.3f}–{cell.high:.3f})" in control_grid(found, "256").text()
+    table = pd.read_csv(write_control(tmp_path, found)[0], dtype={"knob": str})
+    written = table[(table["labels"] == 256) & (table["acting with"] == "vq") & (table["knob"] == "64")].iloc[0]
+    assert written[CLOSED_LOOP + "success/low"] == pytest.approx(cell.low)
+    assert line.replicates(PLANNING + "error").estimate().ends is None
 
 
 def test_every_budget_is_in_the_csv(root, found, tmp_path):

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lam.report.figures.style import has_any, legend, scatter, style_of
+from lam.report.figures.style import error_bars, has_any, legend, scatter, style_of
 from lam.report.stats.control import ControlRow, control_rows, label_budgets, main_label_budget
 from lam.report.stats.measures import CLOSED_LOOP, CONTROLLER, GAP_CLOSED, PLANNING
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
@@ -83,9 +83,9 @@ def draw_labels(comparison: Comparison) -> Figure | None:
     for row in rows:
         style = style_of(row.family) | {"label": row.name, "linestyle": "-"}
         cells = [comparison.estimate(row, f"{key}@{budget}") for budget in every]
-        values, half = np.array([cell.value for cell in cells]), np.nan_to_num([cell.half for cell in cells])
+        values = np.array([cell.value for cell in cells])
         keep = np.isfinite(values)
-        axis.errorbar(numbers[keep], values[keep], half[keep], elinewidth=1, capsize=2, alpha=0.9, **style)
+        axis.errorbar(numbers[keep], values[keep], error_bars(cells)[:, keep], elinewidth=1, capsize=2, alpha=0.9, **style)
         handles.append(Line2D([], [], **style))
     clones = [_bounds(comparison, budget, key).get("cloning") for budget in every]
     cloned = np.array([row.replicates(key).estimate().value if row else np.nan for row in clones])
@@ -138,7 +138,7 @@ def _levels(axis: Axes, shown: dict[str, ControlRow], key: str) -> None:
         style = BOUND_STYLES[name]
         axis.axhline(cell.value, linewidth=1, **style)
         if np.isfinite(cell.half):
-            axis.axhspan(cell.value - cell.half, cell.value + cell.half, color=style["color"], alpha=0.1, linewidth=0)
+            axis.axhspan(cell.low, cell.high, color=style["color"], alpha=0.1, linewidth=0)
 
 
 def _level_handles(shown: dict[str, ControlRow]) -> list[Line2D]:

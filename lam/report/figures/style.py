@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoLocator, NullLocator
 
 from lam.report.figures.palette import INK, REFERENCE_COLORS, line_style
+from lam.report.stats.estimates import Estimate
 from lam.report.stats.jackknife import Array
 from lam.report.stats.rows import REFERENCE_ROWS, Comparison, TableRow
 
@@ -48,14 +49,19 @@ def style_of(family: str) -> dict[str, Any]:
     return {"label": family} | line_style(family)
 
 
+def error_bars(cells: Sequence[Estimate]) -> Array:
+    """Return how far intervals reach below and above their numbers, (2, n); 0 where there is none."""
+    return np.nan_to_num([[cell.value - cell.low for cell in cells], [cell.high - cell.value for cell in cells]])
+
+
 def points(axis: Axes, comparison: Comparison, x: Array, rows: Sequence[TableRow], key: str) -> None:
     """Draw a family's rows with intervals where there are any, joined in the order of their sweep where they make a curve."""
     cells = [comparison.estimate(row, key) for row in rows]
-    y, half = np.array([cell.value for cell in cells]), np.nan_to_num([cell.half for cell in cells])
+    y = np.array([cell.value for cell in cells])
     keep = np.isfinite(x) & np.isfinite(y)
     if keep.any():
         style = style_of(rows[0].family) | ({} if keep.sum() >= CURVE else {"linestyle": "none"})
-        axis.errorbar(x[keep], y[keep], half[keep], elinewidth=1, capsize=2, alpha=0.9, **style)
+        axis.errorbar(x[keep], y[keep], error_bars(cells)[:, keep], elinewidth=1, capsize=2, alpha=0.9, **style)
 
 
 def scatter(axis: Axes, comparison: Comparison, x_key: str, y_key: str, with_references: bool = True) -> None:
@@ -72,7 +78,7 @@ def reference_levels(axis: Axes, comparison: Comparison, key: str, named: bool) 
         color = REFERENCE_COLORS[name]
         axis.axhline(cell.value, color=color, linewidth=1, linestyle=DASHES)
         if np.isfinite(cell.half):
-            axis.axhspan(cell.value - cell.half, cell.value + cell.half, color=color, alpha=0.12, linewidth=0)
+            axis.axhspan(cell.low, cell.high, color=color, alpha=0.12, linewidth=0)
         if named:
             axis.text(1.01, cell.value, name, va="center", color=color, transform=axis.get_yaxis_transform())
 

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 
 from lam.report.stats.estimates import Replicates
 from lam.report.stats.jackknife import ONE_SOURCE, Array, pseudo_values
+from lam.report.stats.shares import NORMAL_95
 
-NORMAL_95 = 1.959963984540054
 DRAWS = 500
 LEAST_RELIABILITY = 0.2
 """Less is not told from none: the correction would divide by noise."""

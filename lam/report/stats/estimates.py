@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lam.report.stats.jackknife import ONE_SOURCE, Array, pseudo_values
+from lam.report.stats.shares import share_ends
 
 
 class Mean(NamedTuple):
@@ -39,16 +40,28 @@ class Estimate:
         value: Mean over seeds; NaN where no seed has it.
         half: Half the interval's width; NaN where there is none.
         over: What the interval is over: clips, clips x seeds, sources, sources x seeds, seeds or nothing.
+        ends: Both ends of an interval that is not symmetric, as those of shares are not.
     """
 
     value: float = float("nan")
     half: float = float("nan")
     over: str = ""
+    ends: tuple[float, float] | None = None
 
     @property
     def defined(self) -> bool:
         """Whether there is a number."""
         return bool(np.isfinite(self.value))
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval; NaN where there is none."""
+        return self.ends[0] if self.ends else self.value - self.half
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval; NaN where there is none."""
+        return self.ends[1] if self.ends else self.value + self.half
 
 
 @dataclass(frozen=True)
@@ -61,12 +74,14 @@ class Replicates:
             single clips have no value. Leading axes are independent numbers.
         share: Share of the clips that each group has, (G,) or (0,).
         unit: What groups are made of; numbers of ``ONE_SOURCE`` have no error that could be told.
+        trials: Of how many episodes it is a share; 0 where it is none.
     """
 
     seeds: tuple[int, ...] = ()
     values: Array = field(default_factory=lambda: np.empty((1, 0)))
     share: Array = field(default_factory=lambda: np.empty(0))
     unit: str = "clips"
+    trials: int = 0
 
     @property
     def means(self) -> Array:
@@ -91,6 +106,10 @@ class Replicates:
         mean = self.mean()
         over = [self.unit] * bool(len(self.share)) + ["seeds"] * (len(self.seeds) > 1)
         over = [] if self.unit == ONE_SOURCE else over
+        if self.trials and over:
+            quantile = half_width(mean._replace(standard_error=np.ones_like(mean.value)))
+            low, high = share_ends(self.means, self.trials, float(mean.standard_error), float(quantile))
+            return Estimate(float(mean.value), (high - low) / 2, " x ".join(over), (low, high))
         return Estimate(float(mean.value), float(half_width(mean)), " x ".join(over))
 
 
@@ -121,7 +140,7 @@ def stack(replicates: Sequence[Replicates]) -> Replicates:
     values = np.full((len(replicates), 1 + len(share), len(seeds)), np.nan)
     for slot, one in zip(values, replicates, strict=True):
         slot[:, [seeds.index(seed) for seed in one.seeds]] = one.values[: 1 + len(share)]
-    return Replicates(tuple(seeds), values, share, present[0].unit)
+    return Replicates(tuple(seeds), values, share, present[0].unit, min(one.trials for one in present))
 
 
 def crossed_mean(values: ArrayLike) -> Mean:

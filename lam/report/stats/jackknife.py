@@ -23,6 +23,9 @@ FIRST_EPISODE = 1_000_000_000
 ONE_SOURCE = "one source"
 """Unit of numbers that say nothing of other sources: they have neither interval nor test."""
 
+EPISODES = "episodes"
+"""Unit of numbers that are averages over episodes of a simulator alone."""
+
 MAX_GROUPS = 50
 """More would only cost time: a t quantile at 49 degrees of freedom is 2.01."""
 
@@ -47,7 +50,7 @@ class Groups(NamedTuple):
 
     def unit_of(self, share: Array) -> str:
         """Return what a number is an average of, by the share (G,) that each group has in it."""
-        return "episodes" if self.episodes and not share[: -self.episodes].any() else self.unit
+        return EPISODES if self.episodes and not share[: -self.episodes].any() else self.unit
 
 
 class LeaveOneOutMeans(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lam.report.stats.estimates import Estimate, Replicates, combine, paired_p_value, stack
-from lam.report.stats.jackknife import FIRST_EPISODE, ONE_SOURCE, LeaveOneOutMeans, group_positions, leave_one_out
+from lam.report.stats.jackknife import EPISODES, FIRST_EPISODE, ONE_SOURCE, LeaveOneOutMeans, group_positions, leave_one_out
 from lam.report.stats.measures import ERROR, GAP_CLOSED, MEASURES, Measure, Term, control_measures, label_budget
 from lam.report.stats.runs import FinishedRun
 
@@ -175,13 +175,21 @@ class Comparison:
             return Replicates(seeds, np.array([[finite[seed] for seed in seeds]]), unit=unit)
         values = np.stack([means[seed].values[key].to_numpy() for seed in seeds], axis=1)
         share = np.mean([means[seed].share[key] for seed in seeds], axis=0)
-        return Replicates(seeds, values, share, self.groups.unit_of(share))
+        unit = self.groups.unit_of(share)
+        trials = min(_trials(row.runs[seed].clips[key]) for seed in seeds) if unit == EPISODES else 0
+        return Replicates(seeds, values, share, unit, trials)
 
     def _means_of(self, run: FinishedRun) -> LeaveOneOutMeans:
         """Return the means of a run's clips, computed once."""
         if run.path not in self._means:
             self._means[run.path] = leave_one_out(run.clips, self.groups)
         return self._means[run.path]
+
+
+def _trials(values: pd.Series[float]) -> int:
+    """Return how many episodes a share is of; 0 where their values are not 0 and 1 alone."""
+    known = values.dropna()
+    return len(known) if known.isin([0.0, 1.0]).all() else 0
 
 
 def _is_apart(cell: Estimate) -> bool:

@@ -24,6 +24,23 @@ control of leakage has those through which a whole state passes, and never compe
 
 
 @dataclass(frozen=True)
+class ActedEpisodes:
+    """Episodes that a closed loop acted in.
+
+    Attributes:
+        sha256: SHA-256 of what they go from and to: equal where they are the same.
+        num: How many.
+        drawn: Pairs of start and goal that were drawn for them.
+        solved_at_start: Pairs among them that are no episodes, as nothing had to be done.
+    """
+
+    sha256: str
+    num: int
+    drawn: int
+    solved_at_start: int
+
+
+@dataclass(frozen=True)
 class FinishedRun:
     """A finished run: one row and seed of a comparison.
 
@@ -45,6 +62,7 @@ class FinishedRun:
         declarations: Columns of the tables that its evaluations declare.
         heads: Hashes of its heads and of the latent between them, which all rows of a bottleneck table must share.
         skipped: Evaluations that left something out, and why; earlier releases did not record it.
+        episodes: Episodes of its closed loops by label budget; earlier releases did not record them.
     """
 
     path: Path
@@ -62,6 +80,7 @@ class FinishedRun:
     declarations: Declarations
     heads: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    episodes: dict[str, ActedEpisodes] = field(default_factory=dict)
 
 
 def read_runs(folder: Path) -> tuple[list[FinishedRun], list[str]]:
@@ -120,7 +139,15 @@ def _read_run(path: Path) -> FinishedRun:
         declarations=declarations,
         heads=heads,
         skipped=skipped,
+        episodes=_read_episodes(path),
     )
+
+
+def _read_episodes(path: Path) -> dict[str, ActedEpisodes]:
+    """Read which episodes a run acted in, by label budget."""
+    curves = _read_json(path / "curves.json") if (path / "curves.json").exists() else {}
+    acted = {key: value for key, value in curves.get("closed_loop", {}).items() if key.startswith("episodes@")}
+    return {key.partition("@")[2]: ActedEpisodes(**value) for key, value in acted.items()}
 
 
 def _with_heads(run: FinishedRun) -> FinishedRun:
@@ -144,6 +171,7 @@ def _with_heads(run: FinishedRun) -> FinishedRun:
         declarations = Declarations.union([run.declarations, heads.declarations])
         run = replace(run, metrics=run.metrics | metrics, clips=clips, sources=sources)
         run = replace(run, declarations=declarations, skipped=run.skipped | heads.skipped)
+        run = replace(run, episodes=run.episodes | heads.episodes)
     return run
 
 

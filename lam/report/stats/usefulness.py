@@ -9,7 +9,6 @@ import numpy as np
 
 from lam.report.stats.correlation import (
     FEWEST,
-    NORMAL_95,
     Correlation,
     corrected_ends,
     draw_errors,
@@ -17,6 +16,7 @@ from lam.report.stats.correlation import (
 )
 from lam.report.stats.measures import CLOSED_LOOP, CONTROLLER, PLANNING
 from lam.report.stats.rows import Comparison, TableRow
+from lam.report.stats.shares import NORMAL_95
 
 
 class Target(NamedTuple):

@@ -10,6 +10,7 @@ from lam.io import write_text
 from lam.report.stats.control import control_rows, label_budgets, main_label_budget
 from lam.report.stats.rows import Comparison
 from lam.report.tables.columns import declared_columns, explain
+from lam.report.tables.episodes import episode_notes
 from lam.report.tables.layout import DASH, Grid, escape_markdown, format_estimate, marks, prose
 from lam.report.tables.main import KEY, provenance
 from lam.report.tables.published import CONTROL_SOURCE, PUSHT, published_control_grid
@@ -40,8 +41,8 @@ is read from the interval of their difference (Zou, 2007). The published ones ha
 which knows of the number of rows alone.
 
 Numbers are means ± half a 95 % interval over held-out clips (success: over episodes) and seeds, as in `table.md`; where
-single clips have no value (movement) it is over seeds. Where all of n episodes ended alike no interval is shown, and 3 / n is
-still possible. {DASH} means that there is no such number."""
+single clips have no value (movement) it is over seeds. Shares of episodes have both ends of a Wilson interval in parentheses,
+with as many trials as their standard error over episodes and seeds is worth. {DASH} means that there is no such number."""
 
 EXPECTED = (
     f"Published ({CONTROL_SOURCE}): other data (DROID's arm, meters), other errors (LPIPS of decoded frames), one model a line "
@@ -82,6 +83,7 @@ def control_notes(comparison: Comparison) -> list[str]:
     absent = [row.name for row in comparison.unlabeled if row.name not in acting]
     if absent:
         notes.append(f"No controllers with this budget: {', '.join(absent)}.")
+    notes += episode_notes(comparison, budget)
     if comparison.runs[0].setting.startswith("pusht"):
         notes.append(PUSHT)
     return notes
@@ -101,7 +103,7 @@ def write_control(folder: Path, comparison: Comparison) -> list[Path]:
             line: dict[str, object] = {"labels": one, "acting with": row.family, "knob": row.knob, "seeds": row.seeds}
             for column in declared_columns(comparison, "control"):
                 cell = row.replicates(_stem(column)).estimate()
-                ends = {"": cell.value, "/low": cell.value - cell.half, "/high": cell.value + cell.half}
+                ends = {"": cell.value, "/low": cell.low, "/high": cell.high}
                 line |= {_stem(column) + end: value for end, value in ends.items()}
             lines.append(line)
     write_text(csv, pd.DataFrame(lines).dropna(axis=1, how="all").to_csv(index=False, float_format="%.8g", lineterminator="\n"))

@@ -177,7 +177,7 @@ def _reached(comparison: Comparison, share: float) -> dict[str, Replicates]:
 
 def _ends(cell: Estimate) -> tuple[float, float]:
     """Return the ends of an interval."""
-    return cell.value - cell.half, cell.value + cell.half
+    return cell.low, cell.high
 
 
 def _reasons(reasons: dict[str, str]) -> str:

@@ -114,9 +114,11 @@ def _padded(cells: list[list[str]]) -> list[list[str]]:
 
 
 def format_estimate(cell: Estimate, digits: int) -> str:
-    """Format a mean ± half an interval, or a dash."""
+    """Format a mean ± half an interval, or with both ends where they are not as far from it; a dash where there is none."""
     if not cell.defined:
         return DASH
+    if cell.ends:
+        return f"{cell.value:.{digits}f} ({cell.low:.{digits}f}–{cell.high:.{digits}f})"
     value = f"{round(cell.value, digits) + 0.0:.{digits}f}"  # + 0.0, so that there is no -0.00
     exact = np.isnan(cell.half) or cell.half < 1e-9  # gap closed of reference rows, bits of a codebook: so by definition
     return value if exact else f"{value} ± {cell.half:.{digits}f}"

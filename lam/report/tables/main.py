@@ -93,7 +93,7 @@ def write_csv(path: Path, comparison: Comparison) -> Path:
         line: dict[str, object] = {"bottleneck": row.family, "knob": row.knob, "seeds": len(row.runs), "interval": over}
         for key in comparison.keys:
             cell = comparison.estimate(row, key)
-            line |= {key: cell.value, f"{key}/low": cell.value - cell.half, f"{key}/high": cell.value + cell.half}
+            line |= {key: cell.value, f"{key}/low": cell.low, f"{key}/high": cell.high}
         lines.append(line | {column.heading: column.text(comparison, row) for column in text_columns(comparison)})
     write_text(path, pd.DataFrame(lines).to_csv(index=False, float_format="%.8g", lineterminator="\n"))
     return path

@@ -45,7 +45,7 @@ def write_matched_csv(path: Path, matches: list[Match]) -> Path:
         line: dict[str, object] = {"level": one.level, "bottleneck": one.family, "row": one.name, "off by": one.distance}
         for key, replicates in one.replicates.items():
             cell = replicates.estimate()
-            line |= {key: cell.value, f"{key}/low": cell.value - cell.half, f"{key}/high": cell.value + cell.half}
+            line |= {key: cell.value, f"{key}/low": cell.low, f"{key}/high": cell.high}
         lines.append(line)
     names = ["level", "bottleneck", "row", "off by"]
     write_text(

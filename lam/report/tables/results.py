@@ -19,6 +19,8 @@ DIGITS = 4
 def write_results(path: Path, comparison: Comparison) -> Path:
     """Write the columns of the wide table, one line a row, each with half its 95 % interval; the first line is provenance.
 
+    Shares of episodes have both ends of their interval too, from which they are not as far.
+
     Read it with ``pandas.read_csv(path, comment="#")``.
     """
     columns = main_columns(comparison)
@@ -28,6 +30,8 @@ def write_results(path: Path, comparison: Comparison) -> Path:
         for column in columns:
             cell = comparison.estimate(row, key_of(row, column.key))
             line |= {column.key: cell.value, f"{column.key} ±": cell.half}
+            if cell.ends:
+                line |= {f"{column.key} low": cell.low, f"{column.key} high": cell.high}
         lines.append(line | {"flags": flags(comparison, row)})
     budget = main_label_budget(comparison)
     head = f"# {comparison.runs[0].setting}: {provenance(comparison)}" + (f" Labels: {budget} clips." if budget else "")

@@ -117,4 +117,4 @@ def _left_out(reasons: dict[str, str]) -> list[str]:
 
 def _interval(cell: Estimate) -> tuple[float, float]:
     """Return the ends of an interval."""
-    return cell.value - cell.half, cell.value + cell.half
+    return cell.low, cell.high

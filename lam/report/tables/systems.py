@@ -138,7 +138,7 @@ def _line(system: str, bottleneck: str, row: TableRow, systems: Systems, more: d
     line: dict[str, object] = {"system": system, "bottleneck": bottleneck, "knob": row.knob, "seeds": len(row.runs)}
     for key, one in {**{key: systems.shared.replicates(row, key) for key in systems.shared.keys}, **more}.items():
         cell = one.estimate()
-        line |= {key: cell.value, f"{key}/low": cell.value - cell.half, f"{key}/high": cell.value + cell.half}
+        line |= {key: cell.value, f"{key}/low": cell.low, f"{key}/high": cell.high}
     return line
 
 
