@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -33,7 +33,7 @@ class EncoderNetwork(nn.Module, ABC):
         num_halvings: Layers that halve the resolution.
     """
 
-    settings: dict[str, int | float]
+    settings: Mapping[str, int | float | str]
     dim: int
     num_halvings: int
 

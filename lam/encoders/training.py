@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
@@ -19,6 +21,8 @@ from lam.optimizers import scheduled
 
 _FIT_CLIPS, _TEST_CLIPS = 512, 256
 """Windows that probes of states are fitted and scored on, at most."""
+_MEASURED_CLIPS = 1024
+"""Training windows on which states are put on unit scale, at most."""
 
 
 class EncoderTraining(pl.LightningModule, ABC):
@@ -74,6 +78,13 @@ class EncoderTraining(pl.LightningModule, ABC):
             scores = probe_states(label_states(data.training_sample(_FIT_CLIPS, labels=True), self._encode, names), test)
         self.measured |= {f"probe/{name}": score for name, score in scores.items()}
         self.findings += describe_probes(scores)
+
+    @torch.no_grad()
+    def training_frames(self, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """Encode images (n, 3, H, W) of training clips, all frames of all; all processes read the same."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in a connector
+        clips = (clip.to(self.device) for clip in data.training_sample(_MEASURED_CLIPS))
+        return torch.cat([encode(clip.frames.flatten(0, 1)) for clip in clips])
 
     def _encode(self, images: Tensor) -> Tensor:
         return self.network.encode(images.to(self.device))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from lam.data.datamodule import ClipDataModule
 from lam.encoders.autoencoder.training import AutoencoderTraining
+from lam.encoders.joint.training import JointTraining
 from lam.encoders.keypoints.training import KeypointTraining
 from lam.encoders.saved import WEIGHTS
 from lam.encoders.training import EncoderTraining
 from lam.runs.base import RunCLI
 from lam.runs.results import logged, write_numbers
 
-KINDS: tuple[type[EncoderTraining], ...] = (AutoencoderTraining, KeypointTraining)
+KINDS: tuple[type[EncoderTraining], ...] = (AutoencoderTraining, KeypointTraining, JointTraining)
 """What a config may name by its class alone."""
 
 

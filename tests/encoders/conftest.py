@@ -10,9 +10,10 @@ import torch
 
 from lam.data.index import DataIndex
 from lam.data.schema import FeatureInfo, Storage
-from lam.encoders import VJEPA, Autoencoder, Cached, Encoder, Keypoints, Patches, Vision
+from lam.encoders import VJEPA, Autoencoder, Cached, Encoder, Joint, Keypoints, Patches, Vision
 from lam.encoders.autoencoder.network import ConvAutoencoder
 from lam.encoders.frozen import normalize_channels
+from lam.encoders.joint.network import JointNetwork
 from lam.encoders.keypoints.network import KeypointNetwork
 from lam.encoders.saved import save_encoder
 
@@ -71,6 +72,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
                 network = KeypointNetwork(num_keypoints=6, width=8)
                 network.measure(network.locate(random_frames(8, 2).flatten(0, 1)))
                 save_encoder(kind, network, 32, root / kind)
+            elif kind.startswith("joint"):
+                torch.manual_seed(0)
+                conv, vit = {"backbone": "conv", "width": 8}, {"backbone": "vit", "width": 32, "draws": False}
+                joint = JointNetwork(dim=12, **(vit if kind == "joint-vit" else conv))
+                joint.measure(joint.embed(random_frames(8, 2).flatten(0, 1)))
+                save_encoder("joint", joint, 32, root / kind)
             else:
                 save_transformer(kind, root / kind)
         return str(root / kind)
@@ -82,6 +89,8 @@ ENCODERS: dict[str, Callable[[Callable[[str], str]], Encoder]] = {
     "patches": lambda weights: Patches(image_size=32, patch=8),
     "autoencoder": lambda weights: Autoencoder(weights("autoencoder")),
     "keypoints": lambda weights: Keypoints(weights("keypoints")),
+    "joint": lambda weights: Joint(weights("joint")),
+    "joint-vit": lambda weights: Joint(weights("joint-vit")),
     "dinov2": lambda weights: Vision(weights("dinov2"), image_size=32),
     "dinov2_with_registers": lambda weights: Vision(weights("dinov2_with_registers"), image_size=32, frames_at_once=5),
     "dinov3_vit": lambda weights: Vision(weights("dinov3_vit"), image_size=32),

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lam.encoders import VJEPA, Autoencoder, Encoder, Keypoints, Vision
+from lam.encoders import VJEPA, Autoencoder, Encoder, Joint, Keypoints, Vision
 from lam.encoders.autoencoder.network import ConvAutoencoder
 from lam.encoders.frozen import FrozenEncoder, color_features, hash_weights, normalize_channels
+from lam.encoders.joint.network import JointNetwork
 from lam.encoders.keypoints.network import KeypointNetwork
 from lam.encoders.saved import load_encoder, save_encoder
 from tests.encoders.conftest import ENCODERS
@@ -19,9 +20,11 @@ Weights = Callable[[str], str]
 BUILD: dict[str, Callable[[str], FrozenEncoder]] = {
     "autoencoder": Autoencoder,
     "keypoints": Keypoints,
+    "joint": Joint,
+    "joint-vit": Joint,
     "vjepa2": lambda path: VJEPA(path, image_size=32),
 } | {kind: lambda path: Vision(path, image_size=32) for kind in ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit")}
-NETWORKS = {"autoencoder": ConvAutoencoder, "keypoints": KeypointNetwork}
+NETWORKS = {"autoencoder": ConvAutoencoder, "keypoints": KeypointNetwork, "joint": JointNetwork}
 # the last that each architecture uses
 LAST = {"vjepa2": "encoder.layernorm.bias", "dinov3_vit": "norm.bias"}
 
@@ -43,7 +46,7 @@ def load(file: Path, encoder: Encoder) -> dict[str, Any]:
 
 def change(kind: str, folder: Path) -> None:
     """Moves one element of one weight by the least there is."""
-    if kind in NETWORKS:
+    if (kind := kind.removesuffix("-vit")) in NETWORKS:
         trained = load_encoder(kind, NETWORKS[kind], folder)
         weight = next(trained.network.parameters()).data.view(-1)
         weight[0] = torch.nextafter(weight[0], torch.tensor(torch.inf))

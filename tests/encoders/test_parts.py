@@ -14,6 +14,7 @@ CLASSES = {
     "patches": "Patches",
     "autoencoder": "Autoencoder",
     "cached": "Cached",
+    "joint": "Joint",
     "keypoints": "Keypoints",
     "dinov2": "Vision",
     "dinov3": "Vision",

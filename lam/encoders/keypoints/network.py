@@ -47,15 +47,15 @@ class KeypointNetwork(EncoderNetwork):
         down = [
             layer
             for fine, coarse in pairwise(widths)
-            for layer in (nn.Conv2d(fine, coarse, 4, stride=2, padding=1), _norm(coarse), nn.GELU())
+            for layer in (nn.Conv2d(fine, coarse, 4, stride=2, padding=1), group_norm(coarse), nn.GELU())
         ]
         self.encoder = nn.Sequential(
             *down,
             nn.Conv2d(widths[-1], width, 3, padding=1),
-            _norm(width),
+            group_norm(width),
             nn.GELU(),
             nn.Conv2d(width, width, 3, padding=1),
-            _norm(width),
+            group_norm(width),
             nn.GELU(),
             nn.Conv2d(width, num_keypoints, 1),
         )
@@ -65,13 +65,13 @@ class KeypointNetwork(EncoderNetwork):
         for level in range(num_halvings):
             fine = 3 if level == num_halvings - 1 else max(4, drawn >> (level + 1))
             up += [nn.ConvTranspose2d(max(4, drawn >> level), fine, 4, stride=2, padding=1)]
-            up += [] if fine == 3 else [_norm(fine), nn.GELU()]
+            up += [] if fine == 3 else [group_norm(fine), nn.GELU()]
         self.decoder = nn.Sequential(
             nn.Conv2d(num_keypoints + 2, drawn, 3, padding=1),
-            _norm(drawn),
+            group_norm(drawn),
             nn.GELU(),
             nn.Conv2d(drawn, drawn, 3, padding=1),
-            _norm(drawn),
+            group_norm(drawn),
             nn.GELU(),
             *up,
         )
@@ -81,7 +81,7 @@ class KeypointNetwork(EncoderNetwork):
     def locate(self, images: Tensor) -> Tensor:
         """Return the places (n, 2K) of the keypoints of images (n, 3, H, W) uint8: x of all, then y of all, each -1 to 1."""
         signal = to_signal(images)
-        maps = self.encoder(torch.cat((signal, _coordinates(signal)), dim=1))
+        maps = self.encoder(torch.cat((signal, coordinates(signal)), dim=1))
         weights = (self.sharpness * maps.float()).flatten(2).softmax(dim=2).unflatten(2, maps.shape[-2:])  # (n, K, h, w)
         y, x = (torch.linspace(-1, 1, size, device=maps.device) for size in maps.shape[-2:])
         return torch.cat((weights.sum(dim=2) @ x, weights.sum(dim=3) @ y), dim=1)
@@ -93,7 +93,7 @@ class KeypointNetwork(EncoderNetwork):
         x, y = places.float().chunk(2, dim=1)
         across, down = ((-((line - at[..., None]) ** 2) / (2 * self.sigma**2)).exp() for at in (x, y))  # (n, K, side)
         maps = down[..., :, None] * across[..., None, :]
-        signal: Tensor = self.decoder(torch.cat((maps, _coordinates(maps)), dim=1))
+        signal: Tensor = self.decoder(torch.cat((maps, coordinates(maps)), dim=1))
         return signal
 
     @torch.no_grad()
@@ -117,12 +117,12 @@ class KeypointNetwork(EncoderNetwork):
         return self.draw(self.locate(images), images.shape[-1])
 
 
-def _coordinates(maps: Tensor) -> Tensor:
+def coordinates(maps: Tensor) -> Tensor:
     """Return x and y of the cells of maps (n, channels, h, w), from -1 to 1, as two channels (n, 2, h, w)."""
     y, x = (torch.linspace(-1, 1, size, device=maps.device) for size in maps.shape[-2:])
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1]).expand(len(maps), -1, -1, -1)
 
 
-def _norm(width: int) -> nn.GroupNorm:
+def group_norm(width: int) -> nn.GroupNorm:
     """Normalize groups of four channels or more."""
     return nn.GroupNorm(next(groups for groups in (8, 4, 2, 1) if width % groups == 0 and width >= 4 * groups), width)
