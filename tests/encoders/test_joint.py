@@ -2,12 +2,15 @@
 
 import json
 import math
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.integrate import quad
 
 from data_prep.shards.sample import DatasetSpec, Sample
@@ -182,31 +185,61 @@ def test_the_loss_is_the_sum_of_its_terms_and_reaches_every_parameter() -> None:
 Fit = Callable[..., tuple[dict[str, float], str]]
 
 
-@pytest.fixture
-def fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fit:
-    """Trains on squares that jump, by the command line; an action is the jump."""
-    from lam.runs.encoder import main
-
-    shards = tmp_path / "shards"
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Squares that jump; an action is the jump."""
+    out = tmp_path_factory.mktemp("shards") / "squares"
     fields = [ActionField("jump", 2, "sum")]
     spec = DatasetSpec(SIZE, SIZE, Storage.jpeg, fields, factor_aggregations={"square": "first"})
-    with ShardWriter(shards, spec) as writer:
+    with ShardWriter(out, spec) as writer:
         for clip, split in enumerate(["train"] * 96 + ["val"] * 24):
             frames, places = moving_square(4, clip)
             factors = {"square": places[:-1].astype(np.float32)}
             actions = np.diff(places, axis=0).astype(np.float32)
             writer.add(split, Sample(f"c{clip}", f"v{clip}", "0", frames, np.arange(4) / 4, actions, factors))
+    return out
+
+
+def train(shards: Path, runs: Path, name: str, steps: int, *extra: str) -> dict[str, float]:
+    """Train by the command line, and return what is measured."""
+    from lam.runs.encoder import EncoderCLI
+
+    words = ["--data.shards", shards, "--trainer.logger.init_args.save_dir", runs, "--name", name]
+    words += ["--trainer.max_steps", steps, "--trainer.val_check_interval", steps, "--trainer.accelerator", "cpu"]
+    words += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+    words += ["--model.width", 16, "--model.num_halvings", 1, "--model.dim", 8, "--model.depth", 1]
+    words += ["--data.num_workers", 0, "--data.batch_size", 32, *extra]
+    cli = EncoderCLI(["fit", "--config", "experiments/joint.yaml", *map(str, words)])
+    return cli.model.measured
+
+
+@pytest.fixture
+def fit(tmp_path: Path, shards: Path, capsys: pytest.CaptureFixture[str]) -> Fit:
+    """Trains, and returns metrics.json and what was printed."""
 
     def fit(name: str, steps: int, *extra: str) -> tuple[dict[str, float], str]:
-        words = ["--data.shards", shards, "--trainer.logger.init_args.save_dir", tmp_path, "--name", name]
-        words += ["--trainer.max_steps", steps, "--trainer.val_check_interval", steps, "--trainer.accelerator", "cpu"]
-        words += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-        words += ["--model.width", 16, "--model.num_halvings", 1, "--model.dim", 8, "--model.depth", 1]
-        words += ["--data.num_workers", 0, "--data.batch_size", 32, *extra]
-        main(["fit", "--config", "experiments/joint.yaml", *map(str, words)])
+        train(shards, tmp_path, name, steps, *extra)
         return json.loads((tmp_path / name / "seed0" / "metrics.json").read_text()), capsys.readouterr().out
 
     return fit
+
+
+def train_in_a_group(shards: Path, runs: Path) -> dict[str, float]:
+    """The same in one of two processes that were started beforehand, as torchrun would."""
+    sys.argv = sys.argv[:1]
+    os.environ.update(TORCHELASTIC_RUN_ID="test", LOCAL_RANK=os.environ["RANK"], LOCAL_WORLD_SIZE="2", GROUP_RANK="0")
+    return train(shards, runs, "two", 4, "--trainer.devices=2", "--trainer.strategy=ddp")
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_measure_like_one(shards: Path, tmp_path: Path) -> None:
+    alone = train(shards, tmp_path, "one", 4)
+    measured = run_processes(train_in_a_group, shards, tmp_path, folder=tmp_path, timeout=150)
+    assert measured[0] == measured[1] and set(alone) == {"probe/square", "state/std", "state/effective_rank"}
+    assert measured[0] == pytest.approx(alone, rel=1e-2, abs=1e-2)
+    one, two = (load_file(tmp_path / name / "seed0" / "encoder.safetensors") for name in ("one", "two"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=2e-3, rtol=1e-2, msg=name)
 
 
 @pytest.mark.slow
