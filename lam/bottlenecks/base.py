@@ -77,6 +77,18 @@ class Bottleneck(nn.Module, ABC):
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
         """Draw n latents (n, L, A) from the prior, on the device of the bottleneck."""
 
+    def used_codes(self) -> list[Tensor]:
+        """List the numbers in use lately of each of the C codes of a transition; nothing where latents are not codes."""
+        return []
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """Return the latents (n, L, A) that codes (n, C) stand for, numbered as in ``BottleneckOutput``.
+
+        Raises:
+            TypeError: Latents are not codes.
+        """
+        raise TypeError(f"Latents of {type(self).__name__} are not codes that could be decoded. Check used_codes() first.")
+
     def truncations(self, z: Tensor) -> dict[int, BottleneckOutput]:
         """Limit latents (B, T-1, L, A) further, in eval mode, to shorter lengths that the bottleneck was trained for too.
 

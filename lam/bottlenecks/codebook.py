@@ -140,7 +140,14 @@ class Quantizer(StandardizedBottleneck):
     @override
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
         # evenly from the codes in use lately
-        codes = draw_choice(self.usage.used(), (n, self.num_latents), generator)
+        return self.decode_codes(draw_choice(self.usage.used(), (n, self.num_latents), generator))
+
+    @override
+    def used_codes(self) -> list[Tensor]:
+        return [self.usage.used()] * self.num_latents
+
+    @override
+    def decode_codes(self, codes: Tensor) -> Tensor:
         return CODEBOOK_LR_SCALE * self.codebook.detach()[codes]
 
 

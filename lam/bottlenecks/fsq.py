@@ -90,6 +90,14 @@ class FSQ(StandardizedBottleneck):
     @torch.no_grad()
     def sample_prior(self, n: int, generator: Generator | None = None) -> Tensor:
         # evenly from the codes in use lately
-        levels = self.quantizer.indices_to_codes(draw_choice(self.usage.used(), (n, self.num_latents), generator))
-        drawn: Tensor = self.from_channels(levels)
-        return drawn
+        return self.decode_codes(draw_choice(self.usage.used(), (n, self.num_latents), generator))
+
+    @override
+    def used_codes(self) -> list[Tensor]:
+        return [self.usage.used()] * self.num_latents
+
+    @override
+    @torch.no_grad()
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        latents: Tensor = self.from_channels(self.quantizer.indices_to_codes(codes))
+        return latents

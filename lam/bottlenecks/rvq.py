@@ -108,8 +108,18 @@ class RVQ(StandardizedBottleneck):
         # evenly from the codes in use lately, each quantizer for itself
         shape = (n, self.num_latents)
         codes = [draw_choice(self.usage.used(number), shape, generator) for number in range(self.num_quantizers)]
-        drawn: Tensor = CODEBOOK_LR_SCALE * self.quantizer.get_output_from_indices(torch.stack(codes, dim=-1))
-        return drawn
+        return self.decode_codes(torch.stack(codes, dim=-1).flatten(1))
+
+    @override
+    def used_codes(self) -> list[Tensor]:
+        return [self.usage.used(number) for number in range(self.num_quantizers)] * self.num_latents
+
+    @override
+    @torch.no_grad()
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        numbers = codes.unflatten(1, (self.num_latents, self.num_quantizers))
+        latents: Tensor = CODEBOOK_LR_SCALE * self.quantizer.get_output_from_indices(numbers)
+        return latents
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it so; the library builds its indexing as text, which cannot be traced
     @torch.no_grad()

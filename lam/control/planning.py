@@ -122,6 +122,8 @@ class Planning(Evaluation):
     @override
     def prepare(self, model: WorldModel) -> None:
         # before the heads are trained: these numbers of an action must have a path
+        if self.ablation_clips and self.search.latent is not None:
+            self.search.latent.check(model)
         self.dims = self.displacement_dims or displacement_dims(as_action_conditioned(model).action_fields)
         model.clip_buffer.require(self.max_clips)
 

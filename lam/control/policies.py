@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lam.control.base import ActionConditionedModel
 from lam.control.imagination import Controller, Imagination, goal_cost
-from lam.control.latent_planning import LatentProblem, LatentSearch
+from lam.control.latent_planning import LatentPlanner, LatentProblem, LatentSearch
 from lam.control.planners import CEM, MeanAction, Plan, Planner, Problem, RandomPlan
 from lam.data.schema import ActionStatistics
 from lam.models.base import WorldModel
@@ -34,13 +34,14 @@ class Search:
         chunk_size: Most sequences that go through the model together; bounds the memory.
         goal_tokens: Tokens of a state that the cost compares with the goal's; all if not given.
         latent: The search among latents of the prior, where one is asked for; with the papers' budget if not given.
+            ``CategoricalCEM`` searches among codes.
     """
 
     planner: Planner | None = None
     window: int = 2
     chunk_size: int = 1024
     goal_tokens: list[int] | None = None
-    latent: LatentSearch | None = None
+    latent: LatentSearch | LatentPlanner | None = None  # the first is what settings without a class_path mean
 
     def mask(self, states: Tensor) -> Tensor | None:
         """Return which tokens of states (E, N, D) the cost compares, (N,); None where it is all."""

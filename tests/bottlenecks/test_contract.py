@@ -152,6 +152,21 @@ def test_prior(bottleneck):
     assert torch.equal(first, other) == isinstance(bottleneck, NoLatent)
 
 
+def test_codes_stand_for_the_latents_that_have_them(bottleneck, z):
+    out = bottleneck.eval()(z)
+    used = bottleneck.used_codes()
+    if out.codes is None:
+        assert used == []
+        with pytest.raises(TypeError, match="not codes"):
+            bottleneck.decode_codes(torch.zeros(3, 2, dtype=torch.int64))
+        return
+    decoded = bottleneck.decode_codes(out.codes.flatten(0, 1))
+    torch.testing.assert_close(decoded.unflatten(0, z.shape[:2]), out.z)
+    assert len(used) == out.codes.shape[-1]
+    for numbers, codes in zip(used, out.codes.unbind(-1), strict=True):
+        assert torch.isin(codes, numbers).all()  # before training all are in use
+
+
 def test_noise_belongs_to_the_clip(bottleneck, z):
     keys = torch.arange(len(z))
     whole = bottleneck(z, noise_keys=keys).z

@@ -5,8 +5,9 @@ import itertools
 import pytest
 import torch
 
+from lam.control import latent_planning
 from lam.control.base import ActionConditionedModel
-from lam.control.latent_planning import POOL, LatentProblem, LatentSearch, mutate
+from lam.control.latent_planning import POOL, CategoricalCEM, LatentProblem, LatentSearch, draw_categorical, mutate
 from lam.data.schema import ActionStatistics
 from tests.evals.toy import ToyBottleneck, ToyModel
 
@@ -33,6 +34,24 @@ class Codes(ToyBottleneck):
 
     def sample_prior(self, n, generator=None):
         return self.codes[torch.randint(len(self.codes), (n,), generator=generator)][:, None]
+
+    def used_codes(self):
+        return [torch.arange(len(self.codes))]
+
+    def decode_codes(self, codes):
+        return self.codes[codes]
+
+
+class Sums(Codes):
+    """A latent is the sum of two codes, of which one codebook has lost the second."""
+
+    SECOND = torch.tensor([[0.05, 0.02], [9.0, 9.0], [-0.07, 0.04]])
+
+    def used_codes(self):
+        return [torch.arange(len(self.codes)), torch.tensor([0, 2])]
+
+    def decode_codes(self, codes):
+        return (self.codes[codes[:, 0]] + self.SECOND[codes[:, 1]])[:, None]
 
 
 class World(ToyModel, ActionConditionedModel):
@@ -183,3 +202,86 @@ def test_tokens_that_do_not_count_do_not_cost():
 def test_settings_that_cannot_work_are_refused(settings):
     with pytest.raises(ValueError, match="1 <= num_elites < num_samples"):
         LatentSearch(**settings)
+
+
+def least_cost(vectors, goal):
+    """The best of all sequences, by brute force."""
+    sums = torch.stack([torch.stack(sequence).sum(dim=0) for sequence in itertools.product(vectors, repeat=STEPS)])
+    return (sums - goal).square().mean(dim=1).min().item()
+
+
+@pytest.mark.parametrize("prior", [Codes(), Sums()], ids=["one", "two"])
+def test_categorical_cem_finds_the_best_of_all_sequences_of_codes(prior):
+    wanted = torch.cat([goals(4), torch.tensor([[0.33, 0.21], [-0.5, 1.0]])])
+    kept = Sums.SECOND[[0, 2]]
+    vectors = [*CODES] if type(prior) is Codes else [code + other for code in CODES for other in kept]
+    plan = CategoricalCEM(num_samples=60, num_elites=10, num_iterations=8).plan(problem(prior, wanted))
+    for number, goal in enumerate(wanted):
+        assert plan.cost[number].item() == pytest.approx(least_cost(vectors, goal), abs=1e-6)
+    assert (plan.trace.diff(dim=0) <= 0).all()
+    torch.testing.assert_close(plan.trace[-1], plan.cost)
+
+
+def test_categorical_cem_decodes_the_codes_that_were_cheapest():
+    wanted = goals(5)
+    plan = CategoricalCEM(num_samples=60, num_elites=6, num_iterations=8).plan(problem(Codes(), wanted, first=torch.ones(5, 2)))
+    torch.testing.assert_close(plan.actions.sum(dim=1) / 10, wanted, atol=1e-5, rtol=0)
+
+
+def test_categorical_cem_plans_an_episode_alike_in_any_company():
+    wanted, keys = goals(4), torch.tensor([7, 1, 9, 4])
+    search = CategoricalCEM(num_samples=20, num_elites=4, num_iterations=3)
+    together = search.plan(problem(Sums(), wanted, keys=keys))
+    alone = search.plan(problem(Sums(), wanted[2:3], keys=keys[2:3]))
+    assert torch.equal(together.actions[2:3], alone.actions)
+
+
+def test_categorical_cem_refits_to_the_elites_with_smoothing(monkeypatch):
+    seen, draw = [], latent_planning.draw_categorical
+
+    def spied(probabilities, uniform):
+        seen.append((probabilities, draw(probabilities, uniform)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(latent_planning, "draw_categorical", spied)
+    asked = problem(Sums(), goals(2))
+    CategoricalCEM(num_samples=30, num_elites=5, num_iterations=2, smoothing=0.4).plan(asked)
+    even = torch.tensor([[0.25] * 4, [0.5, 0.5, 0, 0]], dtype=torch.float64)
+    assert torch.equal(seen[0][0], even.expand(2, STEPS, -1, -1))
+    values = torch.tensor([[0, 1, 2, 3], [0, 2, 0, 0]])
+    for episode in range(2):
+        drawn = seen[0][1][episode]
+        costs = asked.cost(latent_planning.decode_picks(asked, values, seen[0][1]))[episode]
+        elites = drawn[costs.argsort()[:5]]
+        for step, code, number in itertools.product(range(STEPS), range(2), range(4)):
+            share = (elites[:, step, code] == number).double().mean()
+            assert seen[1][0][episode, step, code, number] == pytest.approx(0.6 * share + 0.4 * even[code, number])
+
+
+def test_numbers_are_drawn_as_often_as_they_are_probable():
+    probabilities = torch.tensor([[[[0.5, 0.25, 0.0, 0.25], [0.0, 1.0, 0.0, 0.0]]]], dtype=torch.float64)
+    uniform = ((torch.arange(1000) + 0.5) / 1000).reshape(1, 1000, 1, 1).expand(-1, -1, -1, 2)
+    drawn = draw_categorical(probabilities, uniform)
+    assert drawn.shape == (1, 1000, 1, 2)
+    assert torch.bincount(drawn[..., 0].flatten(), minlength=4).tolist() == [500, 250, 0, 250]
+    assert (drawn[..., 1] == 1).all()
+
+
+def test_categorical_cem_refuses_latents_that_are_not_codes():
+    with pytest.raises(ValueError, match=r"latents of Normal are not codes\. Name LatentSearch"):
+        CategoricalCEM().plan(problem(Normal(), goals(1)))
+
+
+def test_categorical_cem_counts_its_evaluations():
+    asked = problem(Codes(), goals(3))
+    counted, inner = [], asked.cost
+    asked.cost = lambda latents: counted.append(latents.shape[1]) or inner(latents)
+    search = CategoricalCEM(num_samples=20, num_elites=5, num_iterations=4)
+    search.plan(asked)
+    assert sum(counted) == search.evaluations == 80
+
+
+@pytest.mark.parametrize("settings", [{"num_elites": 0}, {"num_elites": 301}, {"num_iterations": 0}, {"smoothing": 1.0}])
+def test_settings_of_categorical_cem_that_cannot_work_are_refused(settings):
+    with pytest.raises(ValueError, match="CategoricalCEM needs"):
+        CategoricalCEM(**settings)
