@@ -16,7 +16,7 @@ override typed   = $(or $(findstring command line,$(origin $1)),$(findstring env
 override check   = $(foreach v,$1,$(if $(call typed,$v),$(if $(strip $(call without,$(call lines,$(value $v)),$(PLAIN) $2)),$(error \
 	$v is not plain: letters, digits and the characters _ . - $2 are what it may have))))
 override one     = $(foreach v,$1,$(if $(word 2,$(value $v)),$(error $v is one value, without spaces)))
-override LISTS  := $(filter SWEEP_% KNOB_% LABELS_% ROWS_% ENCODER_%,$(.VARIABLES))
+override LISTS  := $(filter SWEEP_% FAMILIES_% KNOB_% LABELS_% ROWS_% ENCODER_%,$(.VARIABLES))
 override OTHERS := $(foreach v,$(filter-out MAKE% -%,$(.VARIABLES)),$(if $(findstring command line,$(origin $v)),$v))
 $(call check,SETTING STEPS JOBS SEEDS LABELS LEVELS FAMILIES SYSTEMS MATCHED)
 $(call one,SETTING STEPS JOBS NATURAL)
@@ -41,9 +41,10 @@ include experiments/sweeps.mk
 base     = $(shell sed -nE 's/^extends: *([A-Za-z0-9_-]+)\.yaml *(\#.*)?$$/\1/p' experiments/$1.yaml 2>/dev/null)
 chain    = $1 $(foreach b,$(filter-out $1 $2,$(call base,$1)),$(call chain,$b,$1 $2))
 CHAIN   := $(call chain,$(SETTING)) $(call chain,$(SERIES))
-# values of a family's knob: those of the first setting of the chain that names any
-sweep    = $(or $(firstword $(foreach s,$(CHAIN),$(and $(SWEEP_$(1)_$s),SWEEP_$(1)_$s))),SWEEP_$(1))
-ALL      = $(foreach f,$(FAMILIES) $(if $(LABELS),actions),$(if $(KNOB_$(f)),$(addprefix $(f):$(KNOB_$(f))@,$($(call sweep,$(f)))),$(f)))
+# what a setting has of a kind: that of the first of the chain that names any, else what all have
+own       = $(or $(firstword $(foreach s,$(CHAIN),$(and $($1_$s),$1_$s))),$1)
+FAMILIES := $($(call own,FAMILIES))
+ALL      = $(foreach f,$(FAMILIES) $(if $(LABELS),actions),$(if $(KNOB_$(f)),$(addprefix $(f):$(KNOB_$(f))@,$($(call own,SWEEP_$f))),$(f)))
 ROWS   ?= $(if $(MATCHED),none identity $(TRAINED),$(ALL))
 # budgets of labeled clips for controllers and plans; a setting that names none has no such columns
 LABELS ?= $(or $(LABELS_$(SETTING)),$(LABELS_$(SERIES)))
@@ -57,6 +58,8 @@ STOPPED  = case $$failed in 2|130|143) exit $$failed;; esac
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint lock locked audit format table matched systems texture distractors policy transfer mixing report results figures tensorboard clean
 .DELETE_ON_ERROR:
+# encoders are kept, though what is asked for is made of them
+.SECONDARY:
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -81,10 +84,15 @@ shards/%/index.json: experiments/worlds/%.yaml | .venv/.installed
 	$(BIN)/data_prep world $(@D) --config $<
 	@touch $@
 
-# episodes of simulators
-shards/%/index.json: experiments/simulators/%.yaml | .venv/.simulators
-	$(BIN)/data_prep sim $* $(@D) --config $<
+# episodes of simulators, whose packages the rooms do not need
+define record
+	$(BIN)/data_prep sim $(notdir $(@D)) $(@D) --config $<
 	@touch $@
+endef
+shards/%/index.json: experiments/simulators/%.yaml | .venv/.simulators
+	$(record)
+shards/rooms/index.json: experiments/simulators/rooms.yaml | .venv/.installed
+	$(record)
 
 # states of an encoder that is trained first, on the same video without labels: shards/pusht-keypoints of shards/pusht
 define states
@@ -102,7 +110,7 @@ STATES    = $(if $(filter $(addprefix %-,$(ENCODERS)),$(READS)),$(READS)/index.j
 SIMULATED = $(wildcard experiments/simulators/$(SETTING).yaml)
 MADE      = $(wildcard experiments/worlds/$(SETTING).yaml) $(SIMULATED)
 
-table: setup $(if $(SIMULATED),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(STATES)  ## SETTING=demo SEEDS="0 1 2" STEPS=: make every row that is missing or stale, its controllers and plans, then the report
+table: setup $(if $(filter-out rooms,$(basename $(notdir $(SIMULATED)))),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(STATES)  ## SETTING=demo SEEDS="0 1 2" STEPS=: make every row that is missing or stale, its controllers and plans, then the report
 	@$(BIN)/lam sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS) $(FEWER); failed=$$?; $(STOPPED); \
 	$(if $(LABELS),$(BIN)/lam control sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=$$?; $(STOPPED);) \
 	$(if $(SIMULATED),$(BIN)/lam control oracle runs/$(SETTING) experiments/control/$(SETTING).yaml || failed=1;) \

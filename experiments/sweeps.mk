@@ -1,6 +1,6 @@
 # Which knob a family turns and which values a table shows, loose to tight or small to large as the knob goes.
 # A new family: its name in FAMILIES, a KNOB_ line and a SWEEP_ line. SWEEP_<family>_<setting> names the values of a setting and
-# of those that extend it.
+# of those that extend it, FAMILIES_<setting> its families where they are not all.
 FAMILIES := none identity cuts noisy sparse vq nsvq diveq fsq rvq residual nested nested_rvq
 
 KNOB_noisy      := beta
@@ -79,6 +79,13 @@ SWEEP_residual_pusht := 2
 SWEEP_nested_pusht := 2
 SWEEP_nested_rvq_pusht := 2
 
+# A few families, since the world is simple.
+FAMILIES_rooms       := none identity noisy sparse vq residual
+SWEEP_noisy_rooms    := 1e-2 1e-3
+SWEEP_sparse_rooms   := 0.01
+SWEEP_vq_rooms       := 16 64
+SWEEP_residual_rooms := 2
+
 # Few rows for each world of a series (make distractors).
 SERIES_ROWS := none identity noisy:beta@1e-2 noisy:beta@1e-3 vq:num_codes@16
 
@@ -86,9 +93,11 @@ SERIES_ROWS := none identity noisy:beta@1e-2 noisy:beta@1e-3 vq:num_codes@16
 LABELS_arm   := 256
 LABELS_nav   := 256
 LABELS_pusht := 1024
+LABELS_rooms := 800
 
 # How encoders are trained on a setting's own video first.
 ENCODER_pusht-keypoints := --data.batch_size 64 --trainer.max_steps 3000
+ENCODER_rooms-keypoints := $(ENCODER_pusht-keypoints)
 
 # Shares of the gap that make matched trains families to.
 LEVELS := 0.5 0.75 0.9

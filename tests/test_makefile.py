@@ -156,3 +156,19 @@ def test_states_of_a_setting_are_made_of_its_own_video_first(project):
         "--encoder.path runs/encoder/mine-keypoints/seed0"
     )
     assert commands[2].startswith("lam sweep own none")
+    assert "rm " not in said  # what is in between is kept
+
+
+def test_the_rooms_are_one_command_without_packages_of_simulators(project):
+    status, said = make(project, "-n", "table", "SETTING=rooms", "JOBS=1")
+    assert status == 0, said
+    commands = [line.removeprefix(".venv/bin/") for line in said.splitlines() if line.startswith(".venv/bin/")]
+    assert commands[0] == "data_prep sim rooms shards/rooms --config experiments/simulators/rooms.yaml"
+    steps = ["lam encoder fit", "data_prep features", "lam sweep rooms", "lam control sweep rooms", "lam control oracle"]
+    assert [one for one, step in zip(commands[1:], steps, strict=True) if not one.startswith(step)] == []
+    found = rows(project, "rooms")
+    assert found[:2] == ["none", "identity"] and found[-1] == "actions" and not any(row.startswith("fsq") for row in found)
+    assert "pip install" not in said
+    said = make(project, "-n", "table", "SETTING=pusht")[1]
+    assert "[dev,sim]" in said
+    assert "cuts" not in make(project, "-n", "table", "SETTING=rooms", "FAMILIES=vq")[1]
