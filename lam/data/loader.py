@@ -69,7 +69,7 @@ class TrainingBatches(Dataset[Batch]):
         order: Which window is at which position.
         windows_per_process: Windows of a batch for each process.
         rank: Which process this is.
-        labels: Whether to read recorded actions and factors.
+        labels: Whether to read recorded actions.
         cuts: Which windows go on as the window beside them in the order, and where; recorded actions stay their own.
     """
 
@@ -89,7 +89,7 @@ class TrainingBatches(Dataset[Batch]):
         """This process's part of the batch that begins at a position."""
         corruptions: list[Corruption] = []
         positions = self._positions(first)
-        clip = self._reader.read(self._order.windows(positions), self._labels, self._order.windows, corruptions)
+        clip = self._reader.read(self._order.windows(positions), self._labels, self._order.windows, corruptions, factors=False)
         cut = self._cuts.chosen(positions)
         if cut.any():  # position 2i goes on as 2i + 1 and the other way round, on whatever process they are
             other = self._reader.read(self._order.windows(positions[cut] ^ 1), False, self._order.windows, corruptions)

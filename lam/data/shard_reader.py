@@ -88,7 +88,7 @@ class ShardReader:
         self.lengths = np.diff(self._bounds).astype(np.int64)
         if Counter(self.lengths.tolist()) != Counter(dict(zip(self._info.lengths, self._info.counts, strict=True))):
             raise self._error(f"its side index {name} has samples of other lengths than the list of shards says")
-        self._labels: tuple[int, dict[str, np.ndarray]] = (-1, {})
+        self._labels: tuple[tuple[int, bool], dict[str, np.ndarray]] = ((-1, False), {})
 
     def times(self, row: int) -> np.ndarray:
         """Return when each frame of a sample was taken, s."""
@@ -130,32 +130,38 @@ class ShardReader:
         except ValueError as error:
             raise self._error(str(error), row) from error
 
-    def labels(self, row: int) -> dict[str, np.ndarray]:
-        """Return everything recorded beside a sample; the last sample's is remembered, since windows come in order.
+    def labels(self, row: int, factors: bool = True) -> dict[str, np.ndarray]:
+        """Return what is recorded beside a sample; the last sample's is remembered, since windows come in order.
+
+        Args:
+            row: Which sample.
+            factors: Whether to read factors too, many small arrays, and not recorded actions alone.
 
         Raises:
             CorruptionError: It has changed since it was written.
         """
-        if self._labels[0] != row:
+        if self._labels[0] != (row, factors):
             found: dict[str, np.ndarray] = {}
             try:
-                if factors := self.verified_member("causes.npz", row):
-                    found.update(read_npz(factors))
+                if factors and (stored := self.verified_member("causes.npz", row)):
+                    found.update(read_npz(stored))
                 if actions := self.verified_member("actions.npy", row):
                     found[ACTIONS] = read_npy(actions)
-                self._check_labels(found, int(self.lengths[row]) - 1)
+                self._check_labels(found, int(self.lengths[row]) - 1, factors)
             except ValueError as error:
                 raise error if isinstance(error, CorruptionError) else self._error(str(error), row) from error
-            self._labels = (row, found)
+            self._labels = ((row, factors), found)
         return self._labels[1]
 
-    def _check_labels(self, found: dict[str, np.ndarray], steps: int) -> None:
+    def _check_labels(self, found: dict[str, np.ndarray], steps: int, factors: bool) -> None:
         """Refuse labels that are not what the index says of them.
 
         Raises:
             ValueError: They are not.
         """
-        expected: dict[str, tuple[int, ...]] = {name: factor.shape for name, factor in self._index.factors.items()}
+        expected: dict[str, tuple[int, ...]] = {}
+        if factors:
+            expected |= {name: factor.shape for name, factor in self._index.factors.items()}
         if self._index.action_dim is not None:
             expected[ACTIONS] = (self._index.action_dim,)
         for name, shape in expected.items():

@@ -62,7 +62,12 @@ class SplitReader:
         return {**self.__dict__, "_open": OrderedDict(), "_open_samples": 0}
 
     def read(
-        self, windows: Windows, labels: bool, replace: ReplaceWindows | None = None, corruptions: list[Corruption] | None = None
+        self,
+        windows: Windows,
+        labels: bool,
+        replace: ReplaceWindows | None = None,
+        corruptions: list[Corruption] | None = None,
+        factors: bool = True,
     ) -> Clip:
         """Read a batch of windows.
 
@@ -71,11 +76,12 @@ class SplitReader:
             labels: Whether to read recorded actions and factors.
             replace: What to read instead of corrupt windows; without it the first one is an error.
             corruptions: Gets what was found corrupt and replaced.
+            factors: Whether labels are factors too and not recorded actions alone.
 
         Raises:
             CorruptionError: A window is corrupt, and so is what should replace it.
         """
-        batch = _Batch(self, windows, labels)
+        batch = _Batch(self, windows, labels, factors)
         todo = np.arange(len(windows))
         for attempt in range(1, MAX_ATTEMPTS + 1):
             failed = self._fill(batch, windows, todo)
@@ -148,9 +154,10 @@ class _Batch:
         reader: The reader of its split.
         windows: What it will hold.
         labels: Whether to read recorded actions and factors.
+        factors: Whether labels are factors too.
     """
 
-    def __init__(self, reader: SplitReader, windows: Windows, labels: bool) -> None:
+    def __init__(self, reader: SplitReader, windows: Windows, labels: bool, factors: bool) -> None:
         self._index, self._decoder, self._windowing = reader.mixture.index, reader.decoder, windows.windowing
         shape, kind = frame_type(self._index)
         size = len(windows) * self._windowing.frames * math.prod(shape) * kind.itemsize
@@ -161,8 +168,9 @@ class _Batch:
         self.positions = windows.positions.copy()
         self.keys, self.sources = [""] * len(windows), [""] * len(windows)
         self._aggregations: dict[str, Aggregation | list[Aggregation]] = {
-            name: factor.aggregation for name, factor in self._index.factors.items()
+            name: factor.aggregation for name, factor in self._index.factors.items() if factors
         }
+        self._factors = factors
         if self._index.actions:
             self._aggregations[ACTIONS] = self._index.action_aggregations
         self._labels: list[dict[str, np.ndarray]] = [{} for _ in range(len(windows))] if labels else []
@@ -195,7 +203,7 @@ class _Batch:
             shard.decode(row, needed, pictures, self._decoder)
             for i, window in windows:
                 self.frames[i] = pictures[np.searchsorted(needed, window)]
-        times, labels = shard.times(row), shard.labels(row) if self._labels else {}
+        times, labels = shard.times(row), shard.labels(row, self._factors) if self._labels else {}
         for i, window in windows:
             self.times[i] = times[window.start : window.stop : stride]
             self.keys[i], self.sources[i] = shard.keys[row], shard.sources[row]

@@ -69,6 +69,13 @@ def test_windows_of_one_sample_in_any_order(storage, tmp_path):
     torch.testing.assert_close(clip.factors["dx"][:, 0], torch.tensor([2.0 * start + 2 for start in starts]))
 
 
+def test_training_reads_recorded_actions_without_factors(folder):
+    every = reader(folder).read(windows([0, 1], [1, 2], 3), labels=True)
+    actions = reader(folder).read(windows([0, 1], [1, 2], 3), labels=True, factors=False)
+    assert every.factors and not actions.factors
+    assert actions.actions is not None and torch.equal(actions.actions, every.actions)
+
+
 def test_states_of_a_feature_cache(tmp_path):
     folder, states = write_states(tmp_path / "states", train=[9, 12, 7, 20], val=[10])
     clip = reader(folder).read(windows([3, 1], [11, 2], frames=3, stride=4), labels=False)
