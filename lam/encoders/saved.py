@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from lightning.pytorch.utilities import rank_zero_info
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -58,14 +59,16 @@ class SavedEncoder(Generic[_Network]):
         network: The network with its weights.
         image_size: Height and width of the frames it was trained on, in pixels.
         digest: SHA-256 of the weights' file.
+        labels: Whether recorded actions trained it.
     """
 
     network: _Network
     image_size: int
     digest: str
+    labels: bool
 
 
-def save_encoder(kind: str, network: EncoderNetwork, image_size: int, folder: Path) -> None:
+def save_encoder(kind: str, network: EncoderNetwork, image_size: int, folder: Path, labels: bool = False) -> None:
     """Write both files, each whole or not at all.
 
     Args:
@@ -73,9 +76,11 @@ def save_encoder(kind: str, network: EncoderNetwork, image_size: int, folder: Pa
         network: The network.
         image_size: Height and width of the frames it was trained on, in pixels.
         folder: Where to.
+        labels: Whether recorded actions trained it.
     """
     weights = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
-    description = {"kind": kind, "image_size": image_size, **network.settings, "sha256": hashlib.sha256(weights).hexdigest()}
+    about = {"kind": kind, "image_size": image_size, "labels": labels}
+    description = {**about, **network.settings, "sha256": hashlib.sha256(weights).hexdigest()}
     # the weights last: where they are, training has ended and both files are there
     write_bytes(folder / _DESCRIPTION, json.dumps(description, indent=1).encode() + b"\n")
     write_bytes(folder / WEIGHTS, weights)
@@ -110,12 +115,12 @@ def load_encoder(kind: str, build: Callable[..., _Network], folder: Path | str) 
         digest = hashlib.sha256(content).hexdigest()
         if description.pop("sha256") != digest:
             raise ValueError(f"{WEIGHTS} is not the file that {_DESCRIPTION} describes")
-        image_size = description.pop("image_size")
+        image_size, labels = description.pop("image_size"), description.pop("labels", False)
         network = build(**description)
         network.load_state_dict(load(content))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The {kind} in {folder} cannot be used ({' '.join(str(error).split())}). {remedy}") from error
-    return SavedEncoder(network, image_size, digest)
+    return SavedEncoder(network, image_size, digest, labels)
 
 
 class TrainedEncoder(FrozenEncoder, Generic[_Network]):
@@ -138,4 +143,6 @@ class TrainedEncoder(FrozenEncoder, Generic[_Network]):
         self.dim = trained.network.dim
         self.backbone = trained.network
         self.digest = trained.digest
+        if trained.labels:
+            rank_zero_info(f"lam: recorded actions trained the {kind} in {path}: what is built on it is a labeled upper bound.")
         self.requires_grad_(False).eval()

@@ -33,6 +33,7 @@ class EncoderTraining(pl.LightningModule, ABC):
     Attributes:
         kind: Kind of encoder, as its files say.
         network: The network that is kept.
+        uses_labels: Whether recorded actions train it; its files and whoever loads them say so.
         measured: Numbers of its states by key, since the last validation or the end of training: ``probe/<factor>``, R².
         findings: The same in words, a line each.
 
@@ -46,6 +47,7 @@ class EncoderTraining(pl.LightningModule, ABC):
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
         self.learning_rate = learning_rate
+        self.uses_labels = False
         self.measured: dict[str, float] = {}
         self.findings: list[str] = []
         self._measured_at: int | None = None
@@ -142,7 +144,7 @@ class EncoderTraining(pl.LightningModule, ABC):
         self.measure()
         self.on_trained()
         if self.trainer.is_global_zero:
-            save_encoder(self.kind, self.network, self.image_size, Path(str(folder)))
+            save_encoder(self.kind, self.network, self.image_size, Path(str(folder)), self.uses_labels)
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:

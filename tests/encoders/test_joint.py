@@ -1,6 +1,7 @@
 """Joint embeddings: SIGReg against its formula, collapse that is detected, and training with latent and recorded actions."""
 
 import json
+import logging
 import math
 import os
 import sys
@@ -142,14 +143,16 @@ def test_collapse_is_said() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["conv", "vit"])
-def test_a_few_tokens_are_saved_and_loaded(backbone: str, tmp_path: Path) -> None:
+def test_a_few_tokens_are_saved_and_loaded(backbone: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.manual_seed(0)
     network = JointNetwork(num_tokens=3, dim=10, backbone=backbone, width=16, depth=1, num_halvings=2)  # type: ignore[arg-type]
     frames = random_frames(2, 4)
     embeddings = network.embed(frames.flatten(0, 1))
     network.measure(embeddings)
-    save_encoder("joint", network, 32, tmp_path)
-    encoder = Joint(str(tmp_path))
+    save_encoder("joint", network, 32, tmp_path, labels=backbone == "vit")
+    with caplog.at_level(logging.INFO):
+        encoder = Joint(str(tmp_path))
+    assert ("labeled upper bound" in caplog.text) == (backbone == "vit")
     states = encoder(frames)
     assert states.shape == (2, 4, 3, 10) and encoder.shape == (1, 3, 10)
     # one scale for all numbers: differences keep their proportions
@@ -254,3 +257,4 @@ def test_recorded_actions_ground_the_state_and_without_regularization_it_collaps
     assert metrics["state/std"] < 0.1 and "lam: warning: states have collapsed: standard deviation" in said
     encoder = Joint(str(tmp_path / "actions" / "seed0"))
     assert not encoder.shows_pixels and encoder.shape == (1, 1, 8)
+    assert json.loads((tmp_path / "actions" / "seed0" / "encoder.json").read_text())["labels"] is True

@@ -72,7 +72,7 @@ class JointTraining(EncoderTraining):
         self.network = JointNetwork(num_tokens, dim, backbone, width, depth, num_halvings, draws=reconstruction > 0)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its types
         self.prediction, self.regularization, self.reconstruction = prediction, regularization, reconstruction
-        self.directions, self.actions = directions, actions
+        self.directions, self.uses_labels = directions, actions
         self.change_weight, self.change_threshold = change_weight, change_threshold
         self.predictor: LatentPrediction | ActionPrediction
         if not actions:
@@ -85,7 +85,7 @@ class JointTraining(EncoderTraining):
         Raises:
             ValueError: The set has none, or they are not read.
         """
-        if not self.actions:
+        if not self.uses_labels:
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in a connector
         statistics = data.index.action_statistics
@@ -113,7 +113,7 @@ class JointTraining(EncoderTraining):
 
     def prediction_error(self, clip: Clip, embeddings: Tensor) -> Tensor:
         """Compute the squared error of the next embeddings of clips, (B, F, N * D), plus what a latent action costs."""
-        action = clip.actions if self.actions else splitmix64(clip.position + torch.initial_seed())
+        action = clip.actions if self.uses_labels else splitmix64(clip.position + torch.initial_seed())
         error: Tensor = self.predictor(embeddings, action)
         return error
 
