@@ -18,12 +18,14 @@ class ActionConditionedModel(WorldModel):
         action_statistics: Statistics of the recorded actions; plans stay within their bounds.
         horizon: Actions H between the first and the last state of a clip.
         labeled_clips: Clips whose actions the controllers were trained on, the label budget; keys of results carry it.
+        unlabeled_clips: Clips from which latents were cloned, without their actions; 0 where they were not.
     """
 
     action_fields: list[ActionField]
     action_statistics: ActionStatistics
     horizon: int
     labeled_clips: int
+    unlabeled_clips: int = 0
 
     @property
     @abstractmethod
@@ -47,6 +49,14 @@ class ActionConditionedModel(WorldModel):
     @abstractmethod
     def clone_actions(self, states: Tensor, goals: Tensor) -> Tensor:
         """Return the actions (n, H, U) of behavior cloning from states to goals, each (n, N, D)."""
+
+    def clone_latents(self, states: Tensor, goals: Tensor) -> Tensor:
+        """Return the latents (n, H, L, A) of cloning from states to goals, each (n, N, D).
+
+        Raises:
+            TypeError: None were cloned; ``unlabeled_clips`` is 0.
+        """
+        raise TypeError(f"{type(self).__name__} has cloned no latents.")
 
 
 def as_action_conditioned(model: WorldModel) -> ActionConditionedModel:

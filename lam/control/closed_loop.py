@@ -74,10 +74,11 @@ class ClosedLoop(Evaluation):
     Keys: ``success``, the share of the episodes whose goal was reached within the budget (the simulator defines what counts as
     reached), ``success_strict``, within half of the simulator's threshold, ``distance``, the smallest distance to the goal on
     the way in units of the threshold, ``crashed``, the share in which the simulator failed; what was reached before counts. An
-    episode ends when the goal is reached strictly. Success and distance also for the references ``_stay``, ``_chance`` and
-    ``_clone`` (see ``lam.control.planning``) and, of the first episodes, for ``_shuffled``. All rows have the same episodes,
-    which a manifest freezes (``lam.control.episodes``), and none is in a recorded set; ``drawn`` counts the pairs of start and
-    goal that were drawn for them, ``solved_at_start`` those among them that are no episodes as they were solved already.
+    episode ends when the goal is reached strictly. Success and distance also for the references ``_stay``, ``_chance``,
+    ``_clone`` and ``_latent_clone`` (see ``lam.control.planning``) and, of the first episodes, for ``_shuffled``. All rows
+    have the same episodes, which a manifest freezes (``lam.control.episodes``), and none is in a recorded set; ``drawn``
+    counts the pairs of start and goal that were drawn for them, ``solved_at_start`` those among them that are no episodes as
+    they were solved already.
 
     Args:
         simulator: Name of the simulator.

@@ -12,7 +12,7 @@ from lam.encoders.base import StateShape
 from lam.models.layers import MLP, Block, CrossAttention, RoPE, check_sizes, grid_positions
 from lam.models.residual_mlp import Trunk
 
-_SMALLEST_STD = 1e-6  # an input that never varied is passed on as zero, not blown up
+SMALLEST_STD = 1e-6  # an input that never varied is passed on as zero, not blown up
 
 
 class Head(nn.Module, ABC):
@@ -58,11 +58,11 @@ class Head(nn.Module, ABC):
         """Return the squared distance to outputs (B, Q) in units of their variance: 1 is what predicting their mean costs."""
         predicted: Tensor = self(inputs, states)
         error = (predicted - outputs).square().mean()
-        return error / self.output_std.square().clamp_min(_SMALLEST_STD**2)
+        return error / self.output_std.square().clamp_min(SMALLEST_STD**2)
 
     def normalize(self, inputs: Tensor) -> Tensor:
         """Return inputs (B, P) at unit scale."""
-        return (inputs - self.input_mean) / self.input_std.clamp_min(_SMALLEST_STD)
+        return (inputs - self.input_mean) / self.input_std.clamp_min(SMALLEST_STD)
 
     @abstractmethod
     def forward_normalized(self, inputs: Tensor, states: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ class BehaviorCloning(nn.Module):
     def loss(self, states: Tensor, goals: Tensor, actions: Tensor) -> Tensor:
         """Return the squared distance to the recorded actions (B, H, U), each number in units of its variance."""
         predicted: Tensor = self(states, goals)
-        error = (predicted - actions) / self.std.clamp_min(_SMALLEST_STD)
+        error = (predicted - actions) / self.std.clamp_min(SMALLEST_STD)
         return error.square().mean()
 
 

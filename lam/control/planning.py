@@ -28,7 +28,8 @@ class Planning(Evaluation):
     actions| (their Delta xyz), ``ate``, root mean square distance between both paths along the steps, ``rpe``, the same
     between single steps. Of absolute actions, which say where to be and not how far to go, the changes add up: from a common
     start their sums differ by as much as the last targets do. Each also for references: ``_stay``, the mean action at every
-    step, ``_chance``, actions with the spread of the recorded ones, ``_clone``, behavior cloning on the same labels; and, if
+    step, ``_chance``, actions with the spread of the recorded ones, ``_clone``, behavior cloning on the same labels,
+    ``_latent_clone``, the same in latents from clips without labels, where the heads' ``unlabeled_clips`` are set; and, if
     asked for, for ablations: ``_latent`` among latents of the prior, ``_blind`` through the controller that does not see the
     state, ``_shuffled`` with each candidate at the cost of another, so that it cannot do better than staying. ``normalized`` is
     error / error_stay. Units are those of the recorded actions. Curve ``trace``: cost of the best candidate after each

@@ -56,7 +56,8 @@ def policies(model: ActionConditionedModel, search: Search) -> dict[str, Policy]
     """Return the planner and the references that it is compared with, by the suffix of their keys.
 
     The planner through the controller (no suffix), ``_stay`` (the mean action), ``_chance`` (actions with the spread of the
-    recorded ones) and ``_clone`` (behavior cloning).
+    recorded ones), ``_clone`` (behavior cloning) and, where latents were cloned, ``_latent_clone`` (latents from state and
+    goal, without a search, read back by the action decoder).
     """
     controller, statistics = partial(model.run_controller, "controller"), model.action_statistics
 
@@ -65,12 +66,18 @@ def policies(model: ActionConditionedModel, search: Search) -> dict[str, Policy]
         actions = problem.clip_actions(model.clone_actions(states, goals))
         return Plan(actions, problem.cost(actions[:, None])[:, 0])
 
-    return {
+    def latent_clone(states: Tensor, goals: Tensor, noise_keys: Tensor, initial: Tensor) -> Plan:
+        problem = make_latent_problem(model, search, states, goals, noise_keys, initial)
+        latents = model.clone_latents(states, goals)
+        return Plan(problem.decode_actions(latents), problem.cost(latents[:, None])[:, 0])
+
+    found = {
         "": planner_policy(model, statistics, controller, search),
         "_stay": planner_policy(model, statistics, controller, search, MeanAction()),
         "_chance": planner_policy(model, statistics, controller, search, RandomPlan()),
         "_clone": clone,
     }
+    return found | {"_latent_clone": latent_clone} if model.unlabeled_clips else found
 
 
 def ablations(model: ActionConditionedModel, search: Search) -> dict[str, Policy]:
@@ -82,10 +89,7 @@ def ablations(model: ActionConditionedModel, search: Search) -> dict[str, Policy
     controller, statistics = partial(model.run_controller, "controller"), model.action_statistics
 
     def latent(states: Tensor, goals: Tensor, noise_keys: Tensor, initial: Tensor) -> Plan:
-        mask = search.mask(states)
-        problem = LatentProblem(
-            model, states[:, None], goals, noise_keys, initial.shape[2], search.window, search.chunk_size, mask
-        )
+        problem = make_latent_problem(model, search, states, goals, noise_keys, initial)
         return (search.latent or LatentSearch()).plan(problem)
 
     def shuffled(states: Tensor, goals: Tensor, noise_keys: Tensor, initial: Tensor) -> Plan:
@@ -141,6 +145,14 @@ def make_problem(
         return goal_cost(imagination(first, none, actions)[:, :, -1], goals, mask)
 
     return Problem(cost, noise_keys, initial.shape[2], low, high, initial[:, 0], std, initial[:, 1:])
+
+
+def make_latent_problem(
+    model: ActionConditionedModel, search: Search, states: Tensor, goals: Tensor, noise_keys: Tensor, initial: Tensor
+) -> LatentProblem:
+    """Return the problem of leading states to goals, (E, N, D) each, by latents."""
+    mask = search.mask(states)
+    return LatentProblem(model, states[:, None], goals, noise_keys, initial.shape[2], search.window, search.chunk_size, mask)
 
 
 def action_bounds(statistics: ActionStatistics) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,6 +17,7 @@ from typing_extensions import override
 from lam.bottlenecks.base import BottleneckOutput
 from lam.control.base import ActionConditionedModel
 from lam.control.heads import ActionOnlyHead, BehaviorCloning, CodeClassifier, Head, StateConditionedHead
+from lam.control.latent_cloning import LatentCloning, infer_latents
 from lam.data.clip import Clip
 from lam.data.loader import BatchList
 from lam.noise import keyed_uniform, splitmix64
@@ -36,24 +37,33 @@ FORMER_KEYS = {
 
 
 class LabeledBatches(IterableDataset[list[Tensor]]):
-    """Batches of labeled clips: batch i is a function of seed and i alone, so a resumed run sees the same batches.
+    """Batches of labeled clips, and of others beside them: batch i is a function of seed and i alone, also in a resumed run.
 
     Args:
         labeled: The clips.
-        batch_size: Clips of a batch, each drawn at random.
+        batch_size: Clips of a batch, each drawn at random, and as many of the others.
         seed: Seed of the draws.
         first: Batch to begin with.
+        unlabeled: The others, drawn by themselves; none if not given.
     """
 
-    def __init__(self, labeled: TensorDataset, batch_size: int, seed: int, first: int) -> None:
+    def __init__(
+        self, labeled: TensorDataset, batch_size: int, seed: int, first: int, unlabeled: TensorDataset | None = None
+    ) -> None:
         self.labeled, self.batch_size, self.seed, self.first = labeled, batch_size, seed, first
+        self.unlabeled = unlabeled
 
     @override
     def __iter__(self) -> Iterator[list[Tensor]]:
         for batch in itertools.count(self.first):
             key = splitmix64(torch.tensor([self.seed])) + batch
-            rows = (keyed_uniform(key, (self.batch_size,))[0].double() * len(self.labeled)).long()
-            yield [column[rows] for column in self.labeled.tensors]
+            drawn = self._draw(self.labeled, key)
+            yield drawn if self.unlabeled is None else drawn + self._draw(self.unlabeled, splitmix64(key))
+
+    def _draw(self, clips: TensorDataset, key: Tensor) -> list[Tensor]:
+        """Return a batch of clips by its key (1,)."""
+        rows = (keyed_uniform(key, (self.batch_size,))[0].double() * len(clips)).long()
+        return [column[rows] for column in clips.tensors]
 
 
 class ControlledModel(ActionConditionedModel):
@@ -63,7 +73,8 @@ class ControlledModel(ActionConditionedModel):
     to z, ``blind`` from the action alone (its control), ``classifier``, where latents are codes, chooses one of those that
     occurred, ``action_decoder`` goes from z and last state to the action and ``blind_action_decoder`` from z alone. z is the
     output of the bottleneck without noise. ``clone`` is behavior cloning: from the first and the last state of a clip to its
-    actions, without world model or latents, and the same whatever the bottleneck.
+    actions, without world model or latents, and the same whatever the bottleneck. ``latent_clone`` does the same in latents,
+    from clips whose actions are not looked at, where the world model needs none to infer them.
 
     Args:
         run: Folder of the world model's run, runs/<setting>/<row>/seed<k>.
@@ -73,6 +84,8 @@ class ControlledModel(ActionConditionedModel):
         learning_rate: Highest learning rate of AdamW, reached after a tenth of the steps; then it falls along a cosine.
         weight_decay: Weight decay of AdamW.
         width: Channels of a token of the heads that see the state; twice as many in those that do not.
+        unlabeled_clips: Training clips, evenly spread, from which latents are cloned without their actions; 0 for no cloning of
+            latents.
     """
 
     def __init__(
@@ -84,6 +97,7 @@ class ControlledModel(ActionConditionedModel):
         weight_decay: float = 1e-3,
         width: int = 64,
         shards: Path | None = None,
+        unlabeled_clips: int = 0,
     ) -> None:
         world, data = load_run(Path(run), shards)
         super().__init__(world.encoder, world.distance)
@@ -116,6 +130,13 @@ class ControlledModel(ActionConditionedModel):
         )
         if world.apply_bottleneck(torch.zeros(1, 1, world.bottleneck.num_latents, world.bottleneck.dim)).codes is not None:
             self.heads["classifier"] = CodeClassifier(shape, num_actions, latents, labeled_clips * self.horizon, width)
+
+        if (
+            self.encode_actions(torch.zeros(1, num_actions)) is None
+        ):  # else a latent is an action, and known only with its label
+            self.unlabeled_clips = unlabeled_clips
+        if self.unlabeled_clips:
+            self.heads["latent_clone"] = LatentCloning(shape, latents, self.horizon, width)
 
     # ------------------------------------------------------------------ the world model
 
@@ -159,6 +180,13 @@ class ControlledModel(ActionConditionedModel):
         return head
 
     @property
+    def latent_cloning(self) -> LatentCloning:
+        """The head that clones latents."""
+        head = self.heads["latent_clone"]
+        assert isinstance(head, LatentCloning)  # likewise
+        return head
+
+    @property
     @override
     def controllers(self) -> list[str]:
         return [name for name in self.action_heads if name not in ACTION_DECODERS]
@@ -183,6 +211,12 @@ class ControlledModel(ActionConditionedModel):
         actions: Tensor = self.cloning(states.float(), goals.float())
         return actions
 
+    @override
+    def clone_latents(self, states: Tensor, goals: Tensor) -> Tensor:
+        flat: Tensor = self.latent_cloning(states.float(), goals.float())
+        z: Tensor = flat.unflatten(-1, (self.bottleneck.num_latents, self.bottleneck.dim))
+        return z
+
     # ------------------------------------------------------------------ training the heads
 
     @override
@@ -194,6 +228,10 @@ class ControlledModel(ActionConditionedModel):
     @override
     def on_fit_start(self) -> None:
         self.labeled = self.encode_labeled_clips()
+        self.unlabeled: TensorDataset | None = None
+        if self.unlabeled_clips:
+            self.unlabeled = infer_latents(self, self.data.training_sample(self.unlabeled_clips))
+            self.latent_cloning.measure(self.unlabeled.tensors[1].flatten(0, 1).to(self.device))
 
     @torch.no_grad()
     def encode_labeled_clips(self) -> TensorDataset:
@@ -227,7 +265,8 @@ class ControlledModel(ActionConditionedModel):
     @override
     def train_dataloader(self) -> DataLoader[list[Tensor]]:
         """Return labeled clips without end, the same on every process, continuing where the trainer stands."""
-        batches = LabeledBatches(self.labeled, self.batch_size, torch.initial_seed(), self.trainer.global_step)
+        seed, first = torch.initial_seed(), self.trainer.global_step
+        batches = LabeledBatches(self.labeled, self.batch_size, seed, first, self.unlabeled)
         return DataLoader(batches, batch_size=None)
 
     @override
@@ -237,11 +276,13 @@ class ControlledModel(ActionConditionedModel):
     @override
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Return the sum of all heads' losses; they share no weights."""
-        actions, states, z = batch
+        actions, states, z = batch[:3]
         losses = {"clone": self.cloning.loss(states[:, 0], states[:, -1], actions)}
         known, last, latents = actions.flatten(0, 1), states[:, :-1].flatten(0, 1), z.flatten(0, 1)
         for name, head in self.action_heads.items():
             losses[name] = head.loss(*((latents, last, known) if name in ACTION_DECODERS else (known, last, latents)))
+        if self.unlabeled_clips:
+            losses["latent_clone"] = self.latent_cloning.goals_loss(*batch[3:])
         for name, loss in losses.items():
             self.log(f"train/{ACTION_DECODERS.get(name, name)}", loss)
         return torch.stack(list(losses.values())).sum()

@@ -18,7 +18,7 @@ from lam.control.planners import GradientDescent
 from lam.control.planning import Planning, deviations, displacement_dims
 from lam.control.policies import Search
 from lam.control.sweep import Controllers, make_controllers
-from lam.control.training import ControlledModel
+from lam.control.training import ControlledModel, LabeledBatches
 from lam.data.schema import ActionField
 from lam.evals.base import Evaluation
 from lam.runs.cli import run as run_world
@@ -151,6 +151,26 @@ def test_the_label_budget_is_kept(world):
     assert model.heads["controller"].output_std > 0
 
 
+def test_latents_are_cloned_from_clips_whose_actions_are_not_read(world, monkeypatch):
+    model, asked = ControlledModel(world, labeled_clips=6, unlabeled_clips=12), []
+    sample = model.data.training_sample
+    monkeypatch.setattr(model.data, "training_sample", lambda n, labels=False: asked.append((n, labels)) or sample(n, labels))
+    model.on_fit_start()
+    assert asked == [(6, True), (12, False)]
+    states, latents = model.unlabeled.tensors
+    assert states.shape[:2] == (12, model.horizon + 1) and latents.shape[:2] == (12, model.horizon)
+    alone = next(iter(LabeledBatches(model.labeled, 4, seed=3, first=5)))
+    beside = next(iter(LabeledBatches(model.labeled, 4, seed=3, first=5, unlabeled=model.unlabeled)))
+    assert all(torch.equal(one, other) for one, other in zip(alone, beside, strict=False))
+    monkeypatch.setattr(model, "log", lambda *_: None)
+    model.training_step(beside, 0).backward()
+    assert all(parameter.grad is not None for parameter in model.latent_cloning.parameters())
+    inferred = model.world.apply_bottleneck(model.infer(states)).z
+    torch.testing.assert_close(inferred.flatten(2), latents)
+    assert model.clone_latents(states[:, 0], states[:, -1]).shape == inferred.shape
+    assert "latent_clone" not in ControlledModel(world, labeled_clips=6).heads
+
+
 def test_what_stands_in_the_way_is_said(world, controlled, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", sys.argv[:1])
     with pytest.raises(FileExistsError, match="already holds controllers"):
@@ -273,6 +293,7 @@ def test_the_model_of_recorded_actions_is_asked_itself(labeled):
     z = model.run_controller("controller", actions, torch.zeros(4, 4, 192))
     torch.testing.assert_close(z[:, 0, :2], scaled)
     assert not z[:, 0, 2:].any()
+    assert ControlledModel(folder, labeled_clips=6, unlabeled_clips=12).unlabeled_clips == 0  # its latents are labels
 
 
 def test_cloning_is_the_same_whatever_the_bottleneck(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from lam.control import latent_planning
 from lam.control.base import ActionConditionedModel
 from lam.control.latent_planning import POOL, CategoricalCEM, LatentProblem, LatentSearch, draw_categorical, mutate
+from lam.control.policies import Search, initial_actions, policies
 from lam.data.schema import ActionStatistics
 from tests.evals.toy import ToyBottleneck, ToyModel
 
@@ -285,3 +286,26 @@ def test_categorical_cem_counts_its_evaluations():
 def test_settings_of_categorical_cem_that_cannot_work_are_refused(settings):
     with pytest.raises(ValueError, match="CategoricalCEM needs"):
         CategoricalCEM(**settings)
+
+
+class Cloned(World):
+    """A model that knows which latents lead to a goal: as many equal parts of the way as there are steps."""
+
+    unlabeled_clips = 1
+
+    def clone_latents(self, states, goals):
+        return ((goals - states).mean(dim=1) / STEPS)[:, None, None].expand(-1, STEPS, -1, -1)
+
+
+def test_cloned_latents_are_read_back_as_actions_without_a_search():
+    model, first = Cloned(Normal()), torch.tensor([[0.5, 0.5], [-0.9, 0.6]])
+    way = torch.tensor([[0.3, -0.3], [0.6, -0.3]])
+    states, goals = ((first + step)[:, None].expand(-1, 4, -1) for step in (0 * way, way))
+    initial = initial_actions(model.action_statistics, 2, STEPS)
+    plan = policies(model, Search())["_latent_clone"](states, goals, torch.arange(2), initial)
+    torch.testing.assert_close(plan.cost, torch.zeros(2), atol=1e-10, rtol=0)
+    # the decoder turns latents around where the state is negative
+    torch.testing.assert_close(
+        plan.actions, (10 * way / STEPS * torch.tensor([[1, 1], [-1, 1]]))[:, None].expand(-1, STEPS, -1)
+    )
+    assert "_latent_clone" not in policies(World(Normal()), Search())
