@@ -15,7 +15,7 @@ import argparse
 import numpy as np
 from PIL import Image
 
-from lam.control.oracle import OracleClosedLoop
+from lam.control.ladder.oracle import OracleClosedLoop
 from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.data.schema import ActionStatistics

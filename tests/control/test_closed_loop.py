@@ -15,7 +15,7 @@ from lam.control import closed_loop, episodes
 from lam.control.closed_loop import FIRST_EPISODE, ClosedLoop, EpisodeSettings
 from lam.control.episodes import EpisodeRecipe, SimulatorHandle, prepare_task
 from lam.control.episodes.manifest import draw_pair
-from lam.control.oracle import OracleClosedLoop
+from lam.control.ladder.oracle import OracleClosedLoop
 from lam.control.planners import CEM
 from lam.control.policies import Search, policies
 from lam.control.viz import EpisodeVisualization

@@ -12,7 +12,8 @@ import pytest
 
 from data_prep.cli import main
 from lam.control.cli import ControlCLI
-from lam.control.oracle import OracleClosedLoop, run_oracle
+from lam.control.ladder.command import run_ladder
+from lam.control.ladder.oracle import OracleClosedLoop, run_oracle
 from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.data.schema import ActionStatistics
@@ -113,6 +114,25 @@ def test_the_true_simulator_gets_nearer_and_leaves_a_row(acted, world, settings)
     acting = pd.read_parquet(acted / "clips.parquet")
     key = "eval/closed_loop/success"
     assert set(clips[clips.metric == f"{key}@all"]["clip"]) == set(acting[acting.metric == f"{key}@8"]["clip"])
+
+
+def test_the_ladder_acts_in_the_same_episodes_and_true_dynamics_and_cost_come_nearer(acted, world):
+    rungs = run_ladder(acted, CEM(num_samples=16, num_elites=4, num_iterations=3), num_episodes=3)
+    assert [rung.name for rung in rungs] == [
+        *("as it is", "small search", "true dynamics", "true cost", "true dynamics and cost"),
+        *("four times the search", "all labels"),
+    ]
+    assert [rung.candidates for rung in rungs] == [17, 49, 49, 49, 49, 65, 17]
+    distances = {rung.name: float(rung.distance.mean()) for rung in rungs}
+    assert distances["true dynamics and cost"] < 0.8 * distances["as it is"]
+    table = pd.read_csv(acted / "ladder.csv")
+    assert (table["episodes"] == 3).all()
+    (manifest,) = (world.parents[1] / "episodes").iterdir()  # that of the row, the first of whose episodes these are
+    assert len(json.loads(manifest.read_text())["episodes"]) == 4
+    (note,) = (rung.note for rung in rungs if rung.name == "true cost")
+    assert [part.split(":")[0] for part in note.removeprefix("R² of the numbers read from states: ").split(", ")] == list(
+        "01234"
+    )
 
 
 @pytest.mark.parametrize("simulator", ["minigrid", "reacher", "rover"])

@@ -20,6 +20,7 @@ from lam.report.stats.measures import CLOSED_LOOP, CONTROLLER, PLANNING
 from lam.report.stats.rows import Comparison
 from lam.report.stats.runs import read_runs
 from lam.report.tables.control import control_grid, control_notes, control_text, write_control
+from lam.report.tables.ladder import ladder_grid
 from lam.report.tables.main import main_grid, write_csv, write_markdown
 from lam.report.tables.matched import match_all
 from lam.report.tables.ranks import rank_table
@@ -241,6 +242,23 @@ def test_the_table_says_which_episodes_rows_acted_in_and_whether_they_were_the_s
     assert "SHA-256 cdcdcdcdcdcd): vq@4 seed 0" in note
     assert "unknown episodes (acted before episodes had manifests): simulator seed 0" in note
     assert "Most in 200 episodes" in note
+
+
+def test_ladders_of_rows_are_one_table(tmp_path):
+    root = write_acting(tmp_path / "rooms", ("none", "identity", "vq"), seeds=(0,), success=0.6)
+    assert ladder_grid(read(root)) is None
+    numbers = "candidates,episodes,success,success/low,success/high,success_strict,distance"
+    differences = "against,difference,difference/low,difference/high,seconds,note"
+    (root / "vq@4" / "seed0" / "control" / "clips256" / "ladder.csv").write_text(
+        f"rung,{numbers},{differences}\nas it is,129,50,0.2,0.112,0.33,0.1,1.5,,,,,9.1,\n"
+        "true dynamics,385,50,0.6,0.462,0.724,0.5,0.8,as it is,0.4,0.26,0.54,99,a note\n"
+    )
+    table = ladder_grid(read(root))
+    assert [[text for text, _ in line] for line in table.rows] == [
+        ["vq@4", "256", "0", "as it is", "129", "50", "0.20 (0.11–0.33)", "0.10", "–", "–"],
+        ["vq@4", "256", "0", "true dynamics", "385", "50", "0.60 (0.46–0.72)", "0.50", "+0.40 (+0.26–+0.54)", "as it is"],
+    ]
+    assert "What success is lost to" in write_control(tmp_path, read(root))[1].read_text()
 
 
 def test_success_has_the_ends_of_a_wilson_interval(root, found, tmp_path):

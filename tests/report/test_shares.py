@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lam.metrics.wilson import wilson
 from lam.report.stats.estimates import Replicates, combine, crossed_mean, half_width, stack
-from lam.report.stats.shares import share_ends, wilson
+from lam.report.stats.shares import share_ends
 from lam.report.tables.layout import format_estimate
 
 

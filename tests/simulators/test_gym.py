@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.cli import main
-from lam.control.oracle import OracleClosedLoop
+from lam.control.ladder.oracle import OracleClosedLoop
 from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.data.index import DataIndex

@@ -148,3 +148,11 @@ class EpisodeRunner:
                 simulator.step(action)
             distance = simulator.distance(self.goal)
         return distance
+
+    def imagine(self, actions: np.ndarray) -> np.ndarray | None:
+        """Return the image after actions (H, U), which are not taken; None where the simulator fails."""
+        with self.handle.use(Outcome(float("nan")), self.state) as simulator:
+            for action in actions:
+                simulator.step(action)
+            return simulator.render()
+        return None

@@ -23,6 +23,8 @@ from lam.report.stats.systems import Systems
 from lam.report.tables.control import EXPECTED, control_grid, control_guide, control_notes
 from lam.report.tables.hull import GUIDE as HULL_GUIDE
 from lam.report.tables.hull import hull_grid, hull_notes
+from lam.report.tables.ladder import GUIDE as LADDER
+from lam.report.tables.ladder import ladder_grid
 from lam.report.tables.main import guide, main_grid
 from lam.report.tables.matched import GUIDE, NOTHING, TITLE, matched_grid
 from lam.report.tables.published import published_control_grid
@@ -103,6 +105,8 @@ def _control(comparison: Comparison, colors: dict[str, str]) -> str:
         "".join(paragraphs(note) for note in control_notes(comparison)),
         control_grid(comparison, budget).html("Acting", colors),
     ]
+    if ladders := ladder_grid(comparison):
+        parts += [ladders.html("What success is lost to"), paragraphs(LADDER)]
     if table:
         parts += [rank_grid(table).html("Rank correlations"), paragraphs(rank_sentence(table))]
     if foretold := usefulness([comparison]):

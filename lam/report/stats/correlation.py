@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lam.metrics.wilson import NORMAL_95
 from lam.report.stats.estimates import Replicates
 from lam.report.stats.jackknife import ONE_SOURCE, Array, pseudo_values
-from lam.report.stats.shares import NORMAL_95
 
 DRAWS = 500
 LEAST_RELIABILITY = 0.2

@@ -1,6 +1,6 @@
 """Intervals of shares, such as of episodes that reached their goal: Wilson's, with fewer trials where seeds disagree.
 
-Wilson's interval (https://doi.org/10.1080/01621459.1927.10502953) stays within 0 and 1 and says what is still possible where
+Wilson's interval (``lam.metrics.wilson``) stays within 0 and 1 and says what is still possible where
 all trials ended alike. Of several seeds in the same episodes the trials are no n x S independent ones: their number is what a
 binomial share with the standard error of the two-way variance would have (the design effect of surveys,
 https://doi.org/10.1093/jssam/smy019), and the quantile is that of t.
@@ -8,25 +8,8 @@ https://doi.org/10.1093/jssam/smy019), and the quantile is that of t.
 
 from __future__ import annotations
 
-import numpy as np
-
+from lam.metrics.wilson import wilson
 from lam.report.stats.jackknife import Array
-
-NORMAL_95 = 1.959963984540054
-
-
-def wilson(share: float, trials: float, quantile: float = NORMAL_95) -> tuple[float, float]:
-    """Return both ends of Wilson's interval of a share of independent trials.
-
-    Args:
-        share: The share, 0 to 1.
-        trials: How many, which need not be whole.
-        quantile: How many standard errors the interval reaches to either side.
-    """
-    weight = quantile**2 / trials
-    middle = (share + weight / 2) / (1 + weight)
-    half = quantile / (1 + weight) * np.sqrt(share * (1 - share) / trials + weight / (4 * trials))
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def share_ends(means: Array, trials: int, standard_error: float, quantile: float) -> tuple[float, float]:

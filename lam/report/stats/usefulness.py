@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from lam.metrics.wilson import NORMAL_95
 from lam.report.stats.correlation import (
     FEWEST,
     Correlation,
@@ -16,7 +17,6 @@ from lam.report.stats.correlation import (
 )
 from lam.report.stats.measures import CLOSED_LOOP, CONTROLLER, PLANNING
 from lam.report.stats.rows import Comparison, TableRow
-from lam.report.stats.shares import NORMAL_95
 
 
 class Target(NamedTuple):

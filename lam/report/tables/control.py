@@ -11,6 +11,8 @@ from lam.report.stats.control import control_rows, label_budgets, main_label_bud
 from lam.report.stats.rows import Comparison
 from lam.report.tables.columns import declared_columns, explain
 from lam.report.tables.episodes import episode_notes
+from lam.report.tables.ladder import GUIDE as LADDER
+from lam.report.tables.ladder import ladder_grid
 from lam.report.tables.layout import DASH, Grid, escape_markdown, format_estimate, marks, prose
 from lam.report.tables.main import KEY, provenance
 from lam.report.tables.published import CONTROL_SOURCE, PUSHT, published_control_grid
@@ -114,6 +116,8 @@ def write_control(folder: Path, comparison: Comparison) -> list[Path]:
         control_grid(comparison, budget).markdown(),
     ]
     parts += control_notes(comparison)
+    if ladders := ladder_grid(comparison):
+        parts += ["## What success is lost to", ladders.markdown(), LADDER]
     if table:
         parts += ["## Rank correlations", rank_grid(table).markdown(), rank_sentence(table)]
     if foretold := usefulness([comparison]):

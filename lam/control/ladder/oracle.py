@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,10 +16,10 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from typing_extensions import override
 
-from lam.control.closed_loop import MANIFESTS, ClosedLoop, EpisodeSettings
+from lam.control.closed_loop import MANIFESTS, ClosedLoop, EpisodePolicy, EpisodeSettings
 from lam.control.episodes import EpisodeRunner
 from lam.control.planners import CEM, Plan, Problem
-from lam.control.policies import action_bounds
+from lam.control.policies import Search, action_bounds
 from lam.data.mixture import open_index
 from lam.data.schema import ActionStatistics
 from lam.evals.base import Results
@@ -53,17 +54,37 @@ class OracleClosedLoop(ClosedLoop):
         Returns:
             Results, and name and source of the episode at each position.
         """
-        low, high, std = action_bounds(statistics)
-
-        def policy(runners: list[EpisodeRunner], noise_keys: Tensor, initial: Tensor) -> Plan:
-            def cost(actions: Tensor) -> Tensor:
-                pairs = zip(runners, actions.double().numpy(), strict=True)
-                return torch.tensor([[runner.simulate(candidate) for candidate in candidates] for runner, candidates in pairs])
-
-            problem = Problem(cost, noise_keys, initial.shape[2], low, high, initial[:, 0], std, initial[:, 1:])
-            return (self.search.planner or CEM()).plan(problem)
-
+        policy = simulator_policy(statistics, self.search)
         return self.evaluate({"": policy}, EpisodeSettings(horizon, image_size, statistics, UNITS), torch.device("cpu"))
+
+
+def simulator_policy(statistics: ActionStatistics, search: Search) -> EpisodePolicy:
+    """Return the policy whose candidates run in the simulator and cost the true distance to the goal after them."""
+
+    def policy(runners: list[EpisodeRunner], noise_keys: Tensor, initial: Tensor) -> Plan:
+        def cost(actions: Tensor) -> Tensor:
+            pairs = zip(runners, actions.double().cpu().numpy(), strict=True)
+            costs = [[runner.simulate(candidate) for candidate in candidates] for runner, candidates in pairs]
+            return torch.tensor(costs, device=actions.device)
+
+        return (search.planner or CEM()).plan(bounded_problem(cost, statistics, noise_keys, initial))
+
+    return policy
+
+
+def bounded_problem(
+    cost: Callable[[Tensor], Tensor], statistics: ActionStatistics, noise_keys: Tensor, initial: Tensor
+) -> Problem:
+    """Return the problem of a cost (E, K) of candidates (E, K, H, U) within the bounds of the recorded actions.
+
+    Args:
+        cost: The cost.
+        statistics: Statistics of the recorded actions.
+        noise_keys: Noise keys of the episodes, (E,).
+        initial: What the search starts from, (E, 1+K, H, U).
+    """
+    low, high, std = (bound.to(initial.device) for bound in action_bounds(statistics))
+    return Problem(cost, noise_keys, initial.shape[2], low, high, initial[:, 0], std, initial[:, 1:])
 
 
 def run_oracle(setting: Path, settings: Path, planner: CEM, num_episodes: int | None = None) -> dict[str, float]:
