@@ -16,7 +16,7 @@ override typed   = $(or $(findstring command line,$(origin $1)),$(findstring env
 override check   = $(foreach v,$1,$(if $(call typed,$v),$(if $(strip $(call without,$(call lines,$(value $v)),$(PLAIN) $2)),$(error \
 	$v is not plain: letters, digits and the characters _ . - $2 are what it may have))))
 override one     = $(foreach v,$1,$(if $(word 2,$(value $v)),$(error $v is one value, without spaces)))
-override LISTS  := $(filter SWEEP_% FAMILIES_% KNOB_% LABELS_% ROWS_% ENCODER_%,$(.VARIABLES))
+override LISTS  := $(filter SWEEP_% FAMILIES_% KNOB_% LABELS_% ROWS_% ENCODER_% SIMULATOR_%,$(.VARIABLES))
 override OTHERS := $(foreach v,$(filter-out MAKE% -%,$(.VARIABLES)),$(if $(findstring command line,$(origin $v)),$v))
 $(call check,SETTING STEPS JOBS SEEDS LABELS LEVELS FAMILIES SYSTEMS MATCHED)
 $(call one,SETTING STEPS JOBS NATURAL)
@@ -30,7 +30,8 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 
 # a world of a series, such as texture-4, is trained on by the series' setting
-SERIES   = $(firstword $(subst -, ,$(SETTING)))
+series   = $(firstword $(subst -, ,$1))
+SERIES   = $(call series,$(SETTING))
 SETTINGS = $(patsubst experiments/%.yaml,%,$(shell grep -lE '^ +shards:' experiments/*.yaml))
 ifeq ($(wildcard experiments/$(SETTING).yaml experiments/$(SERIES).yaml runs/$(SETTING)),)
 $(error No setting $(SETTING): there is no experiments/$(SETTING).yaml. There are: $(SETTINGS))
@@ -56,7 +57,7 @@ AGAIN    = $(MAKE) --no-print-directory
 STOPPED  = case $$failed in 2|130|143) exit $$failed;; esac
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint lock locked audit format table matched systems texture distractors policy transfer mixing report results figures tensorboard clean
+.PHONY: help setup demo test test-slow lint lock locked audit format table matched systems texture distractors policy transfer data-quality mixing report results figures tensorboard clean
 .DELETE_ON_ERROR:
 # encoders are kept, though what is asked for is made of them
 .SECONDARY:
@@ -86,7 +87,7 @@ shards/%/index.json: experiments/worlds/%.yaml | .venv/.installed
 
 # episodes of simulators, whose packages the rooms do not need
 define record
-	$(BIN)/data_prep sim $(notdir $(@D)) $(@D) --config $<
+	$(BIN)/data_prep sim $(or $(SIMULATOR_$(call series,$(notdir $(@D)))),$(notdir $(@D))) $(@D) --config $<
 	@touch $@
 endef
 shards/%/index.json: experiments/simulators/%.yaml | .venv/.simulators
@@ -97,7 +98,7 @@ shards/rooms/index.json: experiments/simulators/rooms.yaml | .venv/.installed
 # states of an encoder that is trained first, on the same video without labels: shards/pusht-keypoints of shards/pusht
 define states
 runs/encoder/%-$1/seed0/encoder.safetensors: | .venv/.installed shards/%/index.json
-	$$(BIN)/lam encoder fit --config experiments/$1.yaml --data.shards shards/$$* --name encoder/$$*-$1 $$(ENCODER_$$*-$1)
+	$$(BIN)/lam encoder fit --config experiments/$1.yaml --data.shards shards/$$* --name encoder/$$*-$1 $$(or $$(ENCODER_$$*-$1),$$(ENCODER_$$(call series,$$*)-$1))
 shards/%-$1/index.json: runs/encoder/%-$1/seed0/encoder.safetensors
 	$$(BIN)/data_prep features shards/$$* $$(@D) --encoder experiments/encoders/$1.yaml --encoder.path $$(<D)
 	@touch $$@
@@ -113,7 +114,7 @@ MADE      = $(wildcard experiments/worlds/$(SETTING).yaml) $(SIMULATED)
 table: setup $(if $(filter-out rooms,$(basename $(notdir $(SIMULATED)))),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(STATES)  ## SETTING=demo SEEDS="0 1 2" STEPS=: make every row that is missing or stale, its controllers and plans, then the report
 	@$(BIN)/lam sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS) $(FEWER); failed=$$?; $(STOPPED); \
 	$(if $(LABELS),$(BIN)/lam control sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=$$?; $(STOPPED);) \
-	$(if $(SIMULATED),$(BIN)/lam control oracle runs/$(SETTING) experiments/control/$(SETTING).yaml || failed=1;) \
+	$(if $(SIMULATED),$(BIN)/lam control oracle runs/$(SETTING) $(firstword $(wildcard $(CHAIN:%=experiments/control/%.yaml))) || failed=1;) \
 	$(AGAIN) report SETTING=$(SETTING) && exit $$failed
 
 # rows that have all seeds, those that were matched among them
@@ -131,6 +132,12 @@ texture distractors policy transfer: setup  ## a series of worlds, SERIES_ROWS e
 	@failed=0; for world in $(basename $(notdir $(wildcard experiments/worlds/$@-*.yaml))); do \
 	$(AGAIN) table SETTING=$$world ROWS="$(SERIES_ROWS)" || failed=1; done; \
 	$(BIN)/lam report series runs/series/$@ runs/$@-* && exit $$failed
+
+data-quality: setup  ## Push-T recorded by better and worse policies, SERIES_ROWS each, and what becomes of acting: SEEDS="0 1 2"
+	@failed=0; for recording in $(basename $(notdir $(wildcard experiments/quality-*.yaml))); do \
+	$(AGAIN) table SETTING=$$recording ROWS="$(SERIES_ROWS) actions" || failed=1; done; \
+	$(BIN)/lam report series runs/series/quality runs/quality-* --keys $(QUALITY_KEYS) && exit $$failed
+QUALITY_KEYS := $(foreach budget,$(LABELS_quality),eval/closed_loop/success@$(budget) eval/controller/error@$(budget))
 
 # how much of the training video shows the body that is acted with: from NATURAL alone to it alone
 NATURAL ?= shards/natural

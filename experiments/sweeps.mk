@@ -93,11 +93,15 @@ SERIES_ROWS := none identity noisy:beta@1e-2 noisy:beta@1e-3 vq:num_codes@16
 LABELS_arm   := 256
 LABELS_nav   := 256
 LABELS_pusht := 1024
+LABELS_quality := $(LABELS_pusht)
 LABELS_rooms := 800
 
 # How encoders are trained on a setting's own video first.
 ENCODER_pusht-keypoints := --data.batch_size 64 --trainer.max_steps 3000
 ENCODER_rooms-keypoints := $(ENCODER_pusht-keypoints)
+ENCODER_quality-keypoints := $(ENCODER_pusht-keypoints)
+# Simulator of a series of recordings, whose names are other than the simulator's.
+SIMULATOR_quality := pusht
 
 # Shares of the gap that make matched trains families to.
 LEVELS := 0.5 0.75 0.9

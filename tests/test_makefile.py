@@ -45,7 +45,9 @@ def called(project: Path) -> list[str]:
     return note.read_text().splitlines() if note.exists() else []
 
 
-@pytest.mark.parametrize("target", ["table", "demo", "matched", "systems", "texture", "mixing", "report", "results"])
+@pytest.mark.parametrize(
+    "target", ["table", "demo", "matched", "systems", "texture", "data-quality", "mixing", "report", "results"]
+)
 def test_make_n_calls_nothing(project, target):
     (project / "shards" / "arm").mkdir()
     (project / "shards" / "arm" / "index.json").touch()
@@ -172,3 +174,19 @@ def test_the_rooms_are_one_command_without_packages_of_simulators(project):
     said = make(project, "-n", "table", "SETTING=pusht")[1]
     assert "[dev,sim]" in said
     assert "cuts" not in make(project, "-n", "table", "SETTING=rooms", "FAMILIES=vq")[1]
+
+
+def test_recordings_of_better_and_worse_policies_are_tables_of_the_same_simulator(project):
+    status, said = make(project, "-n", "data-quality", "JOBS=1")
+    assert status == 0, said
+    assert {"quality-0", "quality-0.3", "quality-0.7", "quality-1"} <= set(
+        said.partition("for recording in ")[2].split(";")[0].split()
+    )
+    assert "lam report series runs/series/quality runs/quality-* --keys eval/closed_loop/success@1024" in said
+    status, said = make(project, "-n", "table", "SETTING=quality-0.3", "JOBS=1", "ROWS=none")
+    assert status == 0, said
+    shards = "shards/quality-0.3"
+    assert f"data_prep sim pusht {shards} --config experiments/simulators/quality-0.3.yaml" in said
+    assert f"--data.shards {shards} --name encoder/quality-0.3-keypoints --data.batch_size" in said
+    assert "lam control sweep quality-0.3 none --labels 1024" in said
+    assert "lam control oracle runs/quality-0.3 experiments/control/pusht.yaml" in said

@@ -2,7 +2,7 @@
 
 ``lam control sweep SETTING noisy:beta@1e-4 vq:num_codes@16 --seeds 0 1 --labels 64 256`` is what ``make table`` runs
 after the rows themselves. Settings are those of experiments/control.yaml and, where there is one,
-experiments/control/SETTING.yaml.
+experiments/control/SETTING.yaml, else that of the nearest setting which SETTING extends.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import lightning.pytorch as pl
 from typing_extensions import override
 
 from lam.control.cli import ControlCLI, control_provenance
+from lam.runs.configs import with_bases
 from lam.runs.provenance import read_provenance
 from lam.runs.recovery.checkpoints import restore_checkpoint
 from lam.runs.recovery.locks import check_free
@@ -50,8 +51,7 @@ class Controllers:
 
     def arguments(self, *extra: str) -> list[str]:
         """Return what one would type after ``lam control fit``."""
-        own = Path(f"experiments/control/{self.row.setting}.yaml")
-        configs = ["experiments/control.yaml", *([str(own)] if own.exists() else [])]
+        configs = ["experiments/control.yaml", *control_settings(self.row.setting)]
         return [
             *(f"--config={config}" for config in configs),
             f"--model.run=runs/{self.row.name}/seed{self.seed}",
@@ -59,6 +59,14 @@ class Controllers:
             f"--seed_everything={self.seed}",
             *extra,
         ]
+
+
+def control_settings(setting: str) -> list[str]:
+    """Return the file of control settings of a setting, or of the nearest one that it extends; none where none has one."""
+    path = Path(f"experiments/{setting}.yaml")
+    chain = with_bases(path) if path.exists() else [path]
+    files = (f"experiments/control/{one.name}" for one in reversed(chain))
+    return [file for file in files if Path(file).exists()][:1]
 
 
 class SweepControlCLI(NeededCLI, ControlCLI):

@@ -42,7 +42,7 @@ def expand_configs(arguments: list[str]) -> list[str]:
             expanded.append(f"--config={value}")
             continue
         path = Path(value)
-        chain = [one for one in _with_bases(path) if one.resolve() not in read] or [path]
+        chain = [one for one in with_bases(path) if one.resolve() not in read] or [path]
         expanded += [f"--config={one}" for one in chain]
         read += [one.resolve() for one in chain]
         _warn_of_overrides(path, given)
@@ -96,8 +96,12 @@ def parse_yaml(text: str, what: str, load: Callable[[str], Any] = yaml.safe_load
     return value
 
 
-def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
-    """Return the files that a file extends, the most general first, and the file."""
+def with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """Return the files that a file extends, the most general first, and the file.
+
+    Raises:
+        SettingsError: A file does not exist, is not YAML or extends itself.
+    """
     if path.resolve() in above:
         raise SettingsError(f"{path} extends itself: {' -> '.join(str(one) for one in (*above, path.resolve()))}.")
     base = read_yaml(path).get("extends")
@@ -106,7 +110,7 @@ def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     if not isinstance(base, str):
         raise SettingsError(f"{path}: extends is {base!r}, expected one file, relative to this one.")
     base_path = Path(os.path.normpath(path.parent / base))
-    return [*_with_bases(base_path, (*above, path.resolve())), path]
+    return [*with_bases(base_path, (*above, path.resolve())), path]
 
 
 def _warn_of_overrides(path: Path, earlier: list[Path]) -> None:
@@ -115,12 +119,12 @@ def _warn_of_overrides(path: Path, earlier: list[Path]) -> None:
     A file is more general if an earlier one builds on it, or if it is a base, which alone says where runs are logged.
     """
     later = _flat(read_yaml(path))
-    builds_on_it = any(path.resolve() in [base.resolve() for base in _with_bases(one)] for one in earlier)
+    builds_on_it = any(path.resolve() in [base.resolve() for base in with_bases(one)] for one in earlier)
     if not builds_on_it and "trainer.logger.class_path" not in later:
         return
     before: dict[str, Any] = {}
     for one in earlier:
-        for file in _with_bases(one):
+        for file in with_bases(one):
             before |= _flat(read_yaml(file))
     different = sorted(key for key in later.keys() & before.keys() if later[key] != before[key])
     if different:

@@ -390,6 +390,11 @@ def test_what_a_sweep_types():
     assert typed[:2] == ["--config=experiments/control.yaml", "--config=experiments/control/pusht.yaml"]
     assert {"--model.run=runs/pusht/vq@16/seed2", "--model.labeled_clips=64", "--seed_everything=2", "--x=1"} < set(typed)
     assert "--config=experiments/control/arm.yaml" not in Controllers(RunSpec("arm", "none", "", "", 0), 64).arguments()
+    for setting, own in (("quality-0.3", "pusht"), ("rooms", "rooms")):  # its own, or that of what it extends
+        typed = Controllers(RunSpec(setting, "none", "", "", 0), 64).arguments()
+        assert [one for one in typed if one.startswith("--config=experiments/control/")] == [
+            f"--config=experiments/control/{own}.yaml"
+        ]
 
 
 def test_controllers_can_learn_and_plan_on_another_set_than_the_world_model(world, tmp_path):

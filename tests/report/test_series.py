@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import yaml
 from data_prep.worlds.generate import world
 from lam.data.index import DataIndex
 from lam.report.cli import main
-from lam.report.figures.series import differing_parameters, draw_series, read_world, series_table
+from lam.report.figures.series import WorldRuns, differing_parameters, draw_series, read_world, series_table, with_shares
 from tests.report.fake import write_setting
 
 GAIN = "eval/probe/gain/agent_dx"
@@ -69,6 +70,35 @@ def test_the_command_writes_the_same_bytes_again(folders, tmp_path, capsys):
     assert [Path(line) in first for line in capsys.readouterr().out.split()] == [True] * 4
     main(arguments)
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == first
+
+
+def mixtures(*policies):
+    return [WorldRuns(None, with_shares({"env": "pusht", "frames": 12, "policy": policy})) for policy in policies]
+
+
+def test_recordings_differ_in_shares_of_policies_and_what_follows_from_them_is_left_out():
+    shares = (0, 0.3, 0.7, 1)
+    halves = mixtures(*({"random": one, "near": (1 - one) / 2, "expert": (1 - one) / 2} for one in shares))
+    assert differing_parameters(halves) == ["policy random"]
+    assert [world.settings["policy random"] for world in halves] == list(shares)
+    weights = mixtures(
+        {"random": 1, "near": 1, "expert": 2}, {"random": 3, "near": 1, "expert": 0}, {"random": 2, "near": 2, "expert": 0}
+    )
+    assert differing_parameters(weights) == ["policy random", "policy near"]
+    assert weights[0].settings["policy expert"] == 0.5
+    with pytest.raises(ValueError, match="differ in policy random, policy near; expected"):
+        differing_parameters(mixtures({"random": 1, "near": 0}, {"near": 1}))
+
+
+def test_recordings_are_known_by_what_their_stored_states_were_made_of(folders, tmp_path, monkeypatch):
+    index = DataIndex.load
+    monkeypatch.setattr(
+        "lam.report.figures.series.DataIndex.load",
+        lambda path: dataclasses.replace(
+            found := index(path), settings={"source": "features", "made_with": found.settings}, digest=found.digest
+        ),
+    )
+    assert differing_parameters([read_world(folder) for folder in folders]) == ["distractor_strength", "distractor_correlation"]
 
 
 def test_worlds_that_do_not_differ_and_data_made_anew_are_errors(folders):

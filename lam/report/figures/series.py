@@ -52,23 +52,46 @@ def read_world(folder: Path) -> WorldRuns:
     index = DataIndex.load(config["data"]["shards"])
     if index.digest != run.data_hash:
         raise ValueError(f"{run.path} was made from other data than {config['data']['shards']} holds now. Make it again.")
-    return WorldRuns(comparison, index.settings)
+    return WorldRuns(comparison, with_shares(index.settings.get("made_with", index.settings)))
+
+
+def with_shares(settings: dict[str, object]) -> dict[str, object]:
+    """Return settings in which each part of a mixture of policies is a number, its share: ``policy random``."""
+    policy = settings.get("policy")
+    if not isinstance(policy, dict):
+        return settings
+    shares = {f"policy {name}": round(weight / sum(policy.values()), 6) for name, weight in policy.items()}
+    return {name: value for name, value in settings.items() if name != "policy"} | shares
 
 
 def differing_parameters(worlds: list[WorldRuns]) -> list[str]:
     """Return the one or two parameters in which worlds differ, in the order of the settings.
+
+    Of a policy's shares those are left out that are linear functions of the ones before, as the last always is.
 
     Raises:
         ValueError: There are none, more than two, or one that is not a number.
     """
     every = [name for name in worlds[0].settings if name not in NOT_PARAMETERS]
     differing = [name for name in every if len({str(world.settings.get(name)) for world in worlds}) > 1]
+    shares = [name for name in differing if name.startswith("policy ")]
+    for place in reversed(range(1, len(shares))):
+        if _follows(shares[place], shares[:place], worlds):
+            differing.remove(shares[place])
     numbers = all(isinstance(world.settings.get(name), int | float) for world in worlds for name in differing)
     if not 1 <= len(differing) <= 2 or not numbers:
         raise ValueError(
             f"The worlds differ in {', '.join(differing) or 'nothing'}; expected one or two parameters that are numbers."
         )
     return differing
+
+
+def _follows(name: str, others: list[str], worlds: list[WorldRuns]) -> bool:
+    """Tell whether a number is a linear function of others over the worlds."""
+    every = np.array([[world.settings.get(one) for world in worlds] for one in (*others, name)], dtype=float)
+    known = np.isfinite(every).all()
+    apart = every - every[:, :1]
+    return bool(known and np.linalg.matrix_rank(apart, tol=1e-4) == np.linalg.matrix_rank(apart[:-1], tol=1e-4))
 
 
 def series_table(worlds: list[WorldRuns], keys: tuple[str, ...] = KEYS) -> pd.DataFrame:
