@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lam.control.heads import StateConditionedHead
 from lam.control.imagination import Imagination, goal_cost
-from lam.control.planners import CEM, Problem
+from lam.control.planners import CEM, ICEM, Planner, Problem
 from lam.encoders.base import StateShape
 from lam.models.forward import AdaLN, ForwardModel
 from lam.models.residual_mlp import ResidualMLP
@@ -223,17 +223,22 @@ def compare_budgets(worlds: dict[str, World], repeats: int) -> None:
 
 
 def compare_with_arithmetic(world: World, repeats: int, quick: bool) -> None:
-    """Print the seconds of one plan of the papers' budget, and of twice as many iterations, beside those of its products."""
+    """Print the seconds of a plan of the papers' budget, of twice as many iterations and of iCEM, beside the least possible."""
     problem = world.problem(1, 2, CHUNK)
     device, side = problem.low.device, 768
     square = torch.randn(side, side, device=device)
     rows, flop = [Measurement("product", partial(torch.mm, square, square), 1, device)], [2.0 * side**3]
-    for num_iterations in (1, 2) if quick else (15, 30):
-        planner = CEM(300, 10, num_iterations)
+    few, many = (1, 2) if quick else (15, 30)
+    planners: dict[str, Planner] = {
+        f"CEM 300 x {few}": CEM(300, 10, few),
+        f"CEM 300 x {many}": CEM(300, 10, many),
+        f"iCEM 300 x {few}": ICEM(300, 10, few),
+    }
+    for name, planner in planners.items():
         with FlopCounterMode(display=False) as counter:
             planner.plan(problem)
         flop.append(counter.get_total_flops())
-        rows.append(Measurement(f"300 x {num_iterations} x {problem.horizon} steps", partial(planner.plan, problem), 1, device))
+        rows.append(Measurement(f"{name}, {problem.horizon} steps", partial(planner.plan, problem), 1, device))
     measure(rows, repeats)
     speed = flop[0] / min(rows[0].seconds)
     print(f"matrix product {speed / 1e9:.1f} GFLOP/s in fp32")

@@ -33,7 +33,7 @@ class ICEM(Planner):
         num_samples: int = 300,
         num_elites: int = 10,
         num_iterations: int = 15,
-        color: float = 2.0,
+        color: float = 1.0,
         decay: float = 1.25,
         kept: float = 0.3,
         momentum: float = 0.1,
