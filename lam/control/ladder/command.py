@@ -11,6 +11,7 @@ import argparse
 import copy
 import dataclasses
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,15 +95,13 @@ class Ladder:
         acting = model or self.model
         return self.act(name, against, search, partial(self.loop.plan, acting, policies(acting, search)[""]))
 
-    def replaced(self) -> list[Rung]:
+    def replaced(self) -> Iterator[Rung]:
         """Act with the small search in learned and true dynamics, at the learned and the true cost."""
+        yield self.learned(SMALL, OWN, self.small)
+        yield self.act("true dynamics", SMALL, self.small, true_dynamics(self.model, self.small))
+        yield self.true_cost()
         both = simulator_policy(self.settings.statistics, self.small)
-        return [
-            self.learned(SMALL, OWN, self.small),
-            self.act("true dynamics", SMALL, self.small, true_dynamics(self.model, self.small)),
-            self.true_cost(),
-            self.act("true dynamics and cost", SMALL, self.small, both),
-        ]
+        yield self.act("true dynamics and cost", SMALL, self.small, both)
 
     def true_cost(self) -> Rung:
         """Act in learned dynamics, by the simulator's distance from what is read from imagined states."""
@@ -145,12 +144,19 @@ def run_ladder(folder: Path, planner: CEM, num_episodes: int) -> list[Rung]:
     loop, larger = (parse_loop(each) for each in (own, four_times(own)))
     loop.num_episodes, loop.manifests = num_episodes, folder.resolve().parents[3] / MANIFESTS
     ladder = Ladder(loop, model, planner)
-    with torch.no_grad():
-        rungs = [ladder.learned(OWN, "", loop.search), *ladder.replaced()]
-        rungs.append(ladder.learned("four times the search", OWN, larger.search))
+
+    def climb() -> Iterator[Rung]:
+        yield ladder.learned(OWN, "", loop.search)
+        yield from ladder.replaced()
+        yield ladder.learned("four times the search", OWN, larger.search)
         if not has_own_actions(model):
-            rungs.append(ladder.learned("all labels", OWN, loop.search, train_on_all_labels(folder, settings, model)))
-    write_ladder(folder / FILE, rungs)
+            yield ladder.learned("all labels", OWN, loop.search, train_on_all_labels(folder, settings, model))
+
+    rungs: list[Rung] = []
+    with torch.no_grad():
+        for rung in climb():
+            rungs.append(rung)
+            write_ladder(folder / FILE, rungs)  # what a later rung takes or fails at loses nothing
     return rungs
 
 
