@@ -97,7 +97,7 @@ LABELS_quality := $(LABELS_pusht)
 LABELS_rooms := 800
 
 # How encoders are trained on a setting's own video first.
-ENCODER_pusht-keypoints := --data.batch_size 64 --trainer.max_steps 3000
+ENCODER_pusht-keypoints := --trainer.max_steps 4000
 ENCODER_rooms-keypoints := $(ENCODER_pusht-keypoints)
 ENCODER_quality-keypoints := $(ENCODER_pusht-keypoints)
 # Simulator of a series of recordings, whose names are other than the simulator's.

@@ -187,6 +187,6 @@ def test_recordings_of_better_and_worse_policies_are_tables_of_the_same_simulato
     assert status == 0, said
     shards = "shards/quality-0.3"
     assert f"data_prep sim pusht {shards} --config experiments/simulators/quality-0.3.yaml" in said
-    assert f"--data.shards {shards} --name encoder/quality-0.3-keypoints --data.batch_size" in said
+    assert f"--data.shards {shards} --name encoder/quality-0.3-keypoints --trainer.max_steps" in said
     assert "lam control sweep quality-0.3 none --labels 1024" in said
     assert "lam control oracle runs/quality-0.3 experiments/control/pusht.yaml" in said

@@ -71,10 +71,10 @@ class ActionPrediction(nn.Module):
 def change_weighted_error(
     frames: Tensor, states: Tensor, draw: Callable[[Tensor], Tensor], weight: float, threshold: float
 ) -> Tensor:
-    """Compute the squared error of every second frame redrawn from its state, of colors from 0 to 1.
+    """Compute the squared error of frames redrawn from their states, of colors from 0 to 1.
 
-    A pixel that changes to the next frame weighs more, since what moves is small and a state that lacks it cannot be planned
-    with.
+    A pixel that changes to the next frame (in the last frame: from the one before) weighs more, since what moves is small and
+    a state that lacks it cannot be planned with.
 
     Args:
         frames: Clips (B, F, 3, H, W) uint8.
@@ -83,11 +83,11 @@ def change_weighted_error(
         weight: Additional weight of a pixel that changes.
         threshold: Change of a color from 0 to 1 from which on it counts.
     """
-    now, later = (to_signal(frames[:, start::2]) / 2 for start in (0, 1))
-    now = now[:, : later.shape[1]]
-    changes = (later - now).abs().amax(dim=2, keepdim=True) > threshold
-    drawn = draw(states[:, ::2][:, : later.shape[1]].flatten(0, 1)) / 2
-    squares = (drawn - now.flatten(0, 1)).square() * (1 + weight * changes.flatten(0, 1))
+    colors = to_signal(frames) / 2
+    changes = colors.diff(dim=1).abs().amax(dim=2, keepdim=True) > threshold  # (B, F-1, 1, H, W)
+    changes = torch.cat((changes, changes[:, -1:]), dim=1)
+    drawn = draw(states.flatten(0, 1)) / 2
+    squares = (drawn - colors.flatten(0, 1)).square() * (1 + weight * changes.flatten(0, 1))
     return squares.mean()
 
 

@@ -136,10 +136,12 @@ class WorldModel(pl.LightningModule, ABC):
 
     def rollout(self, first: Tensor, z: Tensor) -> Tensor:
         """Predict states 1..T-1, (B, T-1, N, D), from the first state (B, 1, N, D) and latents (B, T-1, L, A) alone."""
-        states = first
+        predicted = [first]
         for steps in range(1, z.shape[1] + 1):
-            states = torch.cat([states, self.predict(states, z[:, :steps])[:, -1:].to(first.dtype)], dim=1)
-        return states[:, 1:]
+            seen = steps if self.states_seen is None else min(steps, self.states_seen)
+            states = torch.cat(predicted[-seen:], dim=1)
+            predicted.append(self.predict(states, z[:, steps - seen : steps])[:, -1:].to(first.dtype))
+        return torch.cat(predicted[1:], dim=1)
 
     # ------------------------------------------------------------------ errors and their unit
 

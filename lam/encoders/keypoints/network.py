@@ -13,7 +13,7 @@ from lam.encoders.saved import EncoderNetwork
 
 _START_SHARPNESS = 3.0
 _SMALLEST_STD = 1e-3
-"""Of a coordinate, whose range is -1 to 1: a point that never moved is passed on as zero, not blown up."""
+"""Of coordinates, whose range is -1 to 1: where no point ever moved, states are zero and not blown up."""
 
 
 class KeypointNetwork(EncoderNetwork):
@@ -60,7 +60,7 @@ class KeypointNetwork(EncoderNetwork):
             nn.Conv2d(width, num_keypoints, 1),
         )
         self.sharpness = nn.Parameter(torch.tensor(_START_SHARPNESS))
-        drawn = width + width // 3
+        drawn = 2 * width // 3
         up: list[nn.Module] = []
         for level in range(num_halvings):
             fine = 3 if level == num_halvings - 1 else max(4, drawn >> (level + 1))
@@ -76,7 +76,7 @@ class KeypointNetwork(EncoderNetwork):
             *up,
         )
         self.register_buffer("mean", torch.zeros(2 * num_keypoints))
-        self.register_buffer("std", torch.ones(2 * num_keypoints))
+        self.register_buffer("std", torch.ones(()))
 
     def locate(self, images: Tensor) -> Tensor:
         """Return the places (n, 2K) of the keypoints of images (n, 3, H, W) uint8: x of all, then y of all, each -1 to 1."""
@@ -98,9 +98,12 @@ class KeypointNetwork(EncoderNetwork):
 
     @torch.no_grad()
     def measure(self, places: Tensor) -> None:
-        """Measure location and scale of each number on places (n, 2K) of training frames."""
+        """Measure the mean of each number, and one scale for all, on places (n, 2K) of training frames.
+
+        With a scale of its own the jitter of a point that hardly moves would weigh as much as the way of one that does.
+        """
         self.mean.copy_(places.mean(dim=0))
-        self.std.copy_(places.std(dim=0, correction=0).clamp_min(_SMALLEST_STD))
+        self.std.copy_(places.var(dim=0, correction=0).mean().sqrt().clamp_min(_SMALLEST_STD))
 
     @override
     def encode(self, images: Tensor) -> Tensor:

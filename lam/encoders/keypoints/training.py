@@ -70,7 +70,7 @@ class KeypointTraining(EncoderTraining):
         }
 
     def reconstruction_error(self, frames: Tensor, places: Tensor) -> Tensor:
-        """Compute the weighted squared error of every second frame drawn from its places, of colors from 0 to 1."""
+        """Compute the weighted squared error of frames drawn from their places, of colors from 0 to 1."""
         size = frames.shape[-1]
         return change_weighted_error(
             frames, places, lambda each: self.network.draw(each, size), self.change_weight, self.change_threshold
@@ -79,5 +79,5 @@ class KeypointTraining(EncoderTraining):
     @override
     @torch.no_grad()
     def on_trained(self) -> None:
-        """Measure location and scale of places on training clips."""
+        """Measure mean and scale of places on training clips."""
         self.network.measure(self.training_frames(self.network.locate))
