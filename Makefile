@@ -103,7 +103,7 @@ shards/%-$1/index.json: runs/encoder/%-$1/seed0/encoder.safetensors
 	$$(BIN)/data_prep features shards/$$* $$(@D) --encoder experiments/encoders/$1.yaml --encoder.path $$(<D)
 	@touch $$@
 endef
-ENCODERS := autoencoder keypoints
+ENCODERS := autoencoder keypoints joint
 $(foreach kind,$(ENCODERS),$(eval $(call states,$(kind))))
 READS     = $(firstword $(foreach s,$(CHAIN),$(shell sed -nE 's/^ +shards: *(shards\/[A-Za-z0-9._-]+) *(\#.*)?$$/\1/p' experiments/$s.yaml 2>/dev/null)))
 STATES    = $(if $(filter $(addprefix %-,$(ENCODERS)),$(READS)),$(READS)/index.json)
