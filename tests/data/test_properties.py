@@ -37,7 +37,7 @@ class Reader:
 
     shards: list[list[int]]
 
-    def read(self, windows, labels, replace=None, corruptions=None):
+    def read(self, windows, labels, replace=None, corruptions=None, factors=True):
         found = np.empty((len(windows), 5), dtype=np.int64)
         for shard in set(windows.shards.tolist()):
             here, lengths = windows.shards == shard, np.array(self.shards[shard])
