@@ -33,6 +33,8 @@ from lam.runs.upgrade import upgrade
 
 UNITS = "all"
 """Stands in keys in the place of a label budget: the simulator needs no labels."""
+_PICTURE = 32
+"""Side of the images, pixels: nobody looks at them, and stored states tell no size."""
 
 
 class OracleClosedLoop(ClosedLoop):
@@ -120,7 +122,8 @@ def run_oracle(setting: Path, settings: Path, planner: CEM, num_episodes: int | 
     index = open_index(data["shards"])
     if index.action_statistics is None:
         raise ValueError(f"{index.path} has no recorded actions. Record the setting's data with a simulator.")
-    loop.results, sources = loop.solve(index.action_statistics, data["frames"] // data["frames_per_state"] - 1, index.height)
+    horizon = data["frames"] // data["frames_per_state"] - 1
+    loop.results, sources = loop.solve(index.action_statistics, horizon, _PICTURE)
     folder = setting / "simulator" / "seed0"
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {f"eval/{loop.name}/{key}": value for key, value in loop.results.metrics.items()}
