@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor
 
 from lam.data.schema import ActionField, ActionStatistics
@@ -26,6 +27,11 @@ class ActionConditionedModel(WorldModel):
     horizon: int
     labeled_clips: int
     unlabeled_clips: int = 0
+
+    @property
+    def is_given_actions(self) -> bool:
+        """Whether the world model takes recorded actions itself, so that its plans need no controller."""
+        return self.encode_actions(torch.zeros(1, len(self.action_statistics.mean), device=self.device)) is not None
 
     @property
     @abstractmethod

@@ -139,11 +139,25 @@ def make_problem(
     with torch.inference_mode(False):  # clones outside of it can take part in the gradients that a planner may need
         first, goals = states[:, None].clone(), goals.clone()
     none = first.new_zeros(len(first), 0, model.bottleneck.num_latents, model.bottleneck.dim)
-    low, high, std = (bound.to(first.device) for bound in action_bounds(statistics))
 
     def cost(actions: Tensor) -> Tensor:
         return goal_cost(imagination(first, none, actions)[:, :, -1], goals, mask)
 
+    return bounded_problem(cost, statistics, noise_keys, initial)
+
+
+def bounded_problem(
+    cost: Callable[[Tensor], Tensor], statistics: ActionStatistics, noise_keys: Tensor, initial: Tensor
+) -> Problem:
+    """Return the problem of a cost (E, K) of candidates (E, K, H, U) within the bounds of the recorded actions.
+
+    Args:
+        cost: The cost.
+        statistics: Statistics of the recorded actions.
+        noise_keys: Noise keys of the episodes, (E,).
+        initial: What the search starts from, (E, 1+K, H, U).
+    """
+    low, high, std = (bound.to(initial.device) for bound in action_bounds(statistics))
     return Problem(cost, noise_keys, initial.shape[2], low, high, initial[:, 0], std, initial[:, 1:])
 
 

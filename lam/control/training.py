@@ -131,9 +131,7 @@ class ControlledModel(ActionConditionedModel):
         if world.apply_bottleneck(torch.zeros(1, 1, world.bottleneck.num_latents, world.bottleneck.dim)).codes is not None:
             self.heads["classifier"] = CodeClassifier(shape, num_actions, latents, labeled_clips * self.horizon, width)
 
-        if (
-            self.encode_actions(torch.zeros(1, num_actions)) is None
-        ):  # else a latent is an action, and known only with its label
+        if not self.is_given_actions:  # else a latent is an action, and known only with its label
             self.unlabeled_clips = unlabeled_clips
         if self.unlabeled_clips:
             self.heads["latent_clone"] = LatentCloning(shape, latents, self.horizon, width)

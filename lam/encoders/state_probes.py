@@ -11,7 +11,7 @@ from torch import Tensor
 from lam.data.clip import Clip
 from lam.data.schema import FactorInfo
 from lam.metrics.mlp import LabelSplit
-from lam.metrics.probes import ProbeInputs, fit_probes
+from lam.metrics.probes import ProbeInputs, fit_probes, standardize
 from lam.metrics.scores import HOLD_BACK, r2_contributions
 
 POOR = 0.8
@@ -76,10 +76,10 @@ def probe_states(fit: LabeledStates, test: LabeledStates) -> dict[str, float]:
         return {}
     names = list(dict.fromkeys(owner[column] for column in varies))
     factor = torch.tensor([names.index(owner[column]) for column in varies])
-    targets = _standardize(torch.cat([known, scored])[:, varies], len(known))
     held_back, rows = fit.clip % HOLD_BACK == 0, torch.arange(len(fit.states))
+    targets = standardize(torch.cat([known, scored])[:, varies], rows)
     labels = LabelSplit(rows[~held_back], rows[held_back])
-    inputs = ProbeInputs(_standardize(torch.cat([fit.states, test.states]), len(rows)), labels)
+    inputs = ProbeInputs(standardize(torch.cat([fit.states, test.states]), rows), labels)
     predicted = fit_probes([inputs], targets, factor, torch.arange(len(known), len(targets))).predicted[0]
     return {
         name: r2_contributions(predicted[:, factor == number], targets[len(known) :, factor == number]).sum().item()
@@ -95,10 +95,3 @@ def describe_probes(scores: Mapping[str, float]) -> list[str]:
     if poor := [f"{name} (R² {score:.2f})" for name, score in scores.items() if score < POOR]:
         lines.append(f"warning: states hold little of {', '.join(poor)}; what a state lacks cannot be planned with.")
     return lines
-
-
-def _standardize(values: Tensor, known: int) -> Tensor:
-    """Scale columns (n, d) to mean 0 and variance 1 over the first rows; columns that do not vary there become 0."""
-    mean, std = values[:known].double().mean(dim=0), values[:known].double().std(dim=0, correction=0)
-    scaled = (values.double() - mean) / torch.where(std > 0, std, torch.inf)
-    return scaled.float()

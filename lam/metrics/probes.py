@@ -26,6 +26,18 @@ class ProbeInputs(NamedTuple):
     labels: LabelSplit
 
 
+def standardize(x: Tensor, fit: Tensor) -> Tensor:
+    """Shift and scale rows (n, d) to mean 0 and variance 1 over some of them; what does not vary there becomes 0.
+
+    Args:
+        x: The rows.
+        fit: Indices of those that fix location and scale.
+    """
+    mean, std = x[fit].mean(dim=0), x[fit].std(dim=0, correction=0)
+    varies = std > 1e-6 * mean.abs().clamp(min=1e-6)
+    return torch.where(varies, (x - mean) / torch.where(varies, std, 1.0), 0.0)
+
+
 def ridge(inputs: Tensor, targets: Tensor, train: Tensor, test: Tensor) -> Tensor:
     """Predict columns (m, Q) of some rows by ridge regression, the penalty of each column chosen by leaving one out.
 

@@ -139,4 +139,4 @@ def test_four_times_the_search_is_twice_the_candidates_in_twice_the_iterations()
     assert four_times(given)["search"]["planner"]["init_args"] == {"num_samples": 64}
     assert given["search"]["planner"]["init_args"] == {"num_samples": 32}
     papers = four_times({"search": None})["search"]["planner"]["init_args"]
-    assert papers == {"num_samples": 600, "num_elites": 20, "num_iterations": 30}
+    assert papers == {"num_samples": 600, "num_elites": 20, "num_iterations": 30, "min_std": 0.0}

@@ -149,7 +149,7 @@ def run_ladder(folder: Path, planner: CEM, num_episodes: int) -> list[Rung]:
         yield ladder.learned(OWN, "", loop.search)
         yield from ladder.replaced()
         yield ladder.learned("four times the search", OWN, larger.search)
-        if not has_own_actions(model):
+        if not model.is_given_actions:
             yield ladder.learned("all labels", OWN, loop.search, train_on_all_labels(folder, settings, model))
 
     rungs: list[Rung] = []
@@ -173,17 +173,11 @@ def four_times(given: dict[str, Any]) -> dict[str, Any]:
     """Return settings of a closed loop whose planner has twice the candidates in twice the iterations."""
     larger = copy.deepcopy(given)
     search = larger.get("search") or {}
-    papers = {"num_samples": 300, "num_elites": 10, "num_iterations": 15}
-    planner = search.get("planner") or {"class_path": "lam.control.planners.CEM", "init_args": papers}
+    planner = search.get("planner") or {"class_path": "lam.control.planners.CEM", "init_args": vars(CEM())}
     arguments = planner["init_args"]
     doubled = {name: 2 * value for name, value in arguments.items() if name in COUNTS}
     larger["search"] = search | {"planner": planner | {"init_args": arguments | doubled}}
     return larger
-
-
-def has_own_actions(model: ControlledModel) -> bool:
-    """Tell whether a world model was given recorded actions itself, so that labels change nothing of its plans."""
-    return model.encode_actions(torch.zeros(1, len(model.action_statistics.mean), device=model.device)) is not None
 
 
 def train_on_all_labels(folder: Path, settings: dict[str, Any], model: ControlledModel) -> ControlledModel:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,8 +17,8 @@ from typing_extensions import override
 
 from lam.control.closed_loop import MANIFESTS, ClosedLoop, EpisodePolicy, EpisodeSettings
 from lam.control.episodes import EpisodeRunner
-from lam.control.planners import CEM, Plan, Problem
-from lam.control.policies import Search, action_bounds
+from lam.control.planners import CEM, Plan
+from lam.control.policies import Search, bounded_problem
 from lam.data.mixture import open_index
 from lam.data.schema import ActionStatistics
 from lam.evals.base import Results
@@ -72,21 +71,6 @@ def simulator_policy(statistics: ActionStatistics, search: Search) -> EpisodePol
         return (search.planner or CEM()).plan(bounded_problem(cost, statistics, noise_keys, initial))
 
     return policy
-
-
-def bounded_problem(
-    cost: Callable[[Tensor], Tensor], statistics: ActionStatistics, noise_keys: Tensor, initial: Tensor
-) -> Problem:
-    """Return the problem of a cost (E, K) of candidates (E, K, H, U) within the bounds of the recorded actions.
-
-    Args:
-        cost: The cost.
-        statistics: Statistics of the recorded actions.
-        noise_keys: Noise keys of the episodes, (E,).
-        initial: What the search starts from, (E, 1+K, H, U).
-    """
-    low, high, std = (bound.to(initial.device) for bound in action_bounds(statistics))
-    return Problem(cost, noise_keys, initial.shape[2], low, high, initial[:, 0], std, initial[:, 1:])
 
 
 def run_oracle(setting: Path, settings: Path, planner: CEM, num_episodes: int | None = None) -> dict[str, float]:

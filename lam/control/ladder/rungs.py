@@ -12,10 +12,9 @@ from lam.control.base import ActionConditionedModel
 from lam.control.closed_loop import EpisodePolicy, encode_images
 from lam.control.episodes import EpisodeRunner, Outcome
 from lam.control.imagination import Imagination, goal_cost
-from lam.control.ladder.oracle import bounded_problem
 from lam.control.ladder.reading import CHUNK, StateReader
 from lam.control.planners import CEM, Plan
-from lam.control.policies import Search
+from lam.control.policies import Search, bounded_problem
 
 # Letters of this file: E episodes, K candidates, H steps, U numbers of an action.
 

@@ -17,7 +17,7 @@ from lam.encoders.saved import TrainedEncoder
 class Keypoints(TrainedEncoder[KeypointNetwork]):
     """Encodes every frame on its own as the places of a few keypoints: one token of two numbers each.
 
-    Numbers have mean 0 and variance 1 over the training frames. Pictures of states are what the network draws from them.
+    Numbers have mean 0 over the training frames, and all together variance 1. Pictures of states are what the network draws.
 
     Args:
         path: Folder that holds encoder.safetensors and encoder.json: the run directory of its training, relative to the

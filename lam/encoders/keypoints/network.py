@@ -26,7 +26,7 @@ class KeypointNetwork(EncoderNetwork):
 
     Args:
         num_keypoints: Keypoints K.
-        width: Channels of the hidden layers before the maps; a third of it after the first halving.
+        width: Channels of the hidden layers before the maps; half as many or fewer after each halving.
         num_halvings: Layers that halve the resolution before the maps.
         sigma: Standard deviation of the Gaussians, where the picture is 2 wide.
     """

@@ -16,7 +16,7 @@ from lam.noise import splitmix64
 class KeypointTraining(EncoderTraining):
     """Trains keypoints on windows of unlabeled video.
 
-    Two terms. The reconstruction draws every second frame from its places; a pixel that changes to the next frame weighs
+    Two terms. The reconstruction draws each frame from its places; a pixel that changes to the next frame weighs
     ``1 + change_weight``, since what moves is small and a state that lacks it cannot be planned with. The prediction is of the
     next places from the present ones and a latent action that is inferred from both, so that places move as something can move
     them.

@@ -68,9 +68,9 @@ class ProbeFits:
         self.targets = torch.cat([factor.targets for factor in factors], dim=1)
         self.factor_of_target = torch.cat([torch.full((factor.targets.shape[1],), g) for g, factor in enumerate(factors)])
         self.draws_differ = not torch.equal(data.z, data.z_drawn)
-        self.z = {"z": _standardized(data.z.flatten(0, 1), split.order)}
+        self.z = {"z": probes.standardize(data.z.flatten(0, 1), split.order)}
         if self.draws_differ:
-            self.z["z_drawn"] = _standardized(data.z_drawn.flatten(0, 1), split.order)
+            self.z["z_drawn"] = probes.standardize(data.z_drawn.flatten(0, 1), split.order)
         features = read_states(data.pictures, self.targets, split.labels(), self.factor_of_target)
         ground_truth = ground_truth_inputs(data.ground_truth, split.order)
         self.has_ground_truth = ground_truth is not None
@@ -102,14 +102,14 @@ class ProbeFits:
         both = torch.cat([before, after], dim=1)
         z = self.z["z"]
         directions = torch.randn(both.shape[1], z.shape[1], generator=generator)
-        read = _standardized(torch.cat([features[:, :-1], features[:, 1:]], dim=2).flatten(0, 1), fit)
+        read = probes.standardize(torch.cat([features[:, :-1], features[:, 1:]], dim=2).flatten(0, 1), fit)
         inputs = {
             **{name: [values] for name, values in self.z.items()},
             "state": [scale * state for scale in STATE_SCALES],
             **{f"state_{name}": [torch.cat([scale * state, x], dim=1) for scale in STATE_SCALES] for name, x in self.z.items()},
             "next_state": [next_state, read[:, NUM_FEATURES:]],
             "shuffled": [z[torch.randperm(len(z), generator=generator)]],
-            "projection": [_standardized(both @ directions, fit)],
+            "projection": [probes.standardize(both @ directions, fit)],
             "pair": [*(torch.cat([scale * state, change], dim=1) for scale in STATE_SCALES), read],
         }
         inputs["state"].append(read[:, :NUM_FEATURES])
@@ -152,10 +152,3 @@ class ProbeFits:
         if budget is not None:
             return [kind for kind in kinds if kind in EVERY_BUDGET]
         return [kind for kind in kinds if self.controls or kind not in CONTROLS]
-
-
-def _standardized(x: Tensor, fit: Tensor) -> Tensor:
-    """Shift and scale rows (n, d) to mean 0 and variance 1 over some of them; what does not vary there becomes 0."""
-    mean, std = x[fit].mean(dim=0), x[fit].std(dim=0, correction=0)
-    varies = std > 1e-6 * mean.abs().clamp(min=1e-6)
-    return torch.where(varies, (x - mean) / torch.where(varies, std, 1.0), 0.0)
