@@ -15,7 +15,8 @@ import argparse
 import numpy as np
 from PIL import Image
 
-from lam.control.ladder.oracle import OracleClosedLoop
+from lam.control.closed_loop import ClosedLoop
+from lam.control.ladder.oracle import solve
 from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.data.schema import ActionStatistics
@@ -64,6 +65,6 @@ if __name__ == "__main__":
     actions = played.actions.astype(float)
     numbers = (actions.mean(0), actions.std(0), actions.min(0), actions.max(0), 0 * actions[0], 0 * actions[0])
     trust("own_simulator")  # names of others are not imported
-    oracle = OracleClosedLoop("own_simulator.CartPole", Search(CEM(16, 4, 3)), num_episodes=options.episodes, budget=10)
-    results, _ = oracle.solve(ActionStatistics(*([*column] for column in numbers)), horizon=5, image_size=32)
+    loop = ClosedLoop("own_simulator.CartPole", Search(CEM(16, 4, 3)), num_episodes=options.episodes, budget=10)
+    results, _ = solve(loop, ActionStatistics(*([*column] for column in numbers)), horizon=5)
     print(f"Goals reached by planning in the simulator: {results.metrics['success@all']:.2f} of {options.episodes} episodes")

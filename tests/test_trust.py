@@ -12,7 +12,7 @@ import yaml
 
 import lam
 from lam.cli import main
-from lam.control.ladder.oracle import OracleClosedLoop  # noqa: F401  so that ClosedLoop is known by its short name
+from lam.control.closed_loop import ClosedLoop  # noqa: F401  so that it is known by its short name
 from lam.data.datamodule import ClipDataModule
 from lam.data.mixture import open_index
 from lam.io.trust import UntrustedError, check_import, take_trust, trust, trust_typed

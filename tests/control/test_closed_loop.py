@@ -15,7 +15,7 @@ from lam.control import closed_loop, episodes
 from lam.control.closed_loop import FIRST_EPISODE, ClosedLoop, EpisodeSettings
 from lam.control.episodes import EpisodeRecipe, SimulatorHandle, prepare_task
 from lam.control.episodes.manifest import draw_pair
-from lam.control.ladder.oracle import OracleClosedLoop
+from lam.control.ladder.oracle import solve
 from lam.control.planners import CEM
 from lam.control.policies import Search, policies
 from lam.control.viz import EpisodeVisualization
@@ -168,8 +168,8 @@ def test_a_crash_is_counted_and_said_and_loses_no_other_episode(monkeypatch, cap
 def test_the_true_simulator_reaches_all_goals(monkeypatch):
     find(Lamp, monkeypatch)
     search = Search(CEM(num_samples=40, num_elites=6, num_iterations=8))
-    oracle = OracleClosedLoop("lamp", search, num_episodes=COUNT, budget=2 * STEPS)
-    found, sources = oracle.solve(Model.action_statistics, STEPS, 8)
+    loop = ClosedLoop("lamp", search, num_episodes=COUNT, budget=2 * STEPS)
+    found, sources = solve(loop, Model.action_statistics, STEPS)
     rows = metrics(monkeypatch)
     assert found.metrics.keys() == {f"{name}@all" for name in (*closed_loop.NUMBERS, "drawn", "solved_at_start")}
     assert (found.metrics["success@all"], found.metrics["crashed@all"]) == (1, 0)

@@ -12,8 +12,9 @@ import pytest
 
 from data_prep.cli import main
 from lam.control.cli import ControlCLI
+from lam.control.closed_loop import ClosedLoop
 from lam.control.ladder.command import run_ladder
-from lam.control.ladder.oracle import OracleClosedLoop, run_oracle
+from lam.control.ladder.oracle import run_oracle, solve
 from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.data.schema import ActionStatistics
@@ -143,8 +144,8 @@ def test_the_true_simulator_reaches_nearly_all_goals_and_standing_still_few(simu
     statistics = ActionStatistics(*([*column] for column in numbers))
     episodes = int(os.environ.get("LAM_EPISODES", "12"))
     search = Search(CEM(num_samples=64, num_elites=8, num_iterations=8))
-    loop = OracleClosedLoop(simulator, search, num_episodes=episodes, budget=10)
-    metrics = loop.solve(statistics, 5, 16)[0].metrics
+    loop = ClosedLoop(simulator, search, num_episodes=episodes, budget=10)
+    metrics = solve(loop, statistics, 5)[0].metrics
     there = metrics["solved_at_start@all"] / metrics["drawn@all"]
     print(f"{simulator}, {episodes} episodes: {metrics}, already there {there}")
     assert there <= 0.3

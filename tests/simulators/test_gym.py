@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_prep.cli import main
-from lam.control.ladder.oracle import OracleClosedLoop
+from lam.control.closed_loop import ClosedLoop
+from lam.control.ladder.oracle import solve
 from lam.control.planners import CEM
 from lam.control.policies import Search
 from lam.data.index import DataIndex
@@ -208,7 +209,7 @@ def test_shards_are_recorded_by_name(tmp_path, env, monkeypatch):
 def test_the_planner_reaches_goals_in_it():
     statistics = ActionStatistics([0.0], [1.15], [-2.0], [2.0], [0.0], [0.0])
     search = Search(CEM(num_samples=32, num_elites=6, num_iterations=5))
-    oracle = OracleClosedLoop("gym:Pendulum-v1", search, num_episodes=4, budget=8, policy={"random": 1})
-    results, sources = oracle.solve(statistics, 5, 16)
+    loop = ClosedLoop("gym:Pendulum-v1", search, num_episodes=4, budget=8, policy={"random": 1})
+    results, sources = solve(loop, statistics, 5)
     assert results.metrics["crashed@all"] == 0 and len(sources) == 4
     assert results.metrics["success@all"] >= 0.75

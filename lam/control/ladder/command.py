@@ -19,13 +19,12 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from lam.control.base import ActionConditionedModel
 from lam.control.closed_loop import MANIFESTS, ClosedLoop, EpisodePolicy, EpisodeSettings
 from lam.control.episodes import EpisodeRecipe, SimulatorHandle
-from lam.control.ladder.oracle import simulator_policy
+from lam.control.ladder.oracle import parse_loop, simulator_policy
 from lam.control.ladder.reading import fit_reader
 from lam.control.ladder.rungs import true_cost, true_dynamics
 from lam.control.planners import CEM
@@ -34,7 +33,6 @@ from lam.control.trained import load_controller
 from lam.control.training import ControlledModel
 from lam.data.windowing import DisjointWindows, LengthHistogram
 from lam.io import write_text
-from lam.io.trust import only_trusted_imports
 from lam.metrics.wilson import wilson
 from lam.runs.cli import filter_known_warnings
 from lam.runs.load import read_config
@@ -158,15 +156,6 @@ def run_ladder(folder: Path, planner: CEM, num_episodes: int) -> list[Rung]:
             rungs.append(rung)
             write_ladder(folder / FILE, rungs)  # what a later rung takes or fails at loses nothing
     return rungs
-
-
-def parse_loop(given: dict[str, Any]) -> ClosedLoop:
-    """Return the closed loop of settings."""
-    parser = ArgumentParser()
-    parser.add_class_arguments(ClosedLoop, "loop")
-    with only_trusted_imports():
-        loop: ClosedLoop = parser.instantiate_classes(parser.parse_object({"loop": given})).loop
-    return loop
 
 
 def four_times(given: dict[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser
 from torch import Tensor
-from typing_extensions import override
 
 from lam.control.closed_loop import MANIFESTS, ClosedLoop, EpisodePolicy, EpisodeSettings
 from lam.control.episodes import EpisodeRunner
@@ -23,7 +23,6 @@ from lam.data.mixture import open_index
 from lam.data.schema import ActionStatistics
 from lam.evals.base import Results
 from lam.io.trust import only_trusted_imports
-from lam.models.base import WorldModel
 from lam.runs.configs import read_yaml
 from lam.runs.load import read_config
 from lam.runs.provenance import code_revision, read_provenance
@@ -34,29 +33,6 @@ UNITS = "all"
 """Stands in keys in the place of a label budget: the simulator needs no labels."""
 _PICTURE = 32
 """Side of the images, pixels: nobody looks at them, and stored states tell no size."""
-
-
-class OracleClosedLoop(ClosedLoop):
-    """Closed loop whose candidates are tried in the simulator itself, one action at a time, instead of in a world model."""
-
-    @override
-    def compute(self, model: WorldModel) -> Results:
-        """Refuse: the oracle evaluates no model; see ``solve``."""
-        raise TypeError("The oracle evaluates no model. Run it with lam control oracle.")
-
-    def solve(self, statistics: ActionStatistics, horizon: int, image_size: int) -> tuple[Results, dict[int, tuple[str, str]]]:
-        """Act in the episodes.
-
-        Args:
-            statistics: Statistics of the recorded actions; plans stay within their bounds.
-            horizon: Actions between start and goal.
-            image_size: Side of the image, pixels.
-
-        Returns:
-            Results, and name and source of the episode at each position.
-        """
-        policy = simulator_policy(statistics, self.search)
-        return self.evaluate({"": policy}, EpisodeSettings(horizon, image_size, statistics, UNITS), torch.device("cpu"))
 
 
 def simulator_policy(statistics: ActionStatistics, search: Search) -> EpisodePolicy:
@@ -71,6 +47,30 @@ def simulator_policy(statistics: ActionStatistics, search: Search) -> EpisodePol
         return (search.planner or CEM()).plan(bounded_problem(cost, statistics, noise_keys, initial))
 
     return policy
+
+
+def solve(loop: ClosedLoop, statistics: ActionStatistics, horizon: int) -> tuple[Results, dict[int, tuple[str, str]]]:
+    """Act in the episodes of a closed loop with the true simulator in the place of a world model.
+
+    Args:
+        loop: The closed loop.
+        statistics: Statistics of the recorded actions; plans stay within their bounds.
+        horizon: Actions between start and goal.
+
+    Returns:
+        Results, and name and source of the episode at each position.
+    """
+    episodes = EpisodeSettings(horizon, _PICTURE, statistics, UNITS)
+    return loop.evaluate({"": simulator_policy(statistics, loop.search)}, episodes, torch.device("cpu"))
+
+
+def parse_loop(given: Mapping[str, object]) -> ClosedLoop:
+    """Return the closed loop of settings, as a file has them under init_args."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(ClosedLoop, "loop")
+    with only_trusted_imports():
+        loop: ClosedLoop = parser.instantiate_classes(parser.parse_object({"loop": given})).loop
+    return loop
 
 
 def run_oracle(setting: Path, settings: Path, planner: CEM, num_episodes: int | None = None) -> dict[str, float]:
@@ -96,10 +96,7 @@ def run_oracle(setting: Path, settings: Path, planner: CEM, num_episodes: int | 
     data = read_config(run)["data"]
     callbacks = upgrade(read_yaml(settings))["trainer"]["callbacks"]
     (given,) = (one["init_args"] for one in callbacks if one["class_path"].endswith("ClosedLoop"))
-    parser = ArgumentParser()
-    parser.add_class_arguments(OracleClosedLoop, "loop")
-    with only_trusted_imports():
-        loop: OracleClosedLoop = parser.instantiate_classes(parser.parse_object({"loop": given})).loop
+    loop = parse_loop(given)
     loop.search.planner = planner
     loop.num_episodes = num_episodes or loop.num_episodes
     loop.manifests = setting / MANIFESTS
@@ -107,7 +104,7 @@ def run_oracle(setting: Path, settings: Path, planner: CEM, num_episodes: int | 
     if index.action_statistics is None:
         raise ValueError(f"{index.path} has no recorded actions. Record the setting's data with a simulator.")
     horizon = data["frames"] // data["frames_per_state"] - 1
-    loop.results, sources = loop.solve(index.action_statistics, horizon, _PICTURE)
+    loop.results, sources = solve(loop, index.action_statistics, horizon)
     folder = setting / "simulator" / "seed0"
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {f"eval/{loop.name}/{key}": value for key, value in loop.results.metrics.items()}
