@@ -52,7 +52,7 @@ class ControlCLI(RunCLI):
         if self.given_run is not None:
             settings["model"]["run"] = self.given_run.parents[1]
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Build the trainer; closed loops find their episodes beside the setting's runs."""
         trainer = super().instantiate_trainer(**kwargs)
         if not self.is_trial:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -181,12 +182,16 @@ class ClosedLoop(Evaluation):
         act = {suffix: partial(self.plan, model, policy) for suffix, policy in acting.items()}
         units = str(model.labeled_clips)
         settings = EpisodeSettings(model.horizon, model.encoder.image_size, model.action_statistics, units)
-        results, sources = self.evaluate(act, settings, model.device)
+        results, sources = self.evaluate(act, settings, model.device, {"_shuffled": self.shuffled_episodes})
         model.val_clip_sources |= sources
         return results
 
     def evaluate(
-        self, act: Mapping[str, EpisodePolicy], settings: EpisodeSettings, device: torch.device
+        self,
+        act: Mapping[str, EpisodePolicy],
+        settings: EpisodeSettings,
+        device: torch.device,
+        limits: Mapping[str, int] = MappingProxyType({}),
     ) -> tuple[Results, dict[int, tuple[str, str]]]:
         """Act in this process's share of the episodes and gather.
 
@@ -194,6 +199,7 @@ class ClosedLoop(Evaluation):
             act: Policies by the suffix of their keys.
             settings: Settings of the episodes.
             device: Where plans are made.
+            limits: How many of the episodes, the first ones, some policies act in, by suffix; the others act in all.
 
         Returns:
             Results, and name and source of the episode at each position.
@@ -208,7 +214,7 @@ class ClosedLoop(Evaluation):
             pairs = {place: manifest.episodes[place] for place in places}
             tasks = {pair.number: prepare_task(handle, pair.start, pair.goal) for pair in pairs.values()}
             for suffix, policy in act.items():
-                acted = [place for place in places if suffix != "_shuffled" or place < self.shuffled_episodes]
+                acted = [place for place in places if place < limits.get(suffix, self.num_episodes)]
                 those = {pairs[place].number: tasks[pairs[place].number] for place in acted}
                 filmed = {pairs[place].number for place in acted if place < NUM_FILMED}
                 outcomes = self.run_episodes(policy, handle, those, settings, device, filmed)

@@ -213,7 +213,7 @@ class RunCLI(LightningCLI):
         """Never unpickle a checkpoint, whatever settings say; Lightning would one behind a URL."""
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
 
-    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+    def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
         """Build a trainer that writes checkpoints whole, and saves and leaves when it is asked to end."""
         plugins = self._get(self.config_init, "trainer").get("plugins") or []
         own = plugins if isinstance(plugins, list) else [plugins]

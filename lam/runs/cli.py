@@ -59,7 +59,7 @@ class LamCLI(RunCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({f"checkpoint.{key}": value for key, value in CHECKPOINT_DEFAULTS.items()})
 
-    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+    def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
         """Build a trainer that knows which weights its last pass over validation clips saw."""
         trainer = super().instantiate_trainer(**kwargs)
         self.last_pass = LastPass()

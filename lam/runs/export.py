@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,7 @@ def _take_encoder_along(encoder: dict[str, Any], run: Path, out: Path) -> dict[s
     return encoder | {"init_args": arguments}
 
 
-def _training_data(shards: Any) -> DataIndex | None:
+def _training_data(shards: Mapping[str, float] | Path | str) -> DataIndex | None:
     """Return the index of the training data; None where the data are not there any more."""
     try:
         return open_index(shards)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -48,7 +47,7 @@ class ExternalCLI(LamCLI):
             write_card(self.run_directory)
 
 
-def evaluate_external(setting: str, *arguments: str, folder: Path = Path("experiments"), **trainer_defaults: Any) -> LamCLI:
+def evaluate_external(setting: str, *arguments: str, folder: Path = Path("experiments"), **trainer_defaults: object) -> LamCLI:
     """Run every evaluation of a setting on an external model.
 
     Args:

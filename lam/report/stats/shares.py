@@ -22,8 +22,6 @@ def share_ends(means: Array, trials: int, standard_error: float, quantile: float
         quantile: Quantile of t at its degrees of freedom.
     """
     share = float(means.mean())
-    if len(means) == 1:
-        return wilson(share, trials)
-    if standard_error == 0:  # all alike: other seeds have told nothing that one has not
+    if len(means) == 1 or standard_error == 0:  # all alike: other seeds have told nothing that one has not
         return wilson(share, trials)
     return wilson(share, min(share * (1 - share) / standard_error**2, float(trials * len(means))), quantile)
