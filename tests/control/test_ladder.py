@@ -39,7 +39,6 @@ def climb(monkeypatch, model):
     """All rungs with the small search."""
     find(Lamp, monkeypatch)
     monkeypatch.setattr(command, "find_simulator", lambda name: Lamp)
-    monkeypatch.setattr("lam.control.ladder.reading.STEPS", 30)
     one = loop(num_episodes=EPISODES, batch_size=EPISODES)
     ladder = Ladder(one, model, CEM(num_samples=40, num_elites=6, num_iterations=6), num_read=30)
     with torch.no_grad():
@@ -95,8 +94,7 @@ def test_differences_are_paired_over_episodes():
     assert np.isnan(difference(one, [one, other])[0])
 
 
-def test_numbers_are_read_as_well_as_pictures_show_them(monkeypatch):
-    monkeypatch.setattr("lam.control.ladder.reading.STEPS", 30)
+def test_numbers_are_read_as_well_as_pictures_show_them():
     reader, scores = fit_reader(Model(), SimulatorHandle(Lamp, 8), recipe(), 30)
     assert reader.read == [0, 1, 2] and reader.angles == []
     assert min(scores) > 0.99
@@ -120,8 +118,7 @@ def test_angles_and_numbers_that_do_not_matter_are_found_by_what_makes_a_distanc
     assert find_numbers(SimulatorHandle(Hand, 8), states) == ([0, 2], [0])
 
 
-def test_angles_are_read_across_the_turn(monkeypatch):
-    monkeypatch.setattr("lam.control.ladder.reading.STEPS", 30)
+def test_angles_are_read_across_the_turn():
     from lam.control.ladder.reading import StateReader
 
     angles = torch.linspace(-3.1, 3.1, 200)[:, None].double()

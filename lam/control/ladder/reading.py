@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lam.control.closed_loop import encode_images
 from lam.control.episodes import WARMUP_ACTIONS, EpisodeRecipe, Outcome, SimulatorHandle
+from lam.metrics.probes import PENALTIES
 from lam.models.base import WorldModel
 from lam.simulators import record_episode
 
 # Letters of this file: S numbers of a simulator state, R numbers of it that are read, n states.
 
-STEPS, BATCH, WIDTH, LEARNING_RATE = 1500, 256, 256, 1e-3
+HIDDEN, MOST_PASSES = (256, 256), 200
 HELD_OUT = 5
 """Every fifth episode is held out to measure how well numbers are read."""
 CHUNK = 256
 """Pictures that are encoded together."""
 
 
-class StateReader(nn.Module):
+class StateReader:
     """Ridge regression plus an MLP on its residuals, from an encoded state to numbers of a simulator's state.
 
     Args:
@@ -33,25 +35,26 @@ class StateReader(nn.Module):
     """
 
     def __init__(self, inputs: Tensor, numbers: Tensor, read: list[int], angles: list[int]) -> None:
-        super().__init__()
-        self.read, self.angles = read, angles
-        flat, targets = inputs.flatten(1).double(), self._targets(numbers)
-        self.input_mean, self.input_std = flat.mean(dim=0), flat.std(dim=0).clamp_min(1e-6)
-        self.mean, self.std = targets.mean(dim=0), targets.std(dim=0).clamp_min(1e-6)
-        x, y = (flat - self.input_mean) / self.input_std, (targets - self.mean) / self.std
-        self.linear = torch.linalg.solve(x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            last = nn.Linear(WIDTH, y.shape[1])
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            self.net = nn.Sequential(nn.Linear(x.shape[1], WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH), nn.GELU(), last)
-            self._fit(x.float(), (y - x @ self.linear).float())
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import RidgeCV
+        from sklearn.neural_network import MLPRegressor
+        from sklearn.preprocessing import StandardScaler
 
-    def forward(self, states: Tensor) -> Tensor:
+        self.read, self.angles = read, angles
+        flat, targets = inputs.flatten(1).double().numpy(), self._targets(numbers).numpy()
+        self.inputs, self.outputs = StandardScaler().fit(flat), StandardScaler().fit(targets)
+        x, y = self.inputs.transform(flat), self.outputs.transform(targets)
+        self.linear = RidgeCV(PENALTIES).fit(x, y)
+        network = MLPRegressor(hidden_layer_sizes=HIDDEN, early_stopping=True, max_iter=MOST_PASSES, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # R² on held-out episodes says how good it is
+            self.network = network.fit(x, y - self.linear.predict(x).reshape(y.shape))
+
+    def __call__(self, states: Tensor) -> Tensor:
         """Return the numbers that are read (n, R) from states (n, N, D), in the simulator's units."""
-        x = (states.detach().cpu().flatten(1).double() - self.input_mean) / self.input_std
-        values = (x @ self.linear + self.net(x.float()).double()) * self.std + self.mean
+        x = self.inputs.transform(states.detach().cpu().flatten(1).double().numpy())
+        residuals = self.network.predict(x).reshape(len(x), -1)
+        values = torch.from_numpy(self.outputs.inverse_transform(self.linear.predict(x).reshape(len(x), -1) + residuals))
         plain, places = [], {place: 2 * order for order, place in enumerate(self.angles)}
         first = len(self.read) - len(self.angles)
         others = iter(range(first))
@@ -82,20 +85,6 @@ class StateReader(nn.Module):
         plain = numbers[:, [place for place in self.read if place not in self.angles]].double()
         turned = [part(numbers[:, [place]].double()) for place in self.angles for part in (torch.cos, torch.sin)]
         return torch.cat([plain, *turned], dim=1)
-
-    def _fit(self, inputs: Tensor, targets: Tensor) -> None:
-        """Fit the network to what the ridge regression leaves."""
-        optimizer = torch.optim.AdamW(self.net.parameters(), LEARNING_RATE, weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-        with torch.enable_grad():
-            for _ in range(STEPS):
-                rows = torch.randint(len(inputs), (BATCH,))
-                loss = (self.net(inputs[rows]) - targets[rows]).square().mean()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-        self.requires_grad_(False)
 
 
 def fit_reader(
