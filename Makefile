@@ -85,14 +85,14 @@ shards/%/index.json: experiments/worlds/%.yaml | .venv/.installed
 	$(BIN)/data_prep world $(@D) --config $<
 	@touch $@
 
-# episodes of simulators, whose packages the rooms do not need
+# episodes of simulators, of which some need no packages
 define record
 	$(BIN)/data_prep sim $(or $(SIMULATOR_$(call series,$(notdir $(@D)))),$(notdir $(@D))) $(@D) --config $<
 	@touch $@
 endef
 shards/%/index.json: experiments/simulators/%.yaml | .venv/.simulators
 	$(record)
-shards/rooms/index.json: experiments/simulators/rooms.yaml | .venv/.installed
+$(PLAIN_SIMULATORS:%=shards/%/index.json): shards/%/index.json: experiments/simulators/%.yaml | .venv/.installed
 	$(record)
 
 # states of an encoder that is trained first, on the same video without labels: shards/pusht-keypoints of shards/pusht
@@ -111,7 +111,7 @@ STATES    = $(if $(filter $(addprefix %-,$(ENCODERS)),$(READS)),$(READS)/index.j
 SIMULATED = $(wildcard experiments/simulators/$(SETTING).yaml)
 MADE      = $(wildcard experiments/worlds/$(SETTING).yaml) $(SIMULATED)
 
-table: setup $(if $(filter-out rooms,$(basename $(notdir $(SIMULATED)))),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(STATES)  ## SETTING=demo SEEDS="0 1 2" STEPS=: make every row that is missing or stale, its controllers and plans, then the report
+table: setup $(if $(filter-out $(PLAIN_SIMULATORS),$(basename $(notdir $(SIMULATED)))),.venv/.simulators) $(if $(strip $(MADE)),shards/$(SETTING)/index.json) $(STATES)  ## SETTING=demo SEEDS="0 1 2" STEPS=: make every row that is missing or stale, its controllers and plans, then the report
 	@$(BIN)/lam sweep $(SETTING) $(ROWS) --seeds $(SEEDS) --jobs $(JOBS) $(FEWER); failed=$$?; $(STOPPED); \
 	$(if $(LABELS),$(BIN)/lam control sweep $(SETTING) $(ROWS) --labels $(LABELS) --seeds $(SEEDS) --jobs $(JOBS) || failed=$$?; $(STOPPED);) \
 	$(if $(SIMULATED),$(BIN)/lam control oracle runs/$(SETTING) $(firstword $(wildcard $(CHAIN:%=experiments/control/%.yaml))) || failed=1;) \

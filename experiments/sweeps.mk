@@ -100,6 +100,8 @@ LABELS_rooms := 800
 ENCODER_pusht-keypoints := --trainer.max_steps 4000
 ENCODER_rooms-keypoints := $(ENCODER_pusht-keypoints)
 ENCODER_quality-keypoints := $(ENCODER_pusht-keypoints)
+# Simulators that need no packages of the extra sim.
+PLAIN_SIMULATORS := rooms
 # Simulator of a series of recordings, whose names are other than the simulator's.
 SIMULATOR_quality := pusht
 
