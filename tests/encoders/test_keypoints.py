@@ -151,7 +151,7 @@ def test_training_finds_what_moves(fit: Callable[..., Keypoints], tmp_path: Path
 
     trained, first = fit("trained", 200), fit("first", 1)
     assert (trained.grid, trained.dim, trained.image_size) == ((1, 1), 4, SIZE)
-    assert share_explained(trained) > 0.62 > 0.58 > share_explained(first)
+    assert share_explained(trained) > 0.6 > 0.4 > share_explained(first)
     # the probe at the end of training, which is no step of validation; of 24 other pictures
     said = capsys.readouterr().out
     for name, encoder in (("trained", trained), ("first", first)):
